@@ -1,0 +1,53 @@
+# One interface for people and for automation. GNU Make 3.81 is enough.
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+SERVERS ?= .servers
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo drill test check lint types benchmark clean
+help:
+	@echo 'make demo       train with /metrics up (creates $(VENV) first)'
+	@echo 'make drill      watch one head collapse while the total still looks healthy'
+	@echo 'make test       everything: lint, types, all tests, real servers'
+	@echo 'make check      lint, types and fast tests: the loop for daily work'
+	@echo 'make benchmark  what telemetry costs, as ratios'
+	@echo 'make clean      remove $(VENV), $(SERVERS) and caches'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.12' >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'error: $(PYTHON) lacks the venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 2; }
+	@echo 'installing into $(VENV); torch is large, this takes minutes the first time'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/rl-train --env heads --updates 60 --learning-rate 1e-3 $(ARGS)
+
+drill: $(INSTALLED)
+	@$(BIN)/rl-train $$($(BIN)/python -m rl_training.drill) $(ARGS)
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+
+types: $(INSTALLED)
+	@$(BIN)/mypy
+
+check: lint types
+	@$(BIN)/pytest -q -m 'not slow and not stack'
+
+test: lint types
+	@RL_TEST_SERVERS=$(SERVERS) $(BIN)/pytest -q
+
+benchmark: $(INSTALLED)
+	@$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

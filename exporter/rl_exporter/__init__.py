@@ -1,0 +1,27 @@
+"""Prometheus metrics for the action heads of a reinforcement-learning policy."""
+
+from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.collector import HeadCollector
+from rl_exporter.heads import Head, Heads
+from rl_exporter.health import Level, level
+from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.server import MetricsServer
+from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
+
+__all__ = [
+    "Head",
+    "HeadCollector",
+    "HeadMeasurement",
+    "HeadReading",
+    "Heads",
+    "Level",
+    "MetricsServer",
+    "PPOUpdateHandler",
+    "PPOUpdatePayload",
+    "RunInfo",
+    "RunState",
+    "SanctumAggregator",
+    "SanctumSnapshot",
+    "TamiyoState",
+    "level",
+]

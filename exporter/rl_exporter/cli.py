@@ -1,0 +1,46 @@
+"""The console script ``rl-exporter``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from rl_exporter.collector import DISTRIBUTION
+from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that answers bad usage with one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the reason and the remedy, and exit."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def metrics_table() -> str:
+    """Every metric of a run as a Markdown table."""
+    head = ("| metric | type | labels beside run_id | meaning |", "| --- | --- | --- | --- |")
+    rows = (
+        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.help} |"
+        for metric in (*UPDATE_METRICS, *LIVE_METRICS)
+    )
+    return "\n".join((*head, *rows)) + "\n"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``rl-exporter``."""
+    root = OneLineParser(prog="rl-exporter", description="Tools around the exporter.", allow_abbrev=False)
+    root.add_argument("--version", action="version", version=version(DISTRIBUTION))
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("metrics", help="print the table of metrics that a run exposes")
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser().parse_args(arguments)
+    sys.stdout.write(metrics_table())
+    return 0

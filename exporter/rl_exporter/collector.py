@@ -1,0 +1,135 @@
+"""From snapshots to exposition text: the collector, and a renderer that keeps what did not change."""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS, Metric
+from rl_exporter.snapshot import SanctumSnapshot, TamiyoState
+
+DISTRIBUTION = "rl-policy-exporter"
+_EOF = b"# EOF\n"
+
+
+def _family(metric: Metric, snapshot: SanctumSnapshot) -> Family:
+    labels = ("run_id", *metric.labels)
+    run_id = snapshot.run.run_id
+    family_of = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family = family_of(metric.name, metric.help, labels=labels, unit=metric.unit)
+    for values, number in metric.read(snapshot):
+        family.add_metric([run_id, *values], number)
+    return family
+
+
+class HeadCollector(Collector):
+    """Yields the metric families of one run; register it in any prometheus_client registry.
+
+    Each collection reads one snapshot, so it never mixes two updates.
+    """
+
+    def __init__(self, snapshot: Callable[[], SanctumSnapshot]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Family]:
+        """All families of the run."""
+        snapshot = self._snapshot()
+        yield from update_families(snapshot)
+        yield from live_families(snapshot)
+
+    def describe(self) -> Iterable[Family]:
+        """Nothing: names are known without a collection, and registration must not read a snapshot."""
+        return []
+
+
+def update_families(snapshot: SanctumSnapshot) -> Iterator[Family]:
+    """The families that change with an update only."""
+    return (_family(metric, snapshot) for metric in UPDATE_METRICS)
+
+
+def live_families(snapshot: SanctumSnapshot) -> Iterator[Family]:
+    """The families that can change at any moment."""
+    return (_family(metric, snapshot) for metric in LIVE_METRICS)
+
+
+class _Families(Collector):
+    """A collector over families that are already there."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+def _registry(families: Iterable[Family]) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(families))
+    return registry
+
+
+class Renderer:
+    """Renders /metrics: the update's part once per update and format, the live part every time."""
+
+    def __init__(self, snapshot: Callable[[], SanctumSnapshot]) -> None:
+        self._snapshot = snapshot
+        self._process = ProcessCollector(registry=None)
+        self._lock = threading.Lock()
+        self._cache: dict[str, tuple[TamiyoState, bytes]] = {}
+        self._renders = 0
+        self._render_seconds = 0.0
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Body and content type for an Accept header; the whole body shows one update."""
+        started = time.perf_counter()
+        encoder, content_type = choose_encoder(accept)
+        snapshot = self._snapshot()
+        body = self._update_part(snapshot, content_type, encoder) + encoder(_registry(self._live(snapshot)))
+        with self._lock:
+            self._renders += 1
+            self._render_seconds += time.perf_counter() - started
+        return body, content_type
+
+    def _update_part(
+        self, snapshot: SanctumSnapshot, content_type: str, encoder: Callable[[CollectorRegistry], bytes]
+    ) -> bytes:
+        tamiyo, text = self._cache.get(content_type, (None, b""))
+        if tamiyo is not snapshot.tamiyo:
+            text = encoder(_registry(update_families(snapshot))).removesuffix(_EOF)
+            self._cache[content_type] = (snapshot.tamiyo, text)
+        return text
+
+    def _live(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
+        yield from live_families(snapshot)
+        yield from self._self_families(snapshot)
+        yield from self._process.collect()
+
+    def _self_families(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
+        build = GaugeMetricFamily(
+            "rl_exporter_build_info", "Always 1; version of the exporter.", labels=("version", "python")
+        )
+        build.add_metric([version(DISTRIBUTION), platform.python_version()], 1.0)
+        yield build
+        yield CounterMetricFamily(
+            "rl_exporter_record_errors",
+            "Errors inside telemetry; each lost an update's values or part of them.",
+            value=snapshot.record_errors,
+        )
+        with self._lock:
+            renders, seconds = self._renders, self._render_seconds
+        yield SummaryMetricFamily(
+            "rl_exporter_render_duration_seconds",
+            "Time spent rendering /metrics; the count is the number of scrapes answered.",
+            count_value=renders,
+            sum_value=seconds,
+            unit="seconds",
+        )

@@ -1,0 +1,131 @@
+"""What the exporter knows about a policy: its heads, each with a name and a number of choices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import overload
+
+ROUNDING_TOLERANCE = 1e-6
+"""A value this far beyond its bounds is rounding and is clamped; farther out it is an error."""
+
+
+def within(value: float, upper: float) -> float | None:
+    """Clamp ``value`` to [0, upper]; None when it lies beyond by more than rounding, or is not finite."""
+    if 0.0 <= value <= upper:
+        return value
+    if -ROUNDING_TOLERANCE <= value <= upper + ROUNDING_TOLERANCE:
+        return min(max(value, 0.0), upper)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One categorical action dimension of a policy.
+
+    ``choices`` is the number of actions, at least 1. ``entropy_multiplier`` scales the base entropy
+    coefficient of the loss for this head (1.0: the base itself).
+    """
+
+    name: str
+    choices: int
+    entropy_multiplier: float = 1.0
+    max_entropy: float = field(init=False)
+    """Entropy of the uniform distribution over all choices, in nats: ln(choices)."""
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
+            raise ValueError(f"head {self.name!r} has {self.choices!r} choices; give a whole number >= 1")
+        if not math.isfinite(self.entropy_multiplier) or self.entropy_multiplier < 0:
+            raise ValueError(
+                f"head {self.name!r} has entropy multiplier {self.entropy_multiplier!r}; "
+                "give a finite number >= 0"
+            )
+        object.__setattr__(self, "max_entropy", math.log(self.choices))
+
+    def normalize(self, nats: float) -> float | None:
+        """Entropy in nats as a share of the maximum, in [0, 1]; None for a head of one choice.
+
+        The only place of the project where an entropy is divided by its maximum.
+        """
+        return nats / self.max_entropy if self.choices > 1 else None
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"head name {name!r} is empty or no string; name every head")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"head name {name!r} is not valid UTF-8, as Prometheus requires; rename the head"
+        ) from None
+
+
+class Heads(Sequence[Head]):
+    """The heads of one policy, in order, with unique names. Immutable."""
+
+    __slots__ = ("_by_name", "_heads")
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        if not heads:
+            raise ValueError("a policy without heads has nothing to export; declare at least one head")
+        by_name = {head.name: head for head in heads}
+        if len(by_name) < len(heads):
+            names = [head.name for head in heads]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"head names {twice} occur more than once; give every head its own name")
+        self._heads = tuple(heads)
+        self._by_name: Mapping[str, Head] = MappingProxyType(by_name)
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int]) -> Heads:
+        """Heads from a mapping of name to number of choices, such as ``{"gripper": 4, "arm": 9}``."""
+        return cls([Head(name, choices) for name, choices in sizes.items()])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The heads' names, in order."""
+        return tuple(self._by_name)
+
+    def named(self, name: str) -> Head:
+        """The head called ``name``; ValueError naming the declared ones when there is none."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise ValueError(f"unknown head {name!r}; declared heads: {', '.join(self._by_name)}") from None
+
+    @overload
+    def __getitem__(self, index: int) -> Head: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Head]: ...
+    def __getitem__(self, index: int | slice) -> Head | Sequence[Head]:
+        return self._heads[index]
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def __iter__(self) -> Iterator[Head]:
+        return iter(self._heads)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._by_name or item in self._heads
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Heads) and self._heads == other._heads
+
+    def __hash__(self) -> int:
+        return hash(self._heads)
+
+    def __repr__(self) -> str:
+        return f"Heads({list(self._heads)!r})"
+
+
+def entropy_attribute_head(attribute: str) -> str | None:
+    """The head's name in an attribute ``head_<name>_entropy``; None for any other attribute."""
+    if attribute.startswith("head_") and attribute.endswith("_entropy"):
+        return attribute.removeprefix("head_").removesuffix("_entropy") or None
+    return None

@@ -1,0 +1,67 @@
+"""The seam between a policy and the exporter: one payload per update, one method to hand it over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from rl_exporter.heads import entropy_attribute_head
+
+
+class HeadMeasurement(NamedTuple):
+    """What one update measured of one head; None means not measured.
+
+    entropy         mean entropy in nats under the step mask, over every step, then over the epochs
+    choice_entropy  mean of H / ln(valid choices) under the decision mask, over the choice steps
+    choice_share    share of the steps at which the head decided something
+    open_share      share of the steps at which some valid operation would have let it decide
+    """
+
+    entropy: float | None = None
+    choice_entropy: float | None = None
+    choice_share: float | None = None
+    open_share: float | None = None
+
+
+NOT_MEASURED = HeadMeasurement()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPOUpdatePayload:
+    """What one PPO update measured. Every field is optional: None means not measured.
+
+    ``heads`` maps head names to measurements; a head that is absent was not measured.
+    ``environment_steps`` and ``episodes`` count what this update's rollout added.
+    Durations are in seconds, divergence in nats, shares in [0, 1].
+    ``payload.head_<name>_entropy`` is the entropy in nats of a head in ``heads``.
+    """
+
+    heads: Mapping[str, HeadMeasurement] = field(default_factory=dict)
+    environment_steps: int = 0
+    episodes: int = 0
+    episode_return: float | None = None
+    entropy_coefficient: float | None = None
+    kl_divergence: float | None = None
+    clipped_share: float | None = None
+    gradient_norm: float | None = None
+    policy_loss: float | None = None
+    value_loss: float | None = None
+    explained_variance: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", MappingProxyType(dict(self.heads)))
+
+    def __getattr__(self, attribute: str) -> float | None:
+        name = entropy_attribute_head(attribute)
+        if name is None or name not in self.heads:
+            raise AttributeError(f"{type(self).__name__} has no attribute {attribute!r}")
+        return self.heads[name].entropy
+
+
+class PPOUpdateHandler(Protocol):
+    """Whoever wants to hear of updates: the whole seam is this one method."""
+
+    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
+        """Take one update's payload. Called once per update, on the training thread."""

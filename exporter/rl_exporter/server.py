@@ -1,0 +1,154 @@
+"""The HTTP server of a run: /metrics, health, and a small landing page."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from cheroot import wsgi
+from prometheus_client.exposition import gzip_accepted
+
+from rl_exporter.collector import Renderer
+from rl_exporter.listen import ListenAddress
+from rl_exporter.scrapers import Scrapers
+from rl_exporter.snapshot import SanctumSnapshot
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+_THREADS = 4
+_SOCKET_TIMEOUT = 10
+_TEXT = "text/plain; charset=utf-8"
+
+Response = tuple[str, list[tuple[str, str]], bytes]
+
+
+class MetricsServer:
+    """Serves a run's snapshots from threads of its own; use as a context manager or start and stop it.
+
+    ``snapshot`` is called for every request and must be quick and thread-safe. Raises OSError, with
+    a message that names the address and the remedy, when it cannot listen.
+    """
+
+    def __init__(self, snapshot: Callable[[], SanctumSnapshot], listen: ListenAddress | None = None) -> None:
+        self._snapshot = snapshot
+        self._renderer = Renderer(snapshot)
+        self.scrapers = Scrapers()
+        self._routes: dict[str, Callable[[WSGIEnvironment], Response]] = {
+            "/": self._landing,
+            "/metrics": self._metrics,
+            "/-/healthy": self._healthy,
+            "/-/ready": self._ready,
+        }
+        address = listen or ListenAddress()
+        self._server = _QuietServer(
+            tuple(address), self._application, numthreads=_THREADS, max=_THREADS, timeout=_SOCKET_TIMEOUT
+        )
+        self._server.shutdown_timeout = 1
+        self._thread = threading.Thread(target=self._server.serve, name="metrics-server", daemon=True)
+        self._bind(address)
+
+    def _bind(self, address: ListenAddress) -> None:
+        remedy = "give another address with --listen HOST:PORT (port 0 takes a free one)"
+        if address.port and _is_taken(address):
+            raise OSError(f"cannot listen on {address}: the port is in use; {remedy}")
+        try:
+            self._server.prepare()
+        except OSError as error:
+            raise OSError(f"cannot listen on {address}: {error}; {remedy}") from error
+        host, port = self._server.bind_addr[:2]
+        self.address = ListenAddress(host, port)
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds the landing page, without a trailing slash."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address.host, self.address.host)  # noqa: S104
+        return f"http://{ListenAddress(host, self.address.port)}"
+
+    def start(self) -> None:
+        """Start to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop to answer and free the port."""
+        self._server.stop()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        route = self._routes.get(environ.get("PATH_INFO", "/"))
+        if route is None:
+            status, headers, body = _text("404 Not Found", "not found; try /metrics\n")
+        elif method not in ("GET", "HEAD"):
+            status, headers, body = _text("405 Method Not Allowed", "use GET\n")
+            headers.append(("Allow", "GET, HEAD"))
+        else:
+            status, headers, body = route(environ)
+        start_response(status, [*headers, ("Content-Length", str(len(body)))])
+        return [] if method == "HEAD" else [body]
+
+    def _metrics(self, environ: WSGIEnvironment) -> Response:
+        body, content_type = self._renderer.render(environ.get("HTTP_ACCEPT", ""))
+        headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
+        if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            body = gzip.compress(body, compresslevel=1)
+            headers.append(("Content-Encoding", "gzip"))
+        if "HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS" in environ:
+            self.scrapers.scraped((environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", "")))
+        return "200 OK", headers, body
+
+    def _healthy(self, _environ: WSGIEnvironment) -> Response:
+        return _text("200 OK", "healthy\n")
+
+    def _ready(self, _environ: WSGIEnvironment) -> Response:
+        if self._snapshot().tamiyo.updates:
+            return _text("200 OK", "ready\n")
+        return _text("503 Service Unavailable", "waiting for the first update\n")
+
+    def _landing(self, _environ: WSGIEnvironment) -> Response:
+        snapshot = self._snapshot()
+        run_id = html.escape(snapshot.run.run_id)
+        body = (
+            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{run_id}</title></head>'
+            f"<body><h1>{run_id}</h1><p>{snapshot.run_state.value}, update {snapshot.tamiyo.updates}</p>"
+            '<ul><li><a href="/metrics">/metrics</a></li><li><a href="/-/healthy">/-/healthy</a></li>'
+            '<li><a href="/-/ready">/-/ready</a></li></ul></body></html>'
+        )
+        return "200 OK", [("Content-Type", "text/html; charset=utf-8")], body.encode()
+
+
+class _QuietServer(wsgi.Server):
+    """A client that goes away mid-request is the client's matter, not a line in the training log."""
+
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:  # noqa: ARG002
+        return
+
+
+def _text(status: str, body: str) -> Response:
+    return status, [("Content-Type", _TEXT)], body.encode()
+
+
+def _is_taken(address: ListenAddress) -> bool:
+    try:
+        infos: list[Any] = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        family, kind, _, _, target = infos[0]
+        with socket.socket(family, kind) as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(target) == 0
+    except OSError:
+        return False

@@ -1,0 +1,141 @@
+"""The eight heads of the growing policy: their actions, entropy multipliers, and who consults whom."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, IntEnum
+from types import MappingProxyType
+
+from rl_exporter.heads import Head, Heads
+
+
+class Operation(IntEnum):
+    """What to do with a slot of the host network."""
+
+    WAIT = 0
+    GERMINATE = 1
+    SET_ALPHA_TARGET = 2
+    PRUNE = 3
+    FOSSILIZE = 4
+    ADVANCE = 5
+
+
+class Slot(IntEnum):
+    """Where in the host network: after its first, second or third stage."""
+
+    R0C0 = 0
+    R0C1 = 1
+    R0C2 = 2
+
+
+class Blueprint(IntEnum):
+    """Which module to grow."""
+
+    NOOP = 0
+    CONV_LIGHT = 1
+    ATTENTION = 2
+    NORM = 3
+    DEPTHWISE = 4
+    BOTTLENECK = 5
+    CONV_SMALL = 6
+    CONV_HEAVY = 7
+    LORA = 8
+    LORA_LARGE = 9
+    MLP_SMALL = 10
+    MLP = 11
+    FLEX_ATTENTION = 12
+
+
+class Style(IntEnum):
+    """How a grown module joins the host."""
+
+    LINEAR_ADD = 0
+    LINEAR_MULTIPLY = 1
+    SIGMOID_ADD = 2
+    GATED_GATE = 3
+
+
+class Tempo(IntEnum):
+    """How long a module trains and blends: 3, 5 or 8 epochs."""
+
+    FAST = 0
+    STANDARD = 1
+    SLOW = 2
+
+
+class AlphaTarget(IntEnum):
+    """How much of the module to blend in: 0.5, 0.7 or 1.0."""
+
+    HALF = 0
+    SEVENTY = 1
+    FULL = 2
+
+
+class AlphaSpeed(IntEnum):
+    """How fast alpha moves: 0, 3, 5 or 8 steps."""
+
+    INSTANT = 0
+    FAST = 1
+    MEDIUM = 2
+    SLOW = 3
+
+
+class AlphaCurve(IntEnum):
+    """Along which curve alpha moves; the sigmoids have steepness 6, 12 and 24."""
+
+    LINEAR = 0
+    COSINE = 1
+    SIGMOID_GENTLE = 2
+    SIGMOID = 3
+    SIGMOID_SHARP = 4
+
+
+HEAD_ACTIONS: MappingProxyType[str, type[Enum]] = MappingProxyType(
+    {
+        "op": Operation,
+        "slot": Slot,
+        "blueprint": Blueprint,
+        "style": Style,
+        "tempo": Tempo,
+        "alpha_target": AlphaTarget,
+        "alpha_speed": AlphaSpeed,
+        "alpha_curve": AlphaCurve,
+    }
+)
+"""The actions of each head, in the order of the heads."""
+
+HEAD_NAMES: tuple[str, ...] = tuple(HEAD_ACTIONS)
+
+HEAD_MAX_ENTROPIES = MappingProxyType({name: math.log(len(actions)) for name, actions in HEAD_ACTIONS.items()})
+"""Entropy in nats of the uniform distribution over each head's actions."""
+
+ENTROPY_MULTIPLIERS = MappingProxyType(
+    {
+        "op": 1.0,
+        "slot": 1.0,
+        "blueprint": 1.3,
+        "style": 1.2,
+        "tempo": 1.3,
+        "alpha_target": 1.2,
+        "alpha_speed": 1.2,
+        "alpha_curve": 1.2,
+    }
+)
+"""Factor on the base entropy coefficient, per head: rare decisions need more exploration."""
+
+CONSULTED_HEADS = MappingProxyType(
+    {
+        Operation.WAIT: frozenset({"op"}),
+        Operation.GERMINATE: frozenset({"op", "slot", "blueprint", "style", "tempo", "alpha_target"}),
+        Operation.SET_ALPHA_TARGET: frozenset(
+            {"op", "slot", "style", "alpha_target", "alpha_speed", "alpha_curve"}
+        ),
+        Operation.PRUNE: frozenset({"op", "slot", "alpha_speed", "alpha_curve"}),
+        Operation.FOSSILIZE: frozenset({"op", "slot"}),
+        Operation.ADVANCE: frozenset({"op", "slot"}),
+    }
+)
+"""Which heads an operation uses; the others take their canonical action, 0."""
+
+HEADS = Heads([Head(name, len(actions), ENTROPY_MULTIPLIERS[name]) for name, actions in HEAD_ACTIONS.items()])
+"""The heads as the exporter knows them."""
