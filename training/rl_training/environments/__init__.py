@@ -1,0 +1,1 @@
+"""Environments of the trainer, and the adapter for any registered Gymnasium environment."""

@@ -1,0 +1,117 @@
+"""Any environment as a vector of SAME_STEP copies with flat observations, named heads and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from rl_exporter.heads import Head, Heads
+from rl_training.action_space import HEADS
+from rl_training.distributions import BoolArray
+from rl_training.environments.heads import HeadsVectorEnv
+
+
+class EnvironmentSetupError(ValueError):
+    """An environment that cannot be trained on; the message names it, the reason and the remedy."""
+
+
+class TrainingEnvironment:
+    """What the trainer needs of an environment: heads, flat observations, masks (N, K, Σn), steps."""
+
+    def __init__(self, vector: VectorEnv[Any, Any, Any], heads: Heads) -> None:
+        self.vector = vector
+        self.heads = heads
+        self.num_envs = vector.num_envs
+        self.observation_size = int(np.prod(vector.single_observation_space.shape or (1,)))
+        self._single_head = isinstance(vector.single_action_space, spaces.Discrete)
+        self._all_valid = np.ones((self.num_envs, 1, sum(head.choices for head in heads)), dtype=np.bool_)
+        table = getattr(vector, "consulted_heads", None)
+        self.consulted: BoolArray | None = table if table is not None and len(table) > 1 else None
+        sync = isinstance(vector, SyncVectorEnv)
+        self._masked_envs = [env.unwrapped for env in vector.envs] if sync else []
+        if self._masked_envs and not hasattr(self._masked_envs[0], "action_masks"):
+            self._masked_envs = []
+        self._native_masks = getattr(vector, "action_masks", None)
+
+    def reset(self, seed: int) -> npt.NDArray[np.float32]:
+        """First observations (N, D); environment i is seeded with seed + i."""
+        return self._flat(self.vector.reset(seed=seed)[0])
+
+    def step(
+        self, actions: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], BoolArray, BoolArray, npt.NDArray[np.float32]]:
+        """Take actions (N, H): next observations, rewards, terminated, truncated, final observations.
+
+        Row i of the final observations is that of the ended episode where one ended at i, else the next.
+        """
+        observations, rewards, terminated, truncated, infos = self.vector.step(
+            actions[:, 0] if self._single_head else actions
+        )
+        following = self._flat(observations)
+        final = following
+        ended = np.asarray(terminated) | np.asarray(truncated)
+        if ended.any():
+            final = following.copy()
+            for index in np.flatnonzero(ended):
+                final[index] = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
+        return following, np.asarray(rewards, np.float32), np.asarray(terminated), np.asarray(truncated), final
+
+    def masks(self) -> BoolArray:
+        """Valid actions now, (N, K, Σn): K operations, or 1 where masks do not depend on one."""
+        if self._native_masks is not None:
+            masks = np.asarray(self._native_masks(), dtype=np.bool_)
+        elif self._masked_envs:
+            masks = np.stack([np.asarray(env.action_masks(), dtype=np.bool_) for env in self._masked_envs])
+        else:
+            return self._all_valid
+        return masks[:, None] if masks.ndim == 2 else masks
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        self.vector.close()
+
+    def _flat(self, observations: Any) -> npt.NDArray[np.float32]:
+        return np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1)
+
+
+def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> TrainingEnvironment:
+    """``heads``, or any registered Gymnasium id. Raises EnvironmentSetupError with one clear line."""
+    if name == "heads":
+        try:
+            return TrainingEnvironment(HeadsVectorEnv(num_envs, **arguments), HEADS)
+        except (TypeError, ValueError) as error:
+            raise EnvironmentSetupError(f"environment 'heads': {error}") from error
+    try:
+        vector = SyncVectorEnv(
+            [lambda: _flat_observations(gymnasium.make(name, **arguments)) for _ in range(num_envs)],
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise EnvironmentSetupError(
+            f"environment {name!r} cannot be made: {reason}; give --env heads or a registered Gymnasium id"
+        ) from error
+    return TrainingEnvironment(vector, _heads_of(name, vector))
+
+
+def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    return gymnasium.wrappers.FlattenObservation(env)
+
+
+def _heads_of(name: str, vector: SyncVectorEnv) -> Heads:
+    space = vector.single_action_space
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return Heads([Head("action", int(space.n))])
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
+        names = getattr(vector.envs[0].unwrapped, "head_names", None)
+        names = names or [f"head_{index}" for index in range(len(space.nvec))]
+        return Heads([Head(str(n), int(size)) for n, size in zip(names, space.nvec, strict=True)])
+    raise EnvironmentSetupError(
+        f"environment {name!r} has action space {space}; the policy needs MultiDiscrete or Discrete, from 0"
+    )
