@@ -33,8 +33,9 @@ class TrainingEnvironment:
         self._all_valid = np.ones((self.num_envs, 1, sum(head.choices for head in heads)), dtype=np.bool_)
         table = getattr(vector, "consulted_heads", None)
         self.consulted: BoolArray | None = table if table is not None and len(table) > 1 else None
-        sync = isinstance(vector, SyncVectorEnv)
-        self._masked_envs = [env.unwrapped for env in vector.envs] if sync else []
+        self._masked_envs: list[Any] = []
+        if isinstance(vector, SyncVectorEnv):
+            self._masked_envs = [env.unwrapped for env in vector.envs]
         if self._masked_envs and not hasattr(self._masked_envs[0], "action_masks"):
             self._masked_envs = []
         self._native_masks = getattr(vector, "action_masks", None)

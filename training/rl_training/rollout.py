@@ -1,0 +1,183 @@
+"""Collecting rollouts: the policy acts in parallel environments and what happened is kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rl_training.distributions import BoolArray, HeadLayout, MaskedCategorical
+from rl_training.environments.adapter import TrainingEnvironment
+from rl_training.masks import step_masks
+from rl_training.network import FactoredRecurrentActorCritic, LSTMState
+
+RETURN_WINDOW = 100
+"""Episodes that the mean return looks back over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """T steps of N environments. ``starts``: an episode begins here; ``ended``: one ended with this step."""
+
+    observations: Tensor  # (T, N, D)
+    actions: Tensor  # (T, N, H)
+    log_probs: Tensor  # (T, N, H)
+    values: Tensor  # (T, N)
+    rewards: Tensor  # (T, N)
+    next_values: Tensor  # (T, N)
+    ended: Tensor  # (T, N) bool
+    starts: BoolArray  # (T, N)
+    decision_masks: Tensor  # (T, N, Σn) bool
+    step_masks: Tensor  # (T, N, Σn) bool; the same tensor where masks depend on no operation
+    choice: Tensor  # (T, N, H) bool
+    valid_choices: Tensor  # (T, N, H), under the decision mask
+    choice_share: tuple[float, ...]  # H
+    open_share: tuple[float, ...]  # H
+    state: LSTMState  # before the first step
+    episodes: int
+
+    @property
+    def steps(self) -> int:
+        """Environment steps in this rollout."""
+        return self.values.numel()
+
+
+class RolloutCollector:
+    """Steps the environments with the policy; carries observations and recurrent state across rollouts.
+
+    Each environment samples from a generator of its own, seeded with (seed, its index).
+    """
+
+    def __init__(
+        self,
+        environment: TrainingEnvironment,
+        network: FactoredRecurrentActorCritic,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._environment = environment
+        self._network = network
+        self._layout: HeadLayout = network.layout
+        self._device = device
+        self._generators = [_generator(seed, index) for index in range(environment.num_envs)]
+        self._observations = environment.reset(seed)
+        self._state = network.initial_state(environment.num_envs)
+        self._starts = np.ones(environment.num_envs, dtype=np.bool_)
+        self._returns = np.zeros(environment.num_envs)
+        self._finished: deque[float] = deque(maxlen=RETURN_WINDOW)
+        self.episodes = np.zeros(environment.num_envs, dtype=np.int64)
+
+    @property
+    def episode_return(self) -> float | None:
+        """Mean return of the last finished episodes; None before the first."""
+        return float(np.mean(self._finished)) if self._finished else None
+
+    @torch.inference_mode()
+    def collect(self, steps: int) -> Rollout:
+        """Take ``steps`` steps in every environment."""
+        noise = torch.stack(
+            [torch.empty(steps, self._layout.total).exponential_(generator=g) for g in self._generators], 1
+        ).to(self._device)
+        state = self._state
+        before = int(self.episodes.sum())
+        records = [self._step(noise[t]) for t in range(steps)]
+        masks = np.stack([record["masks"] for record in records])
+        actions = np.stack([record["actions"] for record in records])
+        operations = actions[..., 0] if masks.shape[-2] > 1 else np.zeros_like(actions[..., 0])
+        found = step_masks(masks, operations, self._layout, self._environment.consulted)
+        decision = self._tensor(found.decision)
+        dependent = found.step is not found.decision
+        values = torch.stack([record["value"] for record in records])
+        return Rollout(
+            observations=self._tensor(np.stack([record["observation"] for record in records])),
+            actions=self._tensor(actions),
+            log_probs=torch.stack([record["log_probs"] for record in records]),
+            values=values,
+            rewards=self._tensor(np.stack([record["reward"] for record in records])),
+            next_values=self._next_values(values, records),
+            ended=self._tensor(np.stack([record["ended"] for record in records])),
+            starts=np.stack([record["start"] for record in records]),
+            decision_masks=decision,
+            step_masks=self._tensor(found.step) if dependent else decision,
+            choice=self._tensor(found.choice),
+            valid_choices=self._tensor(self._layout.counts(found.decision)),
+            choice_share=tuple(found.choice.mean(axis=(0, 1)).tolist()),
+            open_share=tuple(found.open.mean(axis=(0, 1)).tolist()),
+            state=state,
+            episodes=int(self.episodes.sum()) - before,
+        )
+
+    def _step(self, noise: Tensor) -> dict[str, Any]:
+        masks = self._environment.masks()
+        self._layout.require_choices(masks)
+        start = self._starts
+        keep = self._tensor(~start).unsqueeze(-1)
+        state = (self._state[0] * keep, self._state[1] * keep)
+        observation = self._observations
+        logits, value, self._state = self._network.step(self._tensor(observation), state)
+        actions, log_probs = self._act(logits, masks, noise)
+        host_actions = actions.cpu().numpy()
+        self._observations, reward, terminated, truncated, final = self._environment.step(host_actions)
+        ended = terminated | truncated
+        self._count_episodes(reward, ended)
+        self._starts = ended
+        return {
+            "masks": masks,
+            "observation": observation,
+            "actions": host_actions,
+            "log_probs": log_probs,
+            "value": value,
+            "reward": reward,
+            "start": start,
+            "ended": ended,
+            "terminated": terminated,
+            "final_value": self._value(final) if truncated.any() else None,
+        }
+
+    def _act(self, logits: Tensor, masks: BoolArray, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The operation first, then the other heads under its masks."""
+        device_masks = self._tensor(masks)
+        rows = device_masks[:, 0]
+        if masks.shape[1] > 1:
+            first = MaskedCategorical(logits, rows, self._layout, validate=False).choose(noise)[:, 0]
+            rows = device_masks[torch.arange(len(rows), device=self._device), first]
+        distribution = MaskedCategorical(logits, rows, self._layout, validate=False)
+        actions = distribution.choose(noise)
+        return actions, distribution.log_prob(actions)
+
+    def _value(self, observation: npt.NDArray[np.float32]) -> Tensor:
+        """Value of observations with the live recurrent state, which does not advance."""
+        return self._network.step(self._tensor(observation), self._state)[1]
+
+    def _next_values(self, values: Tensor, records: Sequence[dict[str, Any]]) -> Tensor:
+        """V of what followed each step: 0 after termination, V(final observation) after truncation."""
+        following = torch.cat([values[1:], self._value(self._observations).unsqueeze(0)])
+        for index, record in enumerate(records):
+            if record["final_value"] is not None:
+                ended = self._tensor(record["ended"])
+                following[index] = torch.where(ended, record["final_value"], following[index])
+            terminated = self._tensor(record["terminated"])
+            following[index] = torch.where(terminated, 0.0, following[index])
+        return following
+
+    def _count_episodes(self, reward: npt.NDArray[np.float32], ended: BoolArray) -> None:
+        self._returns += reward
+        for index in np.flatnonzero(ended):
+            self._finished.append(float(self._returns[index]))
+            self._returns[index] = 0.0
+            self.episodes[index] += 1
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.as_tensor(array, device=self._device)
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) >> 1)
