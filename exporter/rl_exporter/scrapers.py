@@ -22,11 +22,11 @@ class Scrapers:
         self._last_scrape: dict[Client, float] = {}
         self._waiting: set[Client] | None = None
 
-    def scraped(self, client: Client) -> None:
-        """Note that ``client`` was sent a whole scrape just now."""
+    def scraped(self, client: Client, *, final: bool) -> None:
+        """Note that ``client`` was sent a scrape just now; ``final``: it showed the end of the run."""
         with self._changed:
             self._last_scrape[client] = self._clock()
-            if self._waiting is not None:
+            if final and self._waiting is not None:
                 self._waiting.discard(client)
                 self._changed.notify_all()
 

@@ -16,7 +16,7 @@ from prometheus_client.exposition import gzip_accepted
 from rl_exporter.collector import Renderer
 from rl_exporter.listen import ListenAddress
 from rl_exporter.scrapers import Scrapers
-from rl_exporter.snapshot import SanctumSnapshot
+from rl_exporter.snapshot import RunState, SanctumSnapshot
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -103,13 +103,15 @@ class MetricsServer:
         return [] if method == "HEAD" else [body]
 
     def _metrics(self, environ: WSGIEnvironment) -> Response:
+        final = self._snapshot().run_state is not RunState.RUNNING
         body, content_type = self._renderer.render(environ.get("HTTP_ACCEPT", ""))
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
         if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
             body = gzip.compress(body, compresslevel=1)
             headers.append(("Content-Encoding", "gzip"))
         if "HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS" in environ:
-            self.scrapers.scraped((environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", "")))
+            client = (environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", ""))
+            self.scrapers.scraped(client, final=final)
         return "200 OK", headers, body
 
     def _healthy(self, _environ: WSGIEnvironment) -> Response:

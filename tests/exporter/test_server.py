@@ -143,12 +143,15 @@ def test_a_scrape_never_mixes_two_updates(server, aggregator):
         trainer.join()
 
 
-def test_linger_waits_for_recent_scrapers_only(server):
+def test_linger_waits_for_recent_scrapers_only(server, aggregator):
     assert server.scrapers.wait(0)
     request(server, "/metrics")
     request(server, "/metrics", headers=SCRAPE)
     server.scrapers.run_ended()
     assert not server.scrapers.wait(0.01)
+    request(server, "/metrics", headers=SCRAPE)
+    assert not server.scrapers.wait(0.01), "that scrape still said running"
+    aggregator.set_run_state(RunState.COMPLETED)
     request(server, "/metrics", headers={**SCRAPE, "User-Agent": "another"})
     assert not server.scrapers.wait(0.01)
     request(server, "/metrics", headers=SCRAPE)

@@ -12,7 +12,7 @@ class PPOConfig:
     """Settings of PPO (Schulman et al. 2017, arXiv:1707.06347)."""
 
     rollout_steps: int = 64
-    epochs: int = 4
+    epochs: int = 8
     minibatches: int = 4
     learning_rate: float = 3e-4
     gamma: float = 0.99
@@ -21,7 +21,7 @@ class PPOConfig:
     entropy_coefficient: float = 0.01
     value_coefficient: float = 0.5
     max_gradient_norm: float = 0.5
-    target_kl: float = 0.05
+    target_kl: float = 0.2
     hidden: int = 64
     entropy_multipliers: Mapping[str, float] = field(default_factory=dict)
     telemetry: bool = True

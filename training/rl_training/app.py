@@ -1,0 +1,192 @@
+"""Puts a run together from its options: environment, agent, exporter, display."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import IO
+
+import torch
+from rich.console import Console
+
+from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.metrics import update_values
+from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.server import MetricsServer
+from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
+from rl_training.cli import DEFAULT_EPISODES
+from rl_training.config import PPOConfig
+from rl_training.display import Display
+from rl_training.emitter import Emitter
+from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
+from rl_training.ppo import PPOAgent, with_multipliers
+from rl_training.rollout import RolloutCollector
+from rl_training.signals import StopSignals
+from rl_training.trainer import Limits, train
+
+_LOG = logging.getLogger("rl_training")
+_ADJECTIVES = (
+    "amber",
+    "brisk",
+    "calm",
+    "dapper",
+    "eager",
+    "fond",
+    "gentle",
+    "keen",
+    "lucid",
+    "mellow",
+    "quiet",
+)
+_ANIMALS = ("badger", "crane", "finch", "heron", "ibex", "lynx", "marten", "otter", "raven", "stoat", "tern")
+
+
+class BadInputError(ValueError):
+    """Something the user gave is not possible; the message names it, the reason and the remedy."""
+
+
+class JsonLog:
+    """Writes one line per update, flushed, with the names and values of /metrics."""
+
+    def __init__(self, snapshot: Callable[[], SanctumSnapshot], file: IO[str]) -> None:
+        self._snapshot = snapshot
+        self._file = file
+
+    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
+        """Write the update that the aggregator has just taken over."""
+        del payload
+        snapshot = self._snapshot()
+        line = {"update": snapshot.tamiyo.updates, **update_values(snapshot)}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+
+
+class Pace:
+    """Waits after each update, so that a person can watch."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
+        """Wait."""
+        del payload
+        time.sleep(self._seconds)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train as the options say; returns the exit status. Raises BadInputError before anything starts."""
+    logging.basicConfig(format="rl-train: %(levelname)s: %(message)s")
+    device = _device(options.device)
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        environment, agent = _agent(options, device)
+        stack.callback(environment.close)
+        info = _run_info(options, agent)
+        aggregator = SanctumAggregator(agent.heads, info, entropy_coefficient=options.entropy_coef)
+        server = _server(aggregator, options)
+        console = Console()
+        display = Display(aggregator.snapshot, console, quiet=options.quiet)
+        handlers: list[PPOUpdateHandler] = [aggregator, display]
+        if options.log_json:
+            handlers.append(JsonLog(aggregator.snapshot, stack.enter_context(_log_file(options))))
+        if options.pace:
+            handlers.append(Pace(options.pace))
+        stack.enter_context(server)
+        if not options.quiet:
+            console.print(f"run {info.run_id}: {server.url}/metrics", highlight=False, soft_wrap=True)
+        state = RunState.FAILED
+        try:
+            with display:
+                collector = RolloutCollector(environment, agent.network, seed=options.seed, device=device)
+                emitter = Emitter(handlers, aggregator.count_record_error)
+                state = train(agent, collector, emitter, _limits(options), signals.received)
+        except Exception:
+            _LOG.exception("the run failed")
+        aggregator.set_run_state(state)
+        server.scrapers.run_ended()
+        if not options.quiet:
+            console.print(display.summary(), f"run {info.run_id} {state}", highlight=False)
+        _linger(server, signals, options, console)
+    return 1 if state is RunState.FAILED else 0
+
+
+def _agent(options: argparse.Namespace, device: torch.device) -> tuple[TrainingEnvironment, PPOAgent]:
+    try:
+        environment = make_environment(options.env, options.num_envs, dict(options.env_arg))
+        heads = with_multipliers(environment.heads, dict(options.entropy_multiplier))
+    except EnvironmentSetupError as error:
+        raise BadInputError(str(error)) from error
+    except ValueError as error:
+        raise BadInputError(f"--entropy-multiplier: {error}") from error
+    config = PPOConfig(
+        rollout_steps=options.rollout_steps,
+        learning_rate=options.learning_rate,
+        entropy_coefficient=options.entropy_coef,
+        gamma=options.gamma,
+    )
+    return environment, PPOAgent(heads, environment.observation_size, config, seed=options.seed, device=device)
+
+
+def _server(aggregator: SanctumAggregator, options: argparse.Namespace) -> MetricsServer:
+    try:
+        return MetricsServer(aggregator.snapshot, options.listen)
+    except OSError as error:
+        raise BadInputError(str(error)) from error
+
+
+def _log_file(options: argparse.Namespace) -> IO[str]:
+    try:
+        file: IO[str] = options.log_json.open("w", encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(
+            f"--log-json {str(options.log_json)!r}: {error.strerror}; give a file that can be written"
+        ) from error
+    return file
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BadInputError(f"--device {name!r} is not there: {reason}; give --device cpu") from error
+    return device
+
+
+def _run_info(options: argparse.Namespace, agent: PPOAgent) -> RunInfo:
+    chance = random.SystemRandom()
+    generated = f"{chance.choice(_ADJECTIVES)}-{chance.choice(_ANIMALS)}-{chance.randrange(10_000):04d}"
+    return RunInfo(
+        run_id=options.run_id or generated,
+        experiment=options.experiment,
+        algorithm="ppo",
+        environment=options.env,
+        seed=str(options.seed),
+        device=str(agent.device),
+    )
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    if options.updates is None and options.episodes is None:
+        return Limits(None, DEFAULT_EPISODES)
+    return Limits(options.updates, options.episodes)
+
+
+def _linger(server: MetricsServer, signals: StopSignals, options: argparse.Namespace, console: Console) -> None:
+    """Keep the final state up until recent scrapers have it; a further signal ends this at once."""
+    before = signals.count
+    hold = options.hold and console.is_terminal and not before
+    if hold:
+        console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)
+    deadline = time.monotonic() + options.linger
+    while signals.count == before and (hold or time.monotonic() < deadline):
+        if server.scrapers.wait(0.2) and not hold:
+            return
+        if hold:
+            time.sleep(0.2)

@@ -1,0 +1,35 @@
+"""SIGINT and SIGTERM as something to ask for, so that a run ends between updates."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class StopSignals:
+    """Counts SIGINT and SIGTERM while it is entered; the former handlers return afterwards."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def _received(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+    def received(self) -> bool:
+        """Whether any signal came."""
+        return self.count > 0

@@ -1,0 +1,70 @@
+"""The training loop: rollout, update, telemetry, until a limit is reached or somebody says stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rl_exporter.snapshot import RunState
+from rl_training.emitter import Emitter, build_payload
+from rl_training.ppo import PPOAgent
+from rl_training.rollout import RolloutCollector
+
+NONFINITE_LIMIT = 10
+"""Updates in a row with a non-finite loss or gradient after which a run has failed."""
+
+_LOG = logging.getLogger("rl_training")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run is complete; None is unlimited. ``episodes`` must be finished by every environment."""
+
+    updates: int | None
+    episodes: int | None
+
+
+def train(
+    agent: PPOAgent,
+    collector: RolloutCollector,
+    emitter: Emitter,
+    limits: Limits,
+    should_stop: Callable[[], bool],
+) -> RunState:
+    """Train until a limit (completed), a wish to stop (interrupted), or non-finite losses (failed).
+
+    A stop is honoured between updates. What the environment raises passes through.
+    """
+    updates = 0
+    nonfinite = 0
+    while not should_stop():
+        rollout = collector.collect(agent.config.rollout_steps)
+        if should_stop():
+            break
+        result = agent._update_network(rollout)  # noqa: SLF001 - the name is a contract of the specification
+        emitter.emit_ppo_update(
+            build_payload(
+                result,
+                environment_steps=rollout.steps,
+                episodes=rollout.episodes,
+                episode_return=collector.episode_return,
+                entropy_coefficient=agent.config.entropy_coefficient,
+            )
+        )
+        updates += 1
+        nonfinite = nonfinite + 1 if result.nonfinite else 0
+        if result.nonfinite:
+            _LOG.warning(
+                "update %d: loss or gradient not finite; skipped (%d in a row, %d end the run)",
+                updates,
+                nonfinite,
+                NONFINITE_LIMIT,
+            )
+        if nonfinite >= NONFINITE_LIMIT:
+            return RunState.FAILED
+        if limits.updates is not None and updates >= limits.updates:
+            return RunState.COMPLETED
+        if limits.episodes is not None and int(collector.episodes.min()) >= limits.episodes:
+            return RunState.COMPLETED
+    return RunState.INTERRUPTED
