@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
                 collector = RolloutCollector(environment, agent.network, seed=options.seed, device=device)
                 emitter = Emitter(handlers, aggregator.count_record_error)
                 state = train(agent, collector, emitter, _limits(options), signals.received)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever ends the run, /metrics must say so
             _LOG.exception("the run failed")
         aggregator.set_run_state(state)
         server.scrapers.run_ended()

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of ``rl-train``."""
     root = OneLineParser(
         prog="rl-train",
-        description="Train a PPO policy with several action heads and expose every head's entropy on /metrics.",
+        description="Train a PPO policy with several action heads; /metrics shows every head's entropy.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )

@@ -98,27 +98,31 @@ class Display:
         weakest = tamiyo.weakest()
         if weakest is None or tamiyo.entropy is None or self._first is None:
             return ""
-        total = f"total {tamiyo.entropy:.3f} nats, {tamiyo.entropy / (self._first.tamiyo.entropy or 1):.0%} of its start"
+        share = tamiyo.entropy / (self._first.tamiyo.entropy or 1.0)
+        total = f"total {tamiyo.entropy:.3f} nats, {share:.0%} of its start"
         reading = tamiyo.readings[weakest]
         if reading.level is Level.CRITICAL:
-            return f"{weakest.upper()} HAS COLLAPSED ({_ratio(reading.effective)}) while the {total}"
+            return f"{weakest.upper()} HAS COLLAPSED ({_ratio(reading.effective)}) while the total still reads {total[6:]}"
         return f"{total}; weakest head: {weakest} {_ratio(reading.effective)}"
 
 
 def _cells(prefix: str, reading: HeadReading) -> list[str | Text]:
     if not reading.measured:
         return ["-", "-", "", "-", "-", "-"]
-    style = _STYLES.get(level(reading.normalized), "dim") if reading.normalized is not None else "dim"
+    style = _style(level(reading.normalized))
     filled = round((reading.normalized or 0.0) * _BAR)
-    choice_level = level(reading.choice_entropy)
     return [
         f"{prefix}{reading.entropy:.3f}",
         Text(_ratio(reading.normalized), style=style),
         Text("█" * filled + "░" * (_BAR - filled), style=style),
-        Text(_ratio(reading.choice_entropy), style=_STYLES[choice_level] if choice_level else "dim"),
+        Text(_ratio(reading.choice_entropy), style=_style(level(reading.choice_entropy))),
         "-" if reading.choice_share is None else f"{reading.choice_share:.0%}",
         _word(reading.level),
     ]
+
+
+def _style(verdict: Level | None) -> str:
+    return _STYLES[verdict] if verdict else "dim"
 
 
 def _word(verdict: Level | None) -> Text:

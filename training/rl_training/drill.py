@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 
 DRILL = (
-    "--env heads --env-arg paid_head=blueprint --env-arg single_action=true --learning-rate 1e-3 "
-    "--entropy-coef 0.05 --entropy-multiplier blueprint=0 --updates 40 --run-id drill"
-).split()
+    *("--env", "heads", "--env-arg", "paid_head=blueprint", "--env-arg", "single_action=true"),
+    *("--learning-rate", "1e-3", "--entropy-coef", "0.05", "--entropy-multiplier", "blueprint=0"),
+    *("--updates", "40", "--run-id", "drill"),
+)
 """A real collapse of one head."""
 
 HEALTHY_TWIN = (
-    "--env heads --env-arg noise=20 --learning-rate 3e-4 --entropy-coef 0.1 --gamma 0.9 --updates 40 "
-    "--run-id healthy-twin"
-).split()
-"""The same size of run without a collapse."""
+    *("--env", "heads", "--env-arg", "noise=20", "--learning-rate", "3e-4", "--entropy-coef", "0.1"),
+    *("--gamma", "0.9", "--updates", "40", "--run-id", "healthy-twin"),
+)
+"""The same length of run without a collapse."""
 
 if __name__ == "__main__":
     sys.stdout.write(" ".join(DRILL) + " --pace 2 --hold\n")

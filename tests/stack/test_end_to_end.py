@@ -1,0 +1,153 @@
+"""A real trainer, scraped by a real Prometheus, compared with the trainer's own log."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from rl_training.action_space import HEAD_NAMES
+
+pytestmark = pytest.mark.stack
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return response.read().decode()
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            found = condition()
+        except (urllib.error.URLError, ConnectionError):
+            found = None
+        if found:
+            return found
+        time.sleep(0.1)
+    return pytest.fail(f"{condition} stayed false for {seconds} s")
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def run(*command):
+        process = subprocess.Popen(
+            [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def trainer(start, tmp_path):
+    port, log = free_port(), tmp_path / "updates.jsonl"
+    listen = f"127.0.0.1:{port}"
+    process = start(
+        *(
+            sys.executable,
+            "-m",
+            "rl_training",
+            "--env",
+            "heads",
+            "--env-arg",
+            "consult=table",
+            "--updates",
+            100000,
+        ),
+        *("--run-id", "e2e", "--listen", listen, "--log-json", log, "--quiet", "--pace", 0.2, "--linger", 30),
+    )
+    return process, listen, log
+
+
+@pytest.fixture
+def query(start, prometheus, trainer, tmp_path):
+    port = free_port()
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"
+        f"scrape_configs: [{{job_name: rl, static_configs: [{{targets: ['{trainer[1]}']}}]}}]\n"
+    )
+    start(
+        prometheus,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    )
+
+    def ask(expression):
+        encoded = urllib.parse.quote(expression)
+        return json.loads(get(f"http://127.0.0.1:{port}/api/v1/query?query={encoded}"))["data"]["result"]
+
+    return ask
+
+
+def test_prometheus_scrapes_what_the_trainer_logged(trainer, query):
+    process, _, log = trainer
+    until(lambda: len(query("rl_policy_head_entropy_nats")) == 8)
+
+    # One instant query gives values and update number of the same scrape.
+    names = "rl_policy_head_entropy_nats|rl_policy_head_choice_entropy_ratio|rl_training_updates_total"
+    result = query(f'{{__name__=~"{names}", run_id="e2e"}}')
+    update = next(int(r["value"][1]) for r in result if r["metric"]["__name__"] == "rl_training_updates_total")
+    logged = [json.loads(line) for line in log.read_text().splitlines()][update - 1]
+    assert logged["update"] == update
+    compared = set()
+    for row in result:
+        name, head = row["metric"]["__name__"], row["metric"].get("head")
+        if head:
+            assert float(row["value"][1]) == pytest.approx(logged[name][head], abs=1e-6)
+            compared.add((name, head))
+    assert {head for name, head in compared if name == "rl_policy_head_entropy_nats"} == set(HEAD_NAMES)
+
+    process.send_signal(signal.SIGTERM)
+    until(lambda: query('rl_training_run_state{state="interrupted"} == 1'))
+    assert process.wait(timeout=40) == 0
+
+
+def test_no_head_sample_before_the_first_update(start):
+    listen = f"127.0.0.1:{free_port()}"
+    process = start(
+        *(sys.executable, "-m", "rl_training", "--rollout-steps", 100000, "--listen", listen, "--quiet"),
+        *("--updates", 1, "--linger", 0),
+    )
+    text = until(lambda: get(f"http://{listen}/metrics"))
+    assert process.poll() is None
+    assert "rl_policy_head_entropy_max_nats{" in text
+    assert "rl_policy_head_entropy_nats{" not in text
+    assert "rl_policy_head_entropy_normalized_ratio{" not in text
+
+
+def test_promtool_accepts_every_metric(start, promtool):
+    listen = f"127.0.0.1:{free_port()}"
+    start(sys.executable, "-m", "rl_training", "--listen", listen, "--quiet", "--updates", 10**6)
+    until(lambda: get(f"http://{listen}/-/ready"))
+    text = get(f"http://{listen}/metrics")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    broken = text.replace("# HELP rl_policy_loss", "# HLP rl_policy_loss")
+    refused = subprocess.run(
+        [promtool, "check", "metrics"], input=broken, text=True, capture_output=True, check=False
+    )
+    assert refused.returncode != 0
