@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     learning.add_argument("--learning-rate", type=_rate, default=3e-4, metavar="X", help="step size of Adam")
     learning.add_argument("--entropy-coef", type=_share, default=0.01, metavar="X", help="base coefficient")
     learning.add_argument("--entropy-multiplier", action="append", default=[], type=_multiplier,
-                          metavar="HEAD=X", help="factor on the base for one head; may be repeated")  # fmt: skip
+                          metavar="HEAD=X", help="factor on the base for a head; repeatable")  # fmt: skip
     learning.add_argument("--gamma", type=_share, default=0.99, metavar="X", help="discount")
     learning.add_argument("--rollout-steps", type=_positive, default=64, metavar="N", help="steps per rollout")
 

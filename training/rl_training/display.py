@@ -102,7 +102,8 @@ class Display:
         total = f"total {tamiyo.entropy:.3f} nats, {share:.0%} of its start"
         reading = tamiyo.readings[weakest]
         if reading.level is Level.CRITICAL:
-            return f"{weakest.upper()} HAS COLLAPSED ({_ratio(reading.effective)}) while the total still reads {total[6:]}"
+            ratio = _ratio(reading.effective)
+            return f"{weakest.upper()} HAS COLLAPSED ({ratio}) while the total still reads {total[6:]}"
         return f"{total}; weakest head: {weakest} {_ratio(reading.effective)}"
 
 
