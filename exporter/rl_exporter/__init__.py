@@ -4,6 +4,7 @@ from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.collector import HeadCollector
 from rl_exporter.heads import Head, Heads
 from rl_exporter.health import Level, level
+from rl_exporter.listen import ListenAddress
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
@@ -15,6 +16,7 @@ __all__ = [
     "HeadReading",
     "Heads",
     "Level",
+    "ListenAddress",
     "MetricsServer",
     "PPOUpdateHandler",
     "PPOUpdatePayload",

@@ -82,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
     """Train as the options say; returns the exit status. Raises BadInputError before anything starts."""
     logging.basicConfig(format="rl-train: %(levelname)s: %(message)s")
     device = _device(options.device)
+    # The policy is small: more threads cost more than they bring, and results would depend on their number.
+    torch.set_num_threads(1)
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         environment, agent = _agent(options, device)

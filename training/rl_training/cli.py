@@ -6,11 +6,13 @@ import argparse
 import ast
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rl_exporter.cli import OneLineParser
+from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.listen import ListenAddress, parse_listen_address
 
 DEFAULT_EPISODES = 100
@@ -41,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    root.add_argument("--version", action="version", version=version(DISTRIBUTION))
     run = root.add_argument_group("run")
     run.add_argument("--env", default="heads", metavar="NAME", help="heads, or a registered Gymnasium id")
     run.add_argument("--env-arg", action="append", default=[], type=_key_value, metavar="KEY=VALUE",

@@ -1,0 +1,88 @@
+"""What telemetry costs: the host part per update, and everything that would vanish without it.
+
+Both figures, and their peer, come from one run of this program. The peer sets prometheus_client gauges
+the usual way, `Gauge.labels(...).set()` per head, and renders with a full `generate_latest()`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from rl_exporter import RunInfo, SanctumAggregator
+from rl_exporter.collector import Renderer
+from rl_training.config import PPOConfig
+from rl_training.emitter import build_payload
+from rl_training.environments.adapter import make_environment
+from rl_training.ppo import PPOAgent
+from rl_training.rollout import RolloutCollector
+
+PAIRS = 40
+REPEATS = 2000
+
+
+def per_call(function: Callable[[], object]) -> float:
+    """Median seconds per call."""
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Print the figures."""
+    torch.set_num_threads(1)
+    agents = {}
+    for telemetry in (True, False):
+        environment = make_environment("heads", 8, {"consult": "table"})
+        agent = PPOAgent(environment.heads, environment.observation_size, PPOConfig(telemetry=telemetry))
+        collector = RolloutCollector(environment, agent.network, seed=0, device=agent.device)
+        agents[telemetry] = (agent, collector)
+
+    times: dict[bool, list[float]] = {True: [], False: []}
+    result = None
+    for pair in range(PAIRS):
+        for telemetry in (pair % 2 == 0, pair % 2 == 1):
+            agent, collector = agents[telemetry]
+            rollout = collector.collect(64)
+            started = time.perf_counter()
+            outcome = agent._update_network(rollout)  # noqa: SLF001 - measured on its own
+            times[telemetry].append(time.perf_counter() - started)
+            result = outcome if telemetry else result
+    assert result is not None
+    update = statistics.median(times[False])
+    extra = statistics.median(a - b for a, b in zip(times[True], times[False], strict=True))
+
+    aggregator = SanctumAggregator(agents[True][0].heads, RunInfo("benchmark"))
+    payload = build_payload(result)
+    host = per_call(lambda: aggregator.handle_ppo_update(payload))
+    renderer = Renderer(aggregator.snapshot)
+    cached = per_call(lambda: renderer.render(""))
+
+    registry = CollectorRegistry()
+    gauges = [Gauge(f"peer_{i}", "A peer.", ["run_id", "head"], registry=registry) for i in range(8)]
+    names = list(payload.heads)
+
+    def peer() -> None:
+        for gauge in gauges:
+            for name in names:
+                gauge.labels("benchmark", name).set(0.5)
+
+    setting = per_call(peer)
+    full = per_call(lambda: generate_latest(registry))
+    print(f"update without telemetry             {update * 1e3:9.2f} ms")
+    print(f"all telemetry, paired difference     {extra * 1e3:9.2f} ms  {extra / update:8.3%} of the update")
+    print(f"payload to snapshot                  {host * 1e6:9.1f} us  {host / update:8.3%} of the update")
+    print(f"peer: labels().set() for 8 x 8       {setting * 1e6:9.1f} us  {setting / host:8.2f} x the above")
+    print(f"scrape, update part from memory      {cached * 1e6:9.1f} us")
+    print(f"peer: generate_latest(), 8 x 8 only  {full * 1e6:9.1f} us  {full / cached:8.2f} x the scrape")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Documentation that repeats the code is held to it."""
+
+import re
+from pathlib import Path
+
+from rl_exporter.cli import main as exporter
+from rl_exporter.cli import metrics_table
+from rl_training.cli import parser
+
+ROOT = Path(__file__).parent.parent
+
+
+def missing(text):
+    """Paths, tests and metrics that a document names in backquotes and that do not exist."""
+    names = re.findall(r"`([^`\n]+)`", text)
+    tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    table = metrics_table()
+    for name in names:
+        if re.fullmatch(r"(exporter|training|tests|benchmarks|docs)/[\w./-]+", name):
+            if not (ROOT / name).exists():
+                yield name
+        elif (name.startswith("test_") and f"def {name}(" not in tests) or (
+            re.fullmatch(r"rl_(policy|training|value)_\w+", name) and f"`{name}`" not in table
+        ):
+            yield name
+
+
+def test_the_specification_names_only_what_exists():
+    text = (ROOT / "docs/specification.md").read_text()
+    assert text.count("| `") >= 10
+    assert list(missing(text)) == []
+    assert list(missing("`tests/nothing.py` `test_nothing` `rl_policy_nothing`")) != []
+
+
+def test_the_metrics_page_is_generated(capsys):
+    assert exporter(["metrics"]) == 0
+    assert (ROOT / "docs/metrics.md").read_text().endswith(capsys.readouterr().out)
+
+
+def test_the_readme_names_every_option():
+    readme = (ROOT / "README.md").read_text()
+    options = {
+        option
+        for action in parser()._actions
+        for option in action.option_strings
+        if option.startswith("--") and option != "--help"
+    }
+    assert {option for option in options if f"`{option}" not in readme} == set()
+
+
+def test_samples_per_scrape_stay_within_bounds():
+    from rl_exporter import HeadMeasurement, PPOUpdatePayload, RunInfo, SanctumAggregator
+    from rl_exporter.collector import Renderer
+    from rl_training.action_space import HEADS
+
+    aggregator = SanctumAggregator(HEADS, RunInfo("run"), entropy_coefficient=0.01)
+    full = HeadMeasurement(0.5, 0.5, 0.5, 0.5)
+    aggregator.handle_ppo_update(
+        PPOUpdatePayload(
+            heads=dict.fromkeys(HEADS.names, full),
+            episode_return=1.0,
+            kl_divergence=0.0,
+            clipped_share=0.0,
+            gradient_norm=1.0,
+            policy_loss=0.0,
+            value_loss=0.0,
+            explained_variance=0.0,
+        )
+    )
+    body = Renderer(aggregator.snapshot).render("")[0].decode()
+    assert 80 < sum(not line.startswith("#") for line in body.splitlines()) <= 320
