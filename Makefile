@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/rl-train --env heads --updates 60 --learning-rate 1e-3 $(ARGS)
+	@$(BIN)/rl-train --env heads --updates 60 --learning-rate 1e-3 --hold $(ARGS)
 
 drill: $(INSTALLED)
 	@$(BIN)/rl-train $$($(BIN)/python -m rl_training.drill) $(ARGS)
