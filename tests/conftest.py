@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,11 @@ def prometheus():
 @pytest.fixture(scope="session")
 def promtool(prometheus):
     return prometheus.parent / "promtool"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_thread_outlives_the_tests():
+    """A thread that is no daemon and still runs would keep the process, and a user's job, from ending."""
+    yield
+    main = threading.main_thread()
+    assert [thread for thread in threading.enumerate() if thread is not main and not thread.daemon] == []

@@ -7,6 +7,7 @@ import html
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,8 +32,7 @@ Response = tuple[str, list[tuple[str, str]], bytes]
 class MetricsServer:
     """Serves a run's snapshots from threads of its own; use as a context manager or start and stop it.
 
-    ``snapshot`` is called for every request and must be quick and thread-safe. Raises OSError, with
-    a message that names the address and the remedy, when it cannot listen.
+    ``snapshot`` is called for every request and must be quick and thread-safe.
     """
 
     def __init__(self, snapshot: Callable[[], SanctumSnapshot], listen: ListenAddress | None = None) -> None:
@@ -45,24 +45,15 @@ class MetricsServer:
             "/-/healthy": self._healthy,
             "/-/ready": self._ready,
         }
-        address = listen or ListenAddress()
+        self.address = listen or ListenAddress()
+        """Where it listens; port 0 becomes the port that was taken once the server has started."""
         self._server = _QuietServer(
-            tuple(address), self._application, numthreads=_THREADS, max=_THREADS, timeout=_SOCKET_TIMEOUT
+            tuple(self.address), self._application, numthreads=_THREADS, max=_THREADS, timeout=_SOCKET_TIMEOUT
         )
         self._server.shutdown_timeout = 1
-        self._thread = threading.Thread(target=self._server.serve, name="metrics-server", daemon=True)
-        self._bind(address)
-
-    def _bind(self, address: ListenAddress) -> None:
-        remedy = "give another address with --listen HOST:PORT (port 0 takes a free one)"
-        if address.port and _is_taken(address):
-            raise OSError(f"cannot listen on {address}: the port is in use; {remedy}")
-        try:
-            self._server.prepare()
-        except OSError as error:
-            raise OSError(f"cannot listen on {address}: {error}; {remedy}") from error
-        host, port = self._server.bind_addr[:2]
-        self.address = ListenAddress(host, port)
+        self._bound: Future[None] = Future()
+        # Threads inherit this flag: none that the server starts can keep a finished process alive.
+        self._thread = threading.Thread(target=self._serve, name="metrics-server", daemon=True)
 
     @property
     def url(self) -> str:
@@ -71,8 +62,29 @@ class MetricsServer:
         return f"http://{ListenAddress(host, self.address.port)}"
 
     def start(self) -> None:
-        """Start to answer."""
+        """Listen and start to answer.
+
+        Raises OSError, with a message that names the address and the remedy, when it cannot listen.
+        """
+        remedy = "give another address with --listen HOST:PORT (port 0 takes a free one)"
+        if self.address.port and _is_taken(self.address):
+            raise OSError(f"cannot listen on {self.address}: the port is in use; {remedy}")
         self._thread.start()
+        try:
+            self._bound.result()
+        except OSError as error:
+            raise OSError(f"cannot listen on {self.address}: {error}; {remedy}") from error
+        host, port = self._server.bind_addr[:2]
+        self.address = ListenAddress(host, port)
+
+    def _serve(self) -> None:
+        try:
+            self._server.prepare()
+        except BaseException as error:  # noqa: BLE001 - whoever called start() is to see it
+            self._bound.set_exception(error)
+            return
+        self._bound.set_result(None)
+        self._server.serve()
 
     def stop(self) -> None:
         """Stop to answer and free the port."""

@@ -160,7 +160,7 @@ def test_linger_waits_for_recent_scrapers_only(server, aggregator):
 
 def test_a_busy_port_is_one_clear_line(server, aggregator):
     with pytest.raises(OSError, match=rf"127.0.0.1:{server.address.port}: the port is in use.*--listen"):
-        MetricsServer(aggregator.snapshot, server.address)
+        MetricsServer(aggregator.snapshot, server.address).start()
 
 
 def test_ipv6(aggregator):

@@ -54,6 +54,11 @@ def test_a_busy_port_is_one_line_and_status_2(capsys):
     assert error.count("\n") == 1
 
 
+def test_bad_input_found_late_ends_the_process():
+    command = [sys.executable, "-m", "rl_training", *FIXED, "--log-json", "/nonexistent/log"]
+    assert subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 2
+
+
 def test_plain_lines_and_a_summary_without_a_terminal(capsys, tmp_path):
     log = tmp_path / "log"
     assert main([*FIXED, "--updates", "2", "--run-id", "plain", "--log-json", str(log)]) == 0

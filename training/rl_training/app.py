@@ -7,8 +7,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import IO
 
 import torch
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         stack.callback(environment.close)
         info = _run_info(options, agent)
         aggregator = SanctumAggregator(agent.heads, info, entropy_coefficient=options.entropy_coef)
-        server = _server(aggregator, options)
+        server = stack.enter_context(_server(aggregator, options))
         console = Console()
         display = Display(aggregator.snapshot, console, quiet=options.quiet)
         handlers: list[PPOUpdateHandler] = [aggregator, display]
@@ -98,7 +98,6 @@ def run(options: argparse.Namespace) -> int:
             handlers.append(JsonLog(aggregator.snapshot, stack.enter_context(_log_file(options))))
         if options.pace:
             handlers.append(Pace(options.pace))
-        stack.enter_context(server)
         if not options.quiet:
             console.print(f"run {info.run_id}: {server.url}/metrics", highlight=False, soft_wrap=True)
         state = RunState.FAILED
@@ -134,11 +133,17 @@ def _agent(options: argparse.Namespace, device: torch.device) -> tuple[TrainingE
     return environment, PPOAgent(heads, environment.observation_size, config, seed=options.seed, device=device)
 
 
-def _server(aggregator: SanctumAggregator, options: argparse.Namespace) -> MetricsServer:
+@contextmanager
+def _server(aggregator: SanctumAggregator, options: argparse.Namespace) -> Iterator[MetricsServer]:
+    server = MetricsServer(aggregator.snapshot, options.listen)
     try:
-        return MetricsServer(aggregator.snapshot, options.listen)
+        server.start()
     except OSError as error:
         raise BadInputError(str(error)) from error
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def _log_file(options: argparse.Namespace) -> IO[str]:
