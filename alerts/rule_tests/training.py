@@ -1,0 +1,126 @@
+"""Stalled runs, telemetry errors, runs beside each other, the size of it all, and the monitoring itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from rule_tests.case import Case, Check, alert, ever, firing, is_firing
+from rule_tests.collapse import CRITICAL
+from rule_tests.notation import compressed
+from rule_tests.simulation import Policy, Run, decides
+
+HEALTHY: Policy = lambda _number: {"op": decides(0.8)}  # noqa: E731
+COLLAPSING: Policy = lambda _number: {"op": decides(CRITICAL)}  # noqa: E731
+STALLED = alert("RLTrainingStalled")
+
+
+def _stalled() -> Iterator[Case]:
+    for period, last, wait in ((1, 300, 600), (30, 300, 600), (600, 1900, 3000)):
+        run = Run(policy=HEALTHY, period=period, last_update=last)
+        stopped = run.update_time(int((last - run.phase) / period))
+        seconds = stopped + wait + 300
+        checks = (ever(stopped + wait - 1), firing(stopped + wait + 60, STALLED))
+        yield Case(f"stalled, one update in {period} s", (run,), seconds, checks)
+        resumed = replace(run, end=(stopped + wait + 120, "completed"))
+        yield Case(f"stalled, then completed, {period} s", (resumed,), seconds, (firing(stopped + wait + 200),))
+    first = Run(policy=HEALTHY, period=600, phase=10_000)
+    yield Case("no first update within ten minutes", (first,), 900, (ever(599), firing(630, STALLED)))
+    slow = Run(policy=HEALTHY, period=1200, phase=-600)
+    yield Case("an update in twenty minutes is not stalled", (slow,), 4000, (ever(4000),))
+
+
+def _record_errors() -> Iterator[Case]:
+    name = "RLExporterRecordErrors"
+    run = Run(policy=HEALTHY, period=30, record_errors=lambda now: float(now >= 600))
+    yield Case("a telemetry error", (run,), 1500, (ever(599), firing(630, alert(name)), firing(1500)))
+    ended = replace(run, end=(700, "completed"))
+    yield Case("a telemetry error, then completed", (ended,), 800, (firing(690, alert(name)), firing(800)))
+
+
+def _beside() -> Iterator[Case]:
+    """Runs with the same heads, and with the same names on two clusters, keep apart."""
+    bad = Run(policy=COLLAPSING, period=30, run_id="bad")
+    good = Run(policy=HEALTHY, period=30, run_id="good", instance="other:28008")
+    page = alert("RLPolicyHeadCollapsed", "op", "bad"), alert("RLPolicyHeadEntropyLow", "op", "bad")
+    yield Case("two runs with the same heads", (bad, good), 900, (ever(900, *page),))
+    done = replace(bad, end=(300, "completed"))
+    more = replace(good, policy=COLLAPSING, start=400)
+    page = alert("RLPolicyHeadCollapsed", "op", "good"), alert("RLPolicyHeadEntropyLow", "op", "good")
+    yield Case("one completed, one running", (done, more), 900, (firing(900, *page),))
+    east = replace(bad, run_id="a", labels={"cluster": "east"})
+    west = replace(good, run_id="a", labels={"cluster": "west", "namespace": "research"})
+    by_cluster = 'group by (cluster) (ALERTS{alertstate="firing", alertname="RLPolicyHeadCollapsed"})'
+    checks = (Check(900, by_cluster, (({"cluster": "east"}, 1.0),)),)
+    yield Case("the same name on two clusters", (east, west), 900, checks)
+
+
+def _size() -> Case:
+    """Recorded series of a run with eight heads when everything that can be recorded is."""
+    sizes = dict(op=6, slot=3, blueprint=13, style=4, tempo=3, alpha_target=3, alpha_speed=4, alpha_curve=5)  # noqa: C408
+    dead = decides(0.05)._replace(g=0.0)
+    run = Run(policy=lambda _n: dict.fromkeys(sizes, dead), period=30, choices=sizes)
+    count = 'count by (run_id) ({__name__=~".+:.+:.+", run_id!=""})'
+    most = Check(900, count, (({"run_id": "a"}, 40.0),))
+    return Case("recorded series of a run stay at 40", (run,), 900, (most,))
+
+
+def _annotations() -> Case:
+    """The whole page, with names that need encoding in a link and a total beside the head."""
+    run_id = 'drill & "co" ü'
+    run = Run(policy=COLLAPSING, period=30, run_id=run_id, labels={"cluster": "east 1"})
+    target = {"job": "rl-training", "instance": run.instance, "cluster": "east 1", "run_id": run_id}
+    total = 'rl_policy_entropy_nats{cluster="east 1",instance="host:28008",job="rl-training",run_id="drill & \\"co\\" ü"}'
+    link = "var-cluster=east+1&var-run_id=drill+%26+%22co%22+%C3%BC&var-head=op"
+    expected: dict[str, Any] = {
+        "exp_labels": {**target, "head": "op", "severity": "critical"},
+        "exp_annotations": {
+            "summary": f"Head op of run {run_id} has collapsed (effective entropy 0.100)",
+            "description": f"Head op of run {run_id} decides almost the same thing every time: its effective entropy "
+            "ratio was at or below the critical threshold for three updates or more and for a minute or more; the "
+            "last one is 0.100 (0 deterministic, 1 uniform).",
+            "level": "critical",
+            "aggregate": "the total over all heads reads 6.98 nats",
+            "runbook_url": "http://127.0.0.1:28009/runbooks/RLPolicyHeadCollapsed",
+            "dashboard_url": f"http://127.0.0.1:3000/d/rl-heads?{link}",
+        },
+    }
+    page = {"eval_time": "600s", "alertname": "RLPolicyHeadCollapsed", "exp_alerts": [expected]}
+    return Case("the whole page", (run,), 600, (), {total: "6.98x40"}, (page,))
+
+
+def _monitoring() -> Iterator[Case]:
+    name = "RLMonitoringRuleFailures"
+    ok, broken = [0.0] * 81, [0.0] * 20 + [float(i) for i in range(61)]
+    once = [0.0] * 20 + [1.0] * 61
+    group = '{instance="p",rule_group="/etc/rules/entropy.yml;rl-entropy"}'
+    foreign = '{instance="p",rule_group="/etc/rules/other.yml;node"}'
+    sources = (
+        ("a rule", f"prometheus_rule_evaluation_failures_total{group}", broken, 1),
+        ("a foreign rule", f"prometheus_rule_evaluation_failures_total{foreign}", broken, 0),
+        ("a rule once", f"prometheus_rule_evaluation_failures_total{group}", once, 0),
+        ("sending", 'prometheus_notifications_errors_total{instance="p",alertmanager="x"}', broken, 1),
+        ("sending once", 'prometheus_notifications_errors_total{instance="p",alertmanager="x"}', once, 0),
+        ("delivery", 'alertmanager_notifications_failed_total{instance="a",integration="webhook"}', once, 1),
+        ("no Alertmanager", 'prometheus_notifications_alertmanagers_discovered{instance="p"}', ok, 1),
+        ("an Alertmanager", 'prometheus_notifications_alertmanagers_discovered{instance="p"}', [1.0] * 81, 0),
+        ("vmalert", 'vmalert_alerting_rules_error{group="rl-heads",alertname="x"}', [1.0] * 81, 1),
+        ("vmalert recording", 'vmalert_recording_rules_error{group="rl-entropy",recording="x"}', [1.0] * 81, 1),
+        ("vmalert sending", 'vmalert_alerts_send_errors_total{instance="v",addr="x"}', broken, 1),
+    )
+    for what, series, values, count in sources:
+        ever_fired = f'count(count_over_time(ALERTS{{alertstate="firing", alertname="{name}"}}[1200s]))'
+        found = (({}, float(count)),) if count else ()
+        checks = (Check(1200, ever_fired, found), is_firing(1200, "RLMonitoringWatchdog"))
+        yield Case(f"monitoring: {what}", (), 1200, checks, {series: compressed(values)})
+
+
+def cases() -> Iterator[Case]:
+    """All of them."""
+    yield from _stalled()
+    yield from _record_errors()
+    yield from _beside()
+    yield _size()
+    yield _annotations()
+    yield from _monitoring()
