@@ -52,6 +52,21 @@ def promtool(prometheus):
     return prometheus.parent / "promtool"
 
 
+@pytest.fixture(scope="session")
+def alertmanager():
+    return server("prometheus-alertmanager", "prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def amtool(alertmanager):
+    return alertmanager.parent / "amtool"
+
+
+@pytest.fixture(scope="session")
+def vmalert():
+    return server("vmalert", "victoria-metrics")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_thread_outlives_the_tests():
     """A thread that is no daemon and still runs would keep the process, and a user's job, from ending."""

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from rule_tests.notation import selector
 from rule_tests.simulation import SCRAPE_SECONDS, Run, series
 
-RULE_FILES = ("heads", "training", "monitoring")
+RULE_FILES: Mapping[str, str] = MappingProxyType(
+    {
+        "entropy": "../../prometheus/rules/entropy.yml",
+        "heads": "../rules/heads.yml",
+        "training": "../rules/training.yml",
+        "monitoring": "../rules/monitoring.yml",
+    }
+)
+"""The files of rules, as seen from the test files."""
 
 # Alerts before recording rules: an alert then sees what was recorded one interval earlier, which is the
 # worst that can happen between two groups of one Prometheus.
-GROUPS = ("rl-heads", "rl-training", "rl-monitoring", "rl-entropy")
+_GROUPS = ("heads", "training", "monitoring", "entropy")
 
 _FIRING = 'ALERTS{alertstate="firing", severity!="info", alertname!~"RLMonitoring.+"}'
 _BY = "alertname, run_id, head"
+
+
+Expected = tuple[tuple[Mapping[str, str], float], ...]
+"""Values by label set."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,7 @@ class Check:
 
     at: float
     expression: str
-    expected: tuple[tuple[Mapping[str, str], float], ...] = ()
+    expected: Expected = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ def firing(at: float, *alerts: Mapping[str, str]) -> Check:
 
 def is_firing(at: float, name: str, count: int = 1) -> Check:
     """``count`` alerts of this name are firing, whatever else is."""
-    found = (({}, float(count)),) if count else ()
+    found: Expected = (({}, float(count)),) if count else ()
     return Check(at, f'count(ALERTS{{alertstate="firing", alertname="{name}"}})', found)
 
 
@@ -77,12 +90,13 @@ def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
     return Check(seconds, f"count_over_time(({twice})[{int(seconds)}s:{SCRAPE_SECONDS}s])")
 
 
-def document(cases: Iterable[Case]) -> dict[str, Any]:
-    """A test file of promtool."""
+def document(cases: Iterable[Case], rules: Iterable[str]) -> dict[str, Any]:
+    """A test file of promtool that loads these files of rules."""
+    loaded = tuple(rules)
     return {
-        "rule_files": ["../../prometheus/rules/*.yml", *(f"../rules/{name}.yml" for name in RULE_FILES)],
+        "rule_files": [RULE_FILES[name] for name in loaded],
         "evaluation_interval": f"{SCRAPE_SECONDS}s",
-        "group_eval_order": list(GROUPS),
+        "group_eval_order": [f"rl-{name}" for name in _GROUPS if name in loaded],
         "tests": [_group(case) for case in cases],
     }
 

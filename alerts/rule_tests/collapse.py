@@ -56,7 +56,7 @@ def _one_bad(period: float, length: int, bad: float = CRITICAL) -> Case:
 def _hover(period: float, bad: float, names: tuple[str, ...]) -> Case:
     """Five bad updates and a good one, repeated."""
     run = Run(policy=lambda n: {"op": decides(HEALTHY if n % 6 == 0 else bad)}, period=period)
-    seconds = max(3600.0, 20 * period)
+    seconds = max(1800.0, 12 * period)
     checks = [opens_at_most_once_in_ten_minutes(seconds, name) for name in names]
     if period == 1:
         checks.append(ever(seconds))
@@ -87,7 +87,9 @@ def _boundaries() -> Iterator[Case]:
     for ratio, level, alerts in rows:
         for kind, name in ((decides, "choice"), (plain, "normalized-only")):
             run = Run(policy=_constant(kind(ratio)), period=30)
-            yield Case(f"{name} entropy at {ratio} exactly", (run,), 900, (*_ratio(ratio, level), ever(900, *alerts)))
+            yield Case(
+                f"{name} entropy at {ratio} exactly", (run,), 900, (*_ratio(ratio, level), ever(900, *alerts))
+            )
 
 
 def _constant(measured: Measured) -> Policy:

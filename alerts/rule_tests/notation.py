@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TypeGuard
 
 GAP = None
 """No sample at a scrape."""
@@ -46,18 +48,25 @@ def compressed(values: Sequence[Value]) -> str:
 
 def _run(values: Sequence[Value]) -> tuple[int, float]:
     """Length of the leading run of equal values, or of whole numbers in equal steps; and the step."""
-    first = values[0]
-    equal = next((i for i, value in enumerate(values) if not _same(value, first)), len(values))
-    if equal > 1 or len(values) < 3 or not all(_whole(value) for value in values[:3]):
+    equal = next((i for i, value in enumerate(values) if not _same(value, values[0])), len(values))
+    whole = _leading_whole(values)
+    if equal > 1 or len(whole) < 3:
         return equal, 0
-    step = float(values[1]) - float(values[0])  # type: ignore[arg-type]
-    count = 1
-    while count < len(values) and _whole(values[count]) and float(values[count]) - float(values[count - 1]) == step:  # type: ignore[arg-type]
-        count += 1
-    return (count, step) if count > 2 else (1, 0)
+    steps = [after - before for before, after in pairwise(whole)]
+    count = next((i for i, step in enumerate(steps) if step != steps[0]), len(steps)) + 1
+    return (count, steps[0]) if count > 2 else (1, 0)
 
 
-def _whole(value: Value) -> bool:
+def _leading_whole(values: Sequence[Value]) -> list[float]:
+    leading: list[float] = []
+    for value in values:
+        if not _whole(value):
+            break
+        leading.append(value)
+    return leading
+
+
+def _whole(value: Value) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value) and value == int(value)
 
 

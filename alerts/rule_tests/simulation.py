@@ -148,8 +148,8 @@ def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
 
 def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float) -> Iterator[Sample]:
     present = run.end[1] if now >= run.end[0] else "running"
-    for state in RUN_STATES:
-        yield "rl_training_run_state", (("state", state),), float(state == present)
+    for run_state in RUN_STATES:
+        yield "rl_training_run_state", (("state", run_state),), float(run_state == present)
     yield "rl_training_start_timestamp_seconds", (), run.start
     yield "rl_training_updates_total", (), number
     yield "rl_exporter_record_errors_total", (), run.record_errors(now)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from operator import le
 
 from rule_tests.case import Case, Check, alert, ever, firing, is_firing, opens_at_most_once_in_ten_minutes
 from rule_tests.collapse import COLLAPSED, LOW, PERIODS
@@ -59,6 +61,12 @@ def _first_minutes() -> Iterator[Case]:
     run = Run(policy=_from(1, STARVED), period=30)
     starved = alert("RLPolicyHeadStarved", "op")
     yield Case("starved from the start", (run,), 900, (ever(630), firing(700, starved)))
+    ended = replace(run, end=(800, "completed"))
+    yield Case("starved, then completed", (ended,), 900, (firing(795, starved), firing(900)))
+    unknown = replace(run, policy=lambda n: {"op": HEALTHY if n < 5 else STARVED if n == 5 else UNMEASURED})
+    yield Case(
+        "starved once, then measured no more", (unknown,), 1200, (is_firing(1200, "RLPolicyHeadStarved", 0),)
+    )
     slow = Run(policy=_from(1, STARVED), period=600, start=0)
     yield Case("two slow updates are not three", (slow,), 1795, (ever(1795),))
 
@@ -70,7 +78,9 @@ def _diluted() -> Iterator[Case]:
     run = Run(policy=_from(1, diluted), period=30)
     yield Case("diluted", (run,), 900, (Check(900, alerts, once), ever(900)))
     at = Run(policy=_from(1, Measured(normalized=0.25, choice=0.3, share=0.1, open=0.9)), period=30)
-    yield Case("diluted at 0.25 exactly, low where it decides", (at,), 900, (Check(900, alerts, once), ever(900, LOW)))
+    yield Case(
+        "diluted at 0.25 exactly, low where it decides", (at,), 900, (Check(900, alerts, once), ever(900, LOW))
+    )
     for name, measured in (
         ("both critical", Measured(normalized=0.2, choice=0.2, share=0.1, open=0.9)),
         ("normalized above critical", Measured(normalized=0.26, choice=0.9, share=0.1, open=0.9)),
@@ -89,20 +99,39 @@ def _diluted() -> Iterator[Case]:
 def _falling() -> Iterator[Case]:
     name = "RLPolicyHeadEntropyFallingFast"
     fall = Run(policy=lambda n: {"op": decides(max(0.3, 0.95 - 0.02 * max(0, n - 15)))}, period=30)
-    # From update 15 on it falls by 0.02 an update: at update 40 the ratio is 0.45, and 0.25 ten updates ahead.
-    ever_fell = Check(1700, f'group by (alertname) (count_over_time(ALERTS{{alertstate="firing", alertname="{name}"}}[1700s]))',
-                      ((({"alertname": name}), 1.0),))  # fmt: skip
-    yield Case("falling fast", (fall,), 1700, (is_firing(1080, name, 0), is_firing(1440, name), ever_fell))
-    exact = Run(policy=lambda n: {"op": decides(0.5 - n / 64 + 40 / 64 if 40 <= n < 56 else 0.5)}, period=30)
-    yield Case("not falling", (exact,), 1100, (is_firing(1100, name, 0),))
+    # It falls by 0.02 an update from update 15 on: at update 40 it is 0.45, and 0.25 ten updates ahead.
+    ever_fell = (
+        f'group by (alertname) (count_over_time(ALERTS{{alertstate="firing", alertname="{name}"}}[1700s]))'
+    )
+    once = Check(1700, ever_fell, (({"alertname": name}, 1.0),))
+    yield Case("falling fast", (fall,), 1700, (is_firing(1080, name, 0), is_firing(1440, name), once))
+    # Slope and ratio are sums of powers of two, so that 0.25 is met exactly, by update 11 alone.
+    exact = Run(policy=lambda n: {"op": decides(0.40625 + max(0, 11 - n) / 64)}, period=120)
+    checks = (is_firing(exact.update_time(11) - 1, name, 0), is_firing(exact.update_time(12) - 1, name))
+    yield Case("falling to 0.25 exactly", (exact,), exact.update_time(12), checks)
+    dip = Run(policy=lambda n: {"op": decides(0.9 - 0.06 * min(6, max(0, n - 60)))}, period=5)
+    pending = f'count(count_over_time(ALERTS{{alertstate="pending", alertname="{name}"}}[420s]))'
+    silent = tuple(is_firing(t, name, 0) for t in range(300, 420, 15))
+    yield Case("falling for half a minute", (dip,), 420, (Check(420, pending, (({}, 1.0),)), *silent))
     steep = Run(policy=lambda n: {"op": decides(0.95 - 0.08 * n)}, period=30, last_update=250)
-    yield Case("fewer than ten ratios are a guess", (steep,), 600, (is_firing(250, name, 0), is_firing(600, name, 0)))
+    yield Case(
+        "fewer than ten ratios are a guess", (steep,), 600, (is_firing(250, name, 0), is_firing(600, name, 0))
+    )
     critical = Run(policy=lambda n: {"op": decides(max(0.01, 0.24 - 0.01 * n))}, period=30)
-    yield Case("already critical is not falling", (critical,), 900, (is_firing(500, name, 0), is_firing(900, name, 0)))
+    yield Case(
+        "already critical is not falling", (critical,), 900, (is_firing(500, name, 0), is_firing(900, name, 0))
+    )
     ended = replace(fall, end=(1440, "interrupted"))
-    yield Case("falling fast, then interrupted", (ended,), 1500, (is_firing(1425, name), is_firing(1470, name, 0)))
+    yield Case(
+        "falling fast, then interrupted", (ended,), 1500, (is_firing(1425, name), is_firing(1470, name, 0))
+    )
     one = Run(policy=lambda n: {"op": decides(0.26 if n == 20 else 0.9)}, period=30)
-    yield Case("one low update is not falling fast", (one,), 1200, (ever(1200), *(is_firing(t, name, 0) for t in (660, 720))))
+    yield Case(
+        "one low update is not falling fast",
+        (one,),
+        1200,
+        (ever(1200), *(is_firing(t, name, 0) for t in (660, 720))),
+    )
 
 
 def _state(period: float, measured: Measured, name: str) -> Iterator[Case]:
@@ -120,13 +149,15 @@ def _state(period: float, measured: Measured, name: str) -> Iterator[Case]:
         yield Case(f"{length} updates of {period:g} s: {name} is silent", (brief,), seconds, (ever(seconds),))
 
     hover = replace(run, policy=lambda n: {"op": measured if n % 6 else HEALTHY})
-    seconds = max(1800.0, 14 * period)
+    seconds = max(1800.0, 12 * period)
     once = opens_at_most_once_in_ten_minutes(seconds, name)
     yield Case(f"{name} hovering, one update in {period:g} s", (hover,), seconds, (once,))
 
     ended = replace(run, policy=_from(first, measured), end=(met + 120, "completed"))
     silent = is_firing(met + 180, name, 0)
-    yield Case(f"{name}, then completed, {period:g} s", (ended,), met + 180, (is_firing(met + 115, name), silent))
+    yield Case(
+        f"{name}, then completed, {period:g} s", (ended,), met + 180, (is_firing(met + 115, name), silent)
+    )
 
 
 def _states() -> Iterator[Case]:
@@ -150,24 +181,33 @@ def _nonfinite() -> Iterator[Case]:
     yield Case("NaN counted, then completed", (ended,), 720, (is_firing(655, name), is_firing(720, name, 0)))
 
 
-def _missing() -> Iterator[Case]:
-    name = "RLPolicyHeadsMissing"
-    sizes = {"op": 6, "slot": 3}
-    for period in PERIODS:
-        run = Run(policy=lambda _n: {"op": HEALTHY, "slot": UNMEASURED}, period=period, choices=sizes)
-        third = run.update_time(3)
-        checks = (ever(third - 1), firing(third + 120, alert(name, "slot")))
-        yield Case(f"one of two heads is never measured, {period:g} s", (run,), third + 180, checks)
-        first = int(300 / period) + 2
-        stops = replace(run, policy=lambda n, first=first: {"op": HEALTHY, "slot": HEALTHY if n < first else UNMEASURED})
-        third = run.update_time(first + 2)
-        checks = (ever(third - 1), firing(third + 120, alert(name, "slot")))
-        yield Case(f"one of two heads is measured no more, {period:g} s", (stops,), third + 180, checks)
-        once = replace(run, policy=lambda n, first=first: {"op": HEALTHY, "slot": UNMEASURED if n in {first, first + 1} else HEALTHY})
-        seconds = run.update_time(first + 2) + 300
-        yield Case(f"unmeasured for two updates, {period:g} s", (once,), seconds, (ever(seconds),))
+def _slot(unmeasured: Callable[[int], bool]) -> Policy:
+    """Head op is always measured; head slot is not at these updates."""
+    return lambda n: {"op": HEALTHY, "slot": UNMEASURED if unmeasured(n) else HEALTHY}
+
+
+def _never(_number: int) -> bool:
+    return True
+
+
+def _missing(period: float) -> Iterator[Case]:
+    first = int(300 / period) + 2
+    page = alert("RLPolicyHeadsMissing", "slot")
+    run = Run(policy=_slot(_never), period=period, choices={"op": 6, "slot": 3})
+    stops = replace(run, policy=_slot(partial(le, first)))
+    for case, since, what in ((run, 1, "is never measured"), (stops, first, "is measured no more")):
+        third = run.update_time(since + 2)
+        checks = (ever(third - 1), firing(third + 120, page))
+        yield Case(f"one of two heads {what}, {period:g} s", (case,), third + 180, checks)
+    twice = replace(run, policy=_slot({first, first + 1}.__contains__))
+    seconds = run.update_time(first + 2) + 300
+    yield Case(f"unmeasured for two updates, {period:g} s", (twice,), seconds, (ever(seconds),))
+
+
+def _missing_briefly() -> Iterator[Case]:
+    page = alert("RLPolicyHeadsMissing", "op")
     ended = Run(policy=lambda _n: {"op": UNMEASURED}, period=30, end=(300, "completed"))
-    yield Case("never measured, then completed", (ended,), 600, (firing(295, alert(name, "op")), firing(600)))
+    yield Case("never measured, then completed", (ended,), 600, (firing(295, page), firing(600)))
     brief = Run(policy=lambda n: {"op": HEALTHY if n not in range(400, 430) else UNMEASURED}, period=1)
     yield Case("unmeasured for half a minute", (brief,), 900, (ever(900),))
 
@@ -177,9 +217,10 @@ def cases() -> Iterator[Case]:
     for period in PERIODS:
         yield from _starved(period)
         yield _handover(period)
+        yield from _missing(period)
     yield from _first_minutes()
     yield from _diluted()
     yield from _falling()
     yield from _states()
     yield from _nonfinite()
-    yield from _missing()
+    yield from _missing_briefly()

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from rule_tests.case import Case, Check, alert, ever, firing, is_firing
+from rule_tests.case import Case, Check, Expected, alert, ever, firing, is_firing
 from rule_tests.collapse import CRITICAL
 from rule_tests.notation import compressed
-from rule_tests.simulation import Policy, Run, decides
+from rule_tests.simulation import STARVED, Policy, Run, decides
 
 HEALTHY: Policy = lambda _number: {"op": decides(0.8)}  # noqa: E731
 COLLAPSING: Policy = lambda _number: {"op": decides(CRITICAL)}  # noqa: E731
@@ -18,10 +18,10 @@ STALLED = alert("RLTrainingStalled")
 
 def _stalled() -> Iterator[Case]:
     for period, last, wait in ((1, 300, 600), (30, 300, 600), (600, 1900, 3000)):
-        run = Run(policy=HEALTHY, period=period, last_update=last)
+        run = Run(policy=HEALTHY, period=period, phase=0, last_update=last)
         stopped = run.update_time(int((last - run.phase) / period))
         seconds = stopped + wait + 300
-        checks = (ever(stopped + wait - 1), firing(stopped + wait + 60, STALLED))
+        checks = (ever(stopped + wait), firing(stopped + wait + 60, STALLED))
         yield Case(f"stalled, one update in {period} s", (run,), seconds, checks)
         resumed = replace(run, end=(stopped + wait + 120, "completed"))
         yield Case(f"stalled, then completed, {period} s", (resumed,), seconds, (firing(stopped + wait + 200),))
@@ -66,28 +66,53 @@ def _size() -> Case:
     return Case("recorded series of a run stay at 40", (run,), 900, (most,))
 
 
-def _annotations() -> Case:
-    """The whole page, with names that need encoding in a link and a total beside the head."""
-    run_id = 'drill & "co" ü'
-    run = Run(policy=COLLAPSING, period=30, run_id=run_id, labels={"cluster": "east 1"})
-    target = {"job": "rl-training", "instance": run.instance, "cluster": "east 1", "run_id": run_id}
-    total = 'rl_policy_entropy_nats{cluster="east 1",instance="host:28008",job="rl-training",run_id="drill & \\"co\\" ü"}'
-    link = "var-cluster=east+1&var-run_id=drill+%26+%22co%22+%C3%BC&var-head=op"
-    expected: dict[str, Any] = {
-        "exp_labels": {**target, "head": "op", "severity": "critical"},
-        "exp_annotations": {
-            "summary": f"Head op of run {run_id} has collapsed (effective entropy 0.100)",
-            "description": f"Head op of run {run_id} decides almost the same thing every time: its effective entropy "
-            "ratio was at or below the critical threshold for three updates or more and for a minute or more; the "
-            "last one is 0.100 (0 deterministic, 1 uniform).",
-            "level": "critical",
-            "aggregate": "the total over all heads reads 6.98 nats",
-            "runbook_url": "http://127.0.0.1:28009/runbooks/RLPolicyHeadCollapsed",
-            "dashboard_url": f"http://127.0.0.1:3000/d/rl-heads?{link}",
-        },
+_RUN_ID = 'drill & "co" ü'
+_PAGES = {
+    "RLPolicyHeadCollapsed": (
+        f"Head op of run {_RUN_ID} has collapsed (effective entropy 0.100)",
+        f"Head op of run {_RUN_ID} decides almost the same thing every time: its effective entropy ratio was "
+        "at or below the critical threshold for three updates or more and for a minute or more; the last one "
+        "is 0.100 (0 deterministic, 1 uniform).",
+        "critical",
+    ),
+    "RLPolicyHeadEntropyLow": (
+        f"Head op of run {_RUN_ID} has low entropy (effective entropy 0.100)",
+        f"The effective entropy ratio of head op of run {_RUN_ID} was at or below the warning threshold for "
+        "three updates or more and for a minute or more; the last one is 0.100 (0 deterministic, 1 uniform).",
+        "warning",
+    ),
+}
+
+
+def _page(name: str, run: Run) -> dict[str, Any]:
+    summary, description, severity = _PAGES[name]
+    labels = {"job": "rl-training", "instance": run.instance, **run.labels, "run_id": run.run_id, "head": "op"}
+    annotations = {
+        "summary": summary,
+        "description": description,
+        "level": severity,
+        "aggregate": "the total over all heads reads 6.98 nats",
+        "runbook_url": f"http://127.0.0.1:28009/runbooks/{name}",
+        "dashboard_url": "http://127.0.0.1:3000/d/rl-heads?var-cluster=east+1&var-run_id=drill+%26+%22co%22+%C3%BC&var-head=op",
     }
-    page = {"eval_time": "600s", "alertname": "RLPolicyHeadCollapsed", "exp_alerts": [expected]}
-    return Case("the whole page", (run,), 600, (), {total: "6.98x40"}, (page,))
+    expected = {"exp_labels": {**labels, "severity": severity}, "exp_annotations": annotations}
+    return {"eval_time": "600s", "alertname": name, "exp_alerts": [expected]}
+
+
+def _annotations() -> Case:
+    """Whole pages, with names that need encoding in a link, and the last ratio after updates without choice."""
+    idle = STARVED._replace(normalized=0.1)
+    run = Run(
+        policy=lambda n: {"op": decides(CRITICAL) if n < 18 else idle},
+        period=30,
+        run_id=_RUN_ID,
+        labels={"cluster": "east 1"},
+    )
+    quoted = _RUN_ID.replace('"', '\\"')
+    total = (
+        f'rl_policy_entropy_nats{{cluster="east 1",instance="host:28008",job="rl-training",run_id="{quoted}"}}'
+    )
+    return Case("whole pages", (run,), 600, (), {total: "6.98x40"}, tuple(_page(name, run) for name in _PAGES))
 
 
 def _monitoring() -> Iterator[Case]:
@@ -111,7 +136,7 @@ def _monitoring() -> Iterator[Case]:
     )
     for what, series, values, count in sources:
         ever_fired = f'count(count_over_time(ALERTS{{alertstate="firing", alertname="{name}"}}[1200s]))'
-        found = (({}, float(count)),) if count else ()
+        found: Expected = (({}, float(count)),) if count else ()
         checks = (Check(1200, ever_fired, found), is_firing(1200, "RLMonitoringWatchdog"))
         yield Case(f"monitoring: {what}", (), 1200, checks, {series: compressed(values)})
 
