@@ -37,7 +37,7 @@ class HeadModules(nn.Module):
         for head in range(heads):
             nn.init.orthogonal_(self.weight_in[head], math.sqrt(2))
             nn.init.orthogonal_(self.weight_out[head], 0.01)
-        self.register_buffer("flat", layout.inside.flatten().nonzero().squeeze(-1), persistent=False)
+        self.register_buffer("flat", (~layout.outside.T).flatten().nonzero().squeeze(-1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """(…, inputs) to one flat row of logits (…, Σn)."""

@@ -39,7 +39,7 @@ class Minibatch:
 class PPOAgent:
     """The policy, its optimiser, and the update.
 
-    ``heads`` fixes names, sizes and entropy multipliers; ``multipliers`` of the configuration override.
+    ``heads`` fixes names, sizes and entropy multipliers.
     """
 
     def __init__(
