@@ -3,7 +3,7 @@
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.collector import HeadCollector
 from rl_exporter.heads import Head, Heads
-from rl_exporter.health import Level, level
+from rl_exporter.health import HeadState, Level, level
 from rl_exporter.listen import ListenAddress
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
@@ -14,6 +14,7 @@ __all__ = [
     "HeadCollector",
     "HeadMeasurement",
     "HeadReading",
+    "HeadState",
     "Heads",
     "Level",
     "ListenAddress",

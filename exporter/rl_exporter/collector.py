@@ -7,28 +7,44 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from rl_exporter.histogram import Histogram
 from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS, Metric
 from rl_exporter.snapshot import SanctumSnapshot, TamiyoState
 
+_FAMILIES: dict[str, Any] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
 DISTRIBUTION = "rl-policy-exporter"
 _EOF = b"# EOF\n"
+_FORMATS = 8
+"""Formats kept in memory; Prometheus, its agents and a browser ask for three."""
 
 
 def _family(metric: Metric, snapshot: SanctumSnapshot) -> Family:
     labels = ("run_id", *metric.labels)
     run_id = snapshot.run.run_id
-    family_of = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = family_of(metric.name, metric.help, labels=labels, unit=metric.unit)
-    for values, number in metric.read(snapshot):
-        family.add_metric([run_id, *values], number)
-    return family
+    family = _FAMILIES[metric.kind](metric.name, metric.help, labels=labels, unit=metric.unit)
+    for values, value in metric.read(snapshot):
+        if isinstance(value, Histogram):
+            family.add_metric([run_id, *values], value.cumulative(), value.sum)
+        else:
+            family.add_metric([run_id, *values], value)
+    return cast(Family, family)
 
 
 class HeadCollector(Collector):
@@ -105,6 +121,8 @@ class Renderer:
         tamiyo, text = self._cache.get(content_type, (None, b""))
         if tamiyo is not snapshot.tamiyo:
             text = encoder(_registry(update_families(snapshot))).removesuffix(_EOF)
+            if len(self._cache) >= _FORMATS:  # clients choose versions; they must not choose our memory
+                self._cache.clear()
             self._cache[content_type] = (snapshot.tamiyo, text)
         return text
 

@@ -46,6 +46,11 @@ class HeadModules(nn.Module):
         flat: Tensor = self.get_buffer("flat")
         return padded.flatten(-2)[..., flat]
 
+    def gradient_norms(self) -> Tensor:
+        """Norms of the gradients of each head's parameters, one row per parameter: (parts, H)."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        return torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
+
 
 class FactoredRecurrentActorCritic(nn.Module):
     """Actor and critic over one recurrent representation; one flat row of logits for all heads."""
