@@ -6,6 +6,8 @@ from rl_exporter.heads import Head, Heads
 from rl_exporter.health import HeadState, Level, level
 from rl_exporter.listen import ListenAddress
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.reading import NotAnExporterError, parse_snapshot
+from rl_exporter.recorder import HeadRecorder, serve
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 
@@ -14,11 +16,13 @@ __all__ = [
     "HeadCollector",
     "HeadMeasurement",
     "HeadReading",
+    "HeadRecorder",
     "HeadState",
     "Heads",
     "Level",
     "ListenAddress",
     "MetricsServer",
+    "NotAnExporterError",
     "PPOUpdateHandler",
     "PPOUpdatePayload",
     "RunInfo",
@@ -27,4 +31,6 @@ __all__ = [
     "SanctumSnapshot",
     "TamiyoState",
     "level",
+    "parse_snapshot",
+    "serve",
 ]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from rl_exporter.heads import Heads, entropy_attribute_head
+from rl_exporter.heads import Heads, entropy_attribute_head, require_label_value
 from rl_exporter.health import HeadState, Level, level
 from rl_exporter.histogram import DURATION_BOUNDS, RATIO_BOUNDS, Histogram
 
@@ -27,7 +27,10 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Who a run is. ``run_id`` is the name that people read; the rest describes it."""
+    """Who a run is. ``run_id`` is the name that people read; the rest describes it.
+
+    Raises ValueError when ``run_id`` is empty or a text is not valid UTF-8.
+    """
 
     run_id: str
     experiment: str = ""
@@ -36,6 +39,12 @@ class RunInfo:
     seed: str = ""
     device: str = ""
     world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.run_id:
+            raise ValueError("run_id is empty; give the run a name, or leave it out for a generated one")
+        for name in ("run_id", "experiment", "algorithm", "environment", "seed", "device"):
+            require_label_value(name, getattr(self, name))
 
 
 def effective_ratio(

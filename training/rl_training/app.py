@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.metrics import update_values
+from rl_exporter.names import generated_run_id
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
@@ -32,20 +32,6 @@ from rl_training.signals import StopSignals
 from rl_training.trainer import Limits, train
 
 _LOG = logging.getLogger("rl_training")
-_ADJECTIVES = (
-    "amber",
-    "brisk",
-    "calm",
-    "dapper",
-    "eager",
-    "fond",
-    "gentle",
-    "keen",
-    "lucid",
-    "mellow",
-    "quiet",
-)
-_ANIMALS = ("badger", "crane", "finch", "heron", "ibex", "lynx", "marten", "otter", "raven", "stoat", "tern")
 
 
 class BadInputError(ValueError):
@@ -175,10 +161,8 @@ def _device(name: str) -> torch.device:
 
 
 def _run_info(options: argparse.Namespace, agent: PPOAgent) -> RunInfo:
-    chance = random.SystemRandom()
-    generated = f"{chance.choice(_ADJECTIVES)}-{chance.choice(_ANIMALS)}-{chance.randrange(10_000):04d}"
     return RunInfo(
-        run_id=options.run_id or generated,
+        run_id=options.run_id or generated_run_id(),
         experiment=options.experiment,
         algorithm="ppo",
         environment=options.env,
