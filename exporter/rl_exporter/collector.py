@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from rl_exporter.histogram import Histogram
-from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS, Metric
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS, Metric
 from rl_exporter.snapshot import SanctumSnapshot, TamiyoState
 
 _FAMILIES: dict[str, Any] = {
@@ -132,22 +132,11 @@ class Renderer:
         yield from self._process.collect()
 
     def _self_families(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
-        build = GaugeMetricFamily(
-            "rl_exporter_build_info", "Always 1; version of the exporter.", labels=("version", "python")
-        )
+        (info, _, labels, info_help), (errors, _, _, errors_help), (render, _, _, render_help) = SELF_METRICS
+        build = GaugeMetricFamily(info, info_help, labels=labels)
         build.add_metric([version(DISTRIBUTION), platform.python_version()], 1.0)
         yield build
-        yield CounterMetricFamily(
-            "rl_exporter_record_errors",
-            "Errors inside telemetry; each lost an update's values or part of them.",
-            value=snapshot.record_errors,
-        )
+        yield CounterMetricFamily(errors, errors_help, value=snapshot.record_errors)
         with self._lock:
             renders, seconds = self._renders, self._render_seconds
-        yield SummaryMetricFamily(
-            "rl_exporter_render_duration_seconds",
-            "Time spent rendering /metrics; the count is the number of scrapes answered.",
-            count_value=renders,
-            sum_value=seconds,
-            unit="seconds",
-        )
+        yield SummaryMetricFamily(render, render_help, count_value=renders, sum_value=seconds, unit="seconds")

@@ -293,6 +293,24 @@ LIVE_METRICS: tuple[Metric, ...] = (
 """What can change at any moment: read at every scrape."""
 
 
+SELF_METRICS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("rl_exporter_build_info", "gauge", ("version", "python"), "Always 1; version of the exporter."),
+    (
+        "rl_exporter_record_errors_total",
+        "counter",
+        (),
+        "Errors inside telemetry; each lost an update's values or part of them.",
+    ),
+    (
+        "rl_exporter_render_duration_seconds",
+        "summary",
+        (),
+        "Time spent rendering /metrics; the count is the number of scrapes answered.",
+    ),
+)
+"""Name, type, labels and help of what the exporter says of itself, without run_id."""
+
+
 def update_values(snapshot: SanctumSnapshot) -> dict[str, object]:
     """Every value that /metrics shows for the last update, by metric name and then by label values.
 

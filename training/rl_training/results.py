@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rl_training.measurement import epoch_means
 from rl_training.rollout import Rollout
 
 
@@ -72,11 +73,12 @@ def summarize(
     epochs, heads, scalars, gradients, ((explained,),) = (
         [[next(flat) for _ in range(part.shape[1])] for _ in range(part.shape[0])] for part in parts
     )
+    entropy, choice_entropy = epoch_means(epochs, len(names))
     nan_steps, inf_steps, largest = heads
     nan_gradients, inf_gradients, norm_sums, norm_counts = gradients
     return UpdateResult(
-        head_entropy_history=_means(names, epochs, 0),
-        head_choice_entropy_history=_means(names, epochs, 2 * len(names)),
+        head_entropy_history=dict(zip(names, entropy, strict=True)),
+        head_choice_entropy_history=dict(zip(names, choice_entropy, strict=True)),
         choice_share=dict(zip(names, rollout.choice_share, strict=True)),
         open_share=dict(zip(names, rollout.open_share, strict=True)),
         head_gradient_norm={
@@ -108,13 +110,4 @@ def _run_scalars(epochs: list[list[float]], scalars: list[list[float]], steps: i
         "gradient_norm": norm / minibatches,
         "policy_loss": policy_loss / minibatches,
         "value_loss": value_loss / minibatches,
-    }
-
-
-def _means(names: Sequence[str], epochs: list[list[float]], at: int) -> dict[str, tuple[float, ...]]:
-    """Per head one mean per epoch: the sum at ``at`` over the count that follows all sums."""
-    heads = len(names)
-    return {
-        name: tuple(row[at + i] / row[at + heads + i] for row in epochs if row[at + heads + i] > 0)
-        for i, name in enumerate(names)
     }

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rl_exporter.heads import Heads
 from rl_training.distributions import HeadLayout, MaskedCategorical
+from rl_training.measurement import HeadSteps, epoch_sums, head_sums
 from rl_training.results import Reduction, UpdateResult, summarize
 from rl_training.rollout import Rollout
 
@@ -81,7 +82,7 @@ class UpdateTelemetry:
         whole = self._epoch_ends[-1] if epochs else 0
         reduction = Reduction(
             *_reduce_steps(self._batches, whole, epochs, self._rollout, self._layout, self._clip),
-            scalars=_reduce_scalars(self._batches[:whole], self._norms[:whole], epochs),
+            scalars=_reduce_scalars(self._batches[:whole], self._norms, epochs),
             gradients=_reduce_gradients(torch.stack(self._head_norms), whole),
         )
         return summarize(reduction, explained_variance, self._heads.names, self._rollout, nonfinite=nonfinite)
@@ -106,47 +107,29 @@ def _reduce_steps(
         masks = rollout.step_masks.index_select(1, order)
         distribution = MaskedCategorical(logits, masks, layout, validate=False)
         entropy, peak = distribution.entropy, distribution.peak
-    measured, nan = torch.isfinite(entropy), torch.isnan(peak)
-    counts = [(~measured & nan).sum((0, 1)), (~measured & ~nan).sum((0, 1))]
+    broken, nan = ~torch.isfinite(entropy), torch.isnan(peak)
+    counts = [(broken & nan).sum((0, 1)), (broken & ~nan).sum((0, 1))]
 
     columns = sum(len(batch.environments) for batch in batches[:whole])
-    order, decided, entropy, measured = (
-        order[:columns],
-        decided[:, :columns],
-        entropy[:, :columns],
-        measured[:, :columns],
-    )
-    choosing = rollout.choice.index_select(1, order)
-    choice = choosing & torch.isfinite(decided)
+    order = order[:columns]
+    choice = rollout.choice.index_select(1, order)
+    log_valid = rollout.log_valid_choices.index_select(1, order)
     ratio = torch.cat([batch.ratio for batch in batches], 1)[:, :columns]
-    outside = ((ratio < 1 - clip) | (ratio > 1 + clip)) & choosing
-    parts = [
-        torch.where(measured, entropy, 0.0),
-        measured,
-        torch.where(choice, decided / rollout.log_valid_choices.index_select(1, order), 0.0),
-        choice,
-        outside.any(-1, keepdim=True),
-    ]
-    sums = torch.cat([_epoch_sums(part, epochs) for part in parts], 1)
-    largest = torch.where(choosing, ratio, 0.0).flatten(0, 1)
+    outside = ((ratio < 1 - clip) | (ratio > 1 + clip)) & choice
+    steps = HeadSteps(entropy[:, :columns], decided[:, :columns], log_valid, choice)
+    sums = torch.cat([head_sums(steps, epochs), epoch_sums(outside.any(-1, keepdim=True), epochs)], 1)
+    largest = torch.where(choice, ratio, 0.0).flatten(0, 1)
     counts.append(largest.amax(0) if epochs else largest.new_zeros(largest.shape[-1]))
     return sums, torch.stack([count.double() for count in counts])
-
-
-def _epoch_sums(values: Tensor, epochs: int) -> Tensor:
-    """(T, epochs * N, H) summed over the steps of each epoch, (epochs, H) float64."""
-    steps, columns, heads = values.shape
-    by_epoch = values.reshape(steps, epochs, columns // max(1, epochs), heads)
-    return by_epoch.sum((0, 2), dtype=torch.float64)
 
 
 def _reduce_scalars(batches: Sequence[MinibatchTelemetry], norms: Sequence[Tensor], epochs: int) -> Tensor:
     """``Reduction.scalars``, (epochs, 5)."""
     if not epochs:
-        return torch.empty(0, 5)
+        return norms[0].new_empty(0, 5)
     values = [
         torch.stack([batch.kl_sum for batch in batches]),
-        torch.stack(list(norms)),
+        torch.stack(list(norms[: len(batches)])),
         torch.stack([batch.policy_loss for batch in batches]),
         torch.stack([batch.value_loss for batch in batches]),
         torch.ones(len(batches), device=batches[0].value_loss.device),
