@@ -99,6 +99,7 @@ class Renderer:
     def __init__(self, snapshot: Callable[[], SanctumSnapshot]) -> None:
         self._snapshot = snapshot
         self._process = ProcessCollector(registry=None)
+        self._build = [version(DISTRIBUTION), platform.python_version()]
         self._lock = threading.Lock()
         self._cache: dict[str, tuple[TamiyoState, bytes]] = {}
         self._renders = 0
@@ -134,7 +135,7 @@ class Renderer:
     def _self_families(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
         (info, _, labels, info_help), (errors, _, _, errors_help), (render, _, _, render_help) = SELF_METRICS
         build = GaugeMetricFamily(info, info_help, labels=labels)
-        build.add_metric([version(DISTRIBUTION), platform.python_version()], 1.0)
+        build.add_metric(self._build, 1.0)
         yield build
         yield CounterMetricFamily(errors, errors_help, value=snapshot.record_errors)
         with self._lock:
