@@ -93,6 +93,13 @@ def _registry(families: Iterable[Family]) -> CollectorRegistry:
     return registry
 
 
+def _format(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number: answer as if nothing had been asked for
+        return choose_encoder("")
+
+
 class Renderer:
     """Renders /metrics: the update's part once per update and format, the live part every time."""
 
@@ -108,7 +115,7 @@ class Renderer:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for an Accept header; the whole body shows one update."""
         started = time.perf_counter()
-        encoder, content_type = choose_encoder(accept)
+        encoder, content_type = _format(accept)
         snapshot = self._snapshot()
         body = self._update_part(snapshot, content_type, encoder) + encoder(_registry(self._live(snapshot)))
         with self._lock:
