@@ -36,7 +36,9 @@ def _starved(period: float) -> Iterator[Case]:
     seconds = max(1800.0, 4 * period)
     yield Case(f"a head without choice, one update in {period:g} s", (closed,), seconds, (ever(seconds),))
 
-    opens = replace(run, policy=lambda n: {"op": STARVED if n >= first else CLOSED})
+    late = max(first, int(700 / period))
+    opens = replace(run, policy=lambda n: {"op": STARVED if n >= late else CLOSED})
+    met = max(run.update_time(late + 2), run.update_time(late) + 600)
     checks = (ever(met - 1), firing(met + 90, alert("RLPolicyHeadStarved", "op")))
     yield Case(f"closed, then starved, one update in {period:g} s", (opens,), met + 120, checks)
 

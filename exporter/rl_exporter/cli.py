@@ -12,7 +12,7 @@ from typing import NoReturn, TypeVar
 from rl_exporter.bundle import GRAFANA_URL, RUNBOOK_URL, BundleError, Links, link_base, write_bundle
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.listen import PAGES_ADDRESS, parse_listen_address
-from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 
 T = TypeVar("T")
 
@@ -26,12 +26,13 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def metrics_table() -> str:
-    """Every metric of a run as a Markdown table."""
-    head = ("| metric | type | labels beside run_id | meaning |", "| --- | --- | --- | --- |")
+    """Every metric as a Markdown table: those of a run, then what the exporter says of itself."""
+    run = ((m.name, m.kind, m.labels, m.help) for m in (*UPDATE_METRICS, *LIVE_METRICS))
     rows = (
-        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.help} |"
-        for metric in (*UPDATE_METRICS, *LIVE_METRICS)
+        f"| `{name}` | {kind} | {', '.join(labels)} | {text} |"
+        for name, kind, labels, text in (*run, *SELF_METRICS)
     )
+    head = ("| metric | type | labels beside run_id | meaning |", "| --- | --- | --- | --- |")
     return "\n".join((*head, *rows)) + "\n"
 
 
