@@ -90,7 +90,7 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("Exploding", "Exploding hovering.* 30 s|Exploding, then"),
     ("NonFinite", "NaN counted"),
     ("HeadsMissing", "measured"),
-    ("Stalled", "stalled|no first update"),
+    ("Stalled", "stalled(?!, then completed, 600)|no first update"),
     ("Failed", "failed, "),
     ("TargetDown", "killed, entry left.* 30 s|younger run|restarted run|down for|one process"),
     ("Vanished", "killed, target removed.* 30 s|younger run|rescheduled|another|one process"),

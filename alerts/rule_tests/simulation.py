@@ -69,6 +69,8 @@ class Run:
     removed: float = math.inf
     failed_scrapes: tuple[float, ...] = ()
     record_errors: Callable[[float], float] = lambda _time: 0.0
+    durations: bool = True
+    """Whether the training loop reports how long rollouts and updates take."""
 
     def update_time(self, number: int) -> float:
         """When update ``number``, from 1, happens."""
@@ -82,7 +84,7 @@ class _HeadState:
         self.measured_update = 0
         self.count = 0
         self.streaks = {0.25: 0, 0.5: 0}
-        self.ratios: list[float] = []
+        self.ratios: list[tuple[int, float]] = []
         self.state = ""
         self.state_streak = 0
         self.nans = 0
@@ -95,7 +97,7 @@ class _HeadState:
         ratio = measured.normalized if measured.share is None else measured.choice
         if ratio is not None and math.isfinite(ratio):
             self.count += 1
-            self.ratios = [*self.ratios, ratio][-10:]
+            self.ratios = [*self.ratios, (number, ratio)][-10:]
             for threshold, streak in self.streaks.items():
                 self.streaks[threshold] = streak + 1 if ratio <= threshold else 0
         state = _state(ratio, measured.g)
@@ -115,12 +117,11 @@ def _state(r: float | None, g: float | None) -> str:
     return "healthy" if r > 0.5 and (g is None or g >= 0.01) else "unsettled"
 
 
-def _slope(ratios: list[float]) -> float | None:
-    n = len(ratios)
-    if n < 2:
+def _slope(points: list[tuple[int, float]]) -> float | None:
+    if len(points) < 2:
         return None
-    middle = (n - 1) / 2
-    return sum((i - middle) * r for i, r in enumerate(ratios)) / sum((i - middle) ** 2 for i in range(n))
+    middle = sum(x for x, _ in points) / len(points)
+    return sum((x - middle) * y for x, y in points) / sum((x - middle) ** 2 for x, _ in points)
 
 
 Labels = tuple[tuple[str, str], ...]
@@ -146,6 +147,16 @@ def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
             yield {(name, labels): value for name, labels, value in _exposed(run, heads, number, now)}
 
 
+def exposed(run: Run, updates: int) -> dict[Key, float]:
+    """What /metrics shows right after update number ``updates``, without run_id."""
+    heads = {name: _HeadState() for name in run.choices}
+    for number in range(1, updates + 1):
+        for name, state in heads.items():
+            state.update(number, run.policy(number)[name])
+    now = run.update_time(updates)
+    return {(name, labels): value for name, labels, value in _exposed(run, heads, updates, now)}
+
+
 def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float) -> Iterator[Sample]:
     present = run.end[1] if now >= run.end[0] else "running"
     for run_state in RUN_STATES:
@@ -154,13 +165,18 @@ def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float)
     yield "rl_training_updates_total", (), number
     yield "rl_exporter_record_errors_total", (), run.record_errors(now)
     for part, share in (("rollout", 0.75), ("update", 0.25)):
-        yield f"rl_training_{part}_duration_seconds_sum", (), share * run.period * number
-        yield f"rl_training_{part}_duration_seconds_count", (), number
+        count = number if run.durations else 0
+        yield f"rl_training_{part}_duration_seconds_sum", (), share * run.period * count
+        yield f"rl_training_{part}_duration_seconds_count", (), count
     if number:
         yield "rl_training_last_update_timestamp_seconds", (), run.update_time(number)
     for name, state in heads.items():
         label = (("head", name),)
-        yield "rl_policy_head_entropy_max_nats", label, round(math.log(run.choices[name]), 6)
+        most = round(math.log(run.choices[name]), 6)
+        yield "rl_policy_head_entropy_max_nats", label, most
+        if state.normalized is not None:
+            yield "rl_policy_head_entropy_nats", label, round(state.normalized * most, 6)
+            yield "rl_policy_head_entropy_normalized_ratio", label, state.normalized
         yield from ((metric, (*label, *more), value) for metric, more, value in _head(state, number))
 
 
@@ -170,8 +186,6 @@ def _head(head: _HeadState, number: int) -> Iterator[Sample]:
     if not head.measured_update:
         return
     last = head.last
-    yield "rl_policy_head_entropy_nats", (), head.normalized or 0.0
-    yield "rl_policy_head_entropy_normalized_ratio", (), head.normalized or 0.0
     yield "rl_policy_head_unmeasured_updates", (), number - head.measured_update
     for state in STATES:
         yield "rl_policy_head_state", (("state", state),), float(state == head.state)

@@ -29,6 +29,13 @@ def _stalled() -> Iterator[Case]:
     yield Case("no first update within ten minutes", (first,), 900, (ever(599), firing(630, STALLED)))
     slow = Run(policy=HEALTHY, period=1200, phase=-600)
     yield Case("an update in twenty minutes is not stalled", (slow,), 4000, (ever(4000),))
+    silent = replace(slow, durations=False)
+    yield Case("slow updates without durations are not stalled", (silent,), 4000, (ever(4000),))
+    stuck = replace(silent, last_update=1900)
+    stopped = stuck.update_time(2)
+    mean = stopped / 2
+    checks = (ever(stopped + 5 * mean - 1), firing(stopped + 5 * mean + 60, STALLED))
+    yield Case("stalled without durations", (stuck,), stopped + 5 * mean + 60, checks)
 
 
 def _record_errors() -> Iterator[Case]:
