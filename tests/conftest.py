@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.servers import MissingServerError, find_server
+from local_stack.servers import MissingServerError, find_alertmanager, find_server
 
 
-def server(binary, package):
+def server(find, *names):
     try:
-        return find_server(binary, package, Path(os.environ.get("RL_TEST_SERVERS", ".servers")))
+        return find(*names, Path(os.environ.get("RL_TEST_SERVERS", ".servers")))
     except MissingServerError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(str(error))
@@ -20,7 +20,7 @@ def server(binary, package):
 
 @pytest.fixture(scope="session")
 def prometheus():
-    return server("prometheus", "prometheus")
+    return server(find_server, "prometheus", "prometheus")
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def promtool(prometheus):
 
 @pytest.fixture(scope="session")
 def alertmanager():
-    return server("prometheus-alertmanager", "prometheus-alertmanager")
+    return server(find_alertmanager)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def amtool(alertmanager):
 
 @pytest.fixture(scope="session")
 def vmalert():
-    return server("vmalert", "victoria-metrics")
+    return server(find_server, "vmalert", "victoria-metrics")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,12 @@ class MissingServerError(RuntimeError):
     """A server is neither installed nor to be had here; the message says what to install."""
 
 
+def find_alertmanager(folder: Path) -> Path:
+    """Alertmanager under its own name, or under Debian's."""
+    found = shutil.which("alertmanager")
+    return Path(found) if found else find_server("prometheus-alertmanager", "prometheus-alertmanager", folder)
+
+
 def find_server(binary: str, package: str, folder: Path) -> Path:
     """The executable ``binary``: from the path, or from Debian's ``package`` unpacked into ``folder``."""
     found = shutil.which(binary)

@@ -53,8 +53,9 @@ class Stack:
     """The servers of one folder: ``prometheus/``, ``alerts/``, their data and logs."""
 
     def __init__(self, folder: Path, binaries: Binaries, *, faster: float = 1.0) -> None:
-        self.folder = folder
+        self.folder = folder.resolve()
         self._binaries = binaries
+        self._resend_delay = f"{round(60_000 / faster)}ms"
         self.prometheus, self.alertmanager, self.pages = (free_address() for _ in range(3))
         addresses = {PROMETHEUS: self.prometheus, ALERTMANAGER: self.alertmanager, PAGES: self.pages}
         self.changes = Changes(faster, addresses)
@@ -75,6 +76,7 @@ class Stack:
             f"--config.file={self.folder / 'prometheus/prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'data/prometheus'}",
             f"--web.listen-address={self.prometheus}",
+            f"--rules.alert.resend-delay={self._resend_delay}",
             ready=f"http://{self.prometheus}/-/ready",
         )
 

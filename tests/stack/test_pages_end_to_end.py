@@ -3,7 +3,6 @@
 The configuration is a copy with shorter intervals (see test_alertmanager.py for what else differs: addresses).
 """
 
-import os
 import re
 import signal
 import sys
@@ -91,8 +90,6 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     assert "has vanished" in pages.of("killed")[0][1]
     assert [word for word, _ in pages.of("lost") if word != "RESOLVED"] == ["WARNING"]
     assert "cannot be scraped" in pages.of("lost")[0][1]
-    # Nothing of the ended runs is firing, and what everybody sees of them is true.
-    ended = query(stack.prometheus, 'ALERTS{alertstate="firing", run_id=~"drill|healthy-twin"}')
-    assert ended == []
-    assert "the path from Prometheus to the pager works" in pages.text.lower().replace("the path", "the path")
-    assert os.path.exists(stack.log_path("drill"))
+    # Nothing of the ended runs is firing any more.
+    assert query(stack.prometheus, 'ALERTS{alertstate="firing", run_id=~"drill|healthy-twin"}') == []
+    assert pages.text.count("The path from Prometheus to the pager works") == 1
