@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from local_stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS, Changes, write_configuration
 from local_stack.servers import home
@@ -93,17 +92,21 @@ class Stack:
             cwd=home(self._binaries.alertmanager),
         )
 
-    def start_pages(self, out: IO[bytes] | None = None) -> None:
-        """Start ``rl-exporter pages``; its pages go to ``out``, or to a log like everything else."""
+    def start_pages(self, *, relayed: bool = False) -> Process:
+        """Start ``rl-exporter pages``."""
         command = (sys.executable, "-c", "import sys; from rl_exporter.cli import main; sys.exit(main())")
         ready = f"http://{self.pages}/-/healthy"
-        self.start("pages", *command, "pages", "--listen", self.pages, ready=ready, out=out)
+        return self.start("pages", *command, "pages", "--listen", self.pages, ready=ready, relayed=relayed)
 
     def start(
-        self, name: str, *command: str, ready: str = "", out: IO[bytes] | None = None, cwd: Path | None = None
+        self, name: str, *command: str, ready: str = "", relayed: bool = False, cwd: Path | None = None
     ) -> Process:
-        """Start a process that ends with the stack; its output goes to a log unless ``out`` is given."""
-        process = self._running.enter_context(_process(name, command, self.log_path(name), out, cwd))
+        """Start a process that ends with the stack.
+
+        Its output goes to a log; or, if it is to be ``relayed``, to a pipe, which the caller must read.
+        """
+        log = None if relayed else self.log_path(name)
+        process = self._running.enter_context(_process(name, command, log, cwd))
         if ready:
             process.wait_until(lambda: answers(ready))
         return process
@@ -127,26 +130,24 @@ class Process:
 
     name: str
     popen: subprocess.Popen[bytes]
-    log: Path
+    log: Path | None
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition; StackError when the process ends first, or after half a minute."""
         deadline = time.monotonic() + _START_SECONDS
         while not condition():
             if self.popen.poll() is not None or time.monotonic() > deadline:
-                said = self.log.read_text(errors="replace")[-500:] if self.log.exists() else ""
+                said = self.log.read_text(errors="replace")[-500:] if self.log else ""
                 raise StackError(f"{self.name} did not start: {said.strip()}")
             time.sleep(0.1)
 
 
 @contextmanager
-def _process(
-    name: str, command: tuple[str, ...], log: Path, out: IO[bytes] | None, cwd: Path | None
-) -> Iterator[Process]:
+def _process(name: str, command: tuple[str, ...], log: Path | None, cwd: Path | None) -> Iterator[Process]:
     with ExitStack() as files:
-        sink = out or files.enter_context(log.open("ab"))
+        out = files.enter_context(log.open("ab")) if log else subprocess.PIPE
         popen = subprocess.Popen(
-            command, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=cwd
+            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=cwd
         )
         try:
             yield Process(name, popen, log)
