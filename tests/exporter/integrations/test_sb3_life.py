@@ -5,7 +5,6 @@ import logging
 import pickle
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
@@ -19,6 +18,7 @@ from exporter.integrations.reach import Reach, random_masks
 from rl_exporter import RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from rl_exporter.integrations.sb3_telemetry import UpdateTelemetry
+from scraping import scrape, scrape_to_the_end
 
 SIZES = (4, 2, 6)
 OPTIONS = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "seed": 1, "device": "cpu"}
@@ -185,18 +185,11 @@ def test_without_a_block_the_end_of_the_program_tells(error, caught, state):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         url = process.stdout.readline().strip() + "/metrics"
-        assert 'state="running"} 1' in _scraped(url)
+        assert 'state="running"} 1' in scrape(url)
         process.stdin.write("\n")
         process.stdin.flush()
-        while 'state="running"} 1' in (body := _scraped(url)):
-            time.sleep(0.05)
-        assert f'state="{state}"}} 1' in body
+        assert f'state="{state}"}} 1' in scrape_to_the_end(url)
         assert process.wait(30) == (state == "failed")
-
-
-def _scraped(url):
-    request = urllib.request.Request(url, headers={"X-Prometheus-Scrape-Timeout-Seconds": "10"})
-    return urllib.request.urlopen(request, timeout=10).read().decode()
 
 
 def test_ctrl_c_while_lingering_keeps_the_model(monkeypatch):
