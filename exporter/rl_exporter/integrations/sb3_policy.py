@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
 
 from gymnasium import spaces
@@ -74,8 +75,10 @@ def _environment_names(model: OnPolicyAlgorithm) -> Sequence[str] | None:
 def environment_id(model: OnPolicyAlgorithm) -> str:
     """Registered id of the environment; empty where it has none, or runs in another process."""
     environments = getattr(model.env and model.env.unwrapped, "envs", None)
-    specification = environments[0].spec if environments else None
-    return specification.id if specification is not None else ""
+    # A label is not worth a run: wrappers of all kinds answer here.
+    with suppress(Exception):
+        return str(environments[0].spec.id) if environments else ""
+    return ""
 
 
 def categoricals(distribution: Distribution) -> list[Categorical]:
@@ -93,10 +96,10 @@ def action_layer(model: OnPolicyAlgorithm, choices: int) -> nn.Linear | None:
     return None
 
 
-def valid_choices(categorical: Categorical) -> Tensor | None:
-    """How many actions the mask allows at each step, (B,); None without a mask."""
+def masks_of(categorical: Categorical) -> Tensor | None:
+    """The valid actions of one head at each step, (B, n) booleans; None without masks."""
     masks: Tensor | None = getattr(categorical, "masks", None)
-    return None if masks is None else masks.sum(-1)
+    return masks
 
 
 def _listed(heads: Heads) -> str:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from rl_exporter.integrations.guard import ErrorGuard
-from rl_exporter.integrations.sb3_policy import categoricals, valid_choices
+from rl_exporter.integrations.sb3_policy import categoricals, masks_of
 
 StepsListener = Callable[[Sequence[Tensor], Sequence[Tensor] | None], None]
-"""Takes one minibatch: entropy of each head, (B,) each, and its valid choices, or None without masks."""
+"""Takes one minibatch: entropy of each head, (B,) each, and its masks, (B, n) each, or None without masks."""
 
 
 class EntropyTap:
@@ -48,8 +48,8 @@ class EntropyTap:
         total = self._entropy()
         with self._guard:
             entropies = [one.release() for one in kept]
-            valid = [one.valid for one in kept if one.valid is not None]
-            listener(entropies, valid or None)
+            masks = [one.masks for one in kept if one.masks is not None]
+            listener(entropies, masks or None)
         return cast(Tensor | None, total)
 
     def remove(self) -> None:
@@ -79,7 +79,7 @@ class _Kept:
         self._previous: Any = vars(categorical).get("entropy")
         self._entropy: Callable[[], Any] = self._previous or partial(type(categorical).entropy, categorical)
         self._value: Tensor | None = None
-        self.valid = valid_choices(categorical)
+        self.masks = masks_of(categorical)
         vars(categorical)["entropy"] = self
 
     def __call__(self) -> Tensor:

@@ -65,15 +65,15 @@ class UpdateTelemetry:
         self._minibatches = 0
         self._whole_minibatches = 0
         self._entropies: list[Sequence[Tensor]] = []
-        self._valid: list[Sequence[Tensor]] = []
+        self._masks: list[Sequence[Tensor]] = []
         self._epochs: list[Tensor] = []
 
-    def add(self, entropies: Sequence[Tensor], valid: Sequence[Tensor] | None) -> None:
-        """One minibatch: entropy in nats and valid choices of each head, (B,) each; no masks, no ``valid``."""
+    def add(self, entropies: Sequence[Tensor], masks: Sequence[Tensor] | None) -> None:
+        """One minibatch: entropy in nats (B,) and mask (B, n) of each head; ``masks`` None without masks."""
         self._entropies.append(entropies)
-        if valid is not None:
+        if masks is not None:
             self._masked = True
-            self._valid.append(valid)
+            self._masks.append(masks)
         self._minibatches += 1
         self._steps += len(entropies[0])
         if self._steps == self._epoch_steps:
@@ -106,9 +106,10 @@ class UpdateTelemetry:
         """Sums over the minibatches since the last whole epoch, (8, H); they are dropped."""
         if not self._entropies:
             return torch.zeros_like(self._epochs[-1])
-        sums = _step_sums(_by_head(self._entropies), _by_head(self._valid) if self._masked else None)
-        self._entropies, self._valid = [], []
-        return sums
+        entropies = torch.stack(_by_head(self._entropies))
+        valid = [masks.sum(1) for masks in _by_head(self._masks)]
+        self._entropies, self._masks = [], []
+        return _step_sums(entropies, torch.stack(valid) if valid else None)
 
     def _head(self, parts: list[HeadEpoch], gradients: list[float]) -> HeadUpdate:
         *epochs, _ = parts
@@ -138,9 +139,9 @@ class UpdateTelemetry:
         )
 
 
-def _by_head(minibatches: Sequence[Sequence[Tensor]]) -> Tensor:
-    """(H, steps) from one (B,) for each head of each minibatch."""
-    return torch.stack([torch.cat(parts) for parts in zip(*minibatches, strict=True)])
+def _by_head(minibatches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """All steps of each head, (steps, …), from (B, …) for each head of each minibatch."""
+    return [torch.cat(parts) for parts in zip(*minibatches, strict=True)]
 
 
 @torch.no_grad()

@@ -1,9 +1,13 @@
-"""Small environments with several heads, and the numbers of a policy computed once more, with NumPy alone."""
+"""Small runs with several heads, and the numbers of a policy computed once more, with NumPy alone."""
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 
 
 class Reach(gymnasium.Env):
@@ -24,7 +28,7 @@ class Reach(gymnasium.Env):
         return self._observe(), {}
 
     def step(self, action):
-        wanted = self._observation[: len(self.sizes)] > 0
+        wanted = np.resize(self._observation, len(self.sizes)) > 0
         reward = float((np.atleast_1d(action) == wanted).sum())
         self._time += 1
         return self._observe(), reward, self._time == 5, False, {}
@@ -73,3 +77,43 @@ def head_entropies(logits, sizes, masks=None):
 
 def split(columns, sizes):
     return np.split(columns, np.cumsum(sizes)[:-1], axis=1)
+
+
+OPTIONS = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "seed": 1, "device": "cpu"}
+
+
+def small_ppo(environment=None, **options):
+    return PPO("MlpPolicy", environment or Reach(), **(OPTIONS | options))
+
+
+def local(**options):
+    return HeadEntropyCallback(**({"listen": "127.0.0.1:0", "linger": 0} | options))
+
+
+class At(BaseCallback):
+    """Calls a function at the start of the rollout with this number."""
+
+    def __init__(self, rollout, function):
+        super().__init__()
+        self.left, self.function = rollout, function
+
+    def _on_rollout_start(self):
+        self.left -= 1
+        if self.left == 0:
+            self.function(self.model)
+
+    def _on_step(self):
+        return True
+
+
+def fail(error):
+    def function(model):
+        raise error
+
+    return function
+
+
+def assert_untouched(model):
+    assert "entropy" not in vars(model.policy.action_dist)
+    for parameter in model.policy.action_net.parameters():
+        assert not parameter._post_accumulate_grad_hooks
