@@ -63,8 +63,8 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     lost, _ = train(stack, "lost", *VICTIM, pace=0.5)
     for run in ("killed", "lost"):
         until(lambda run=run: query(stack.prometheus, f'rl_training_updates_total{{run_id="{run}"}} > 1'))
-    drill, _ = train(stack, "drill", *DRILL, pace=1)
-    twin, _ = train(stack, "healthy-twin", *HEALTHY_TWIN, pace=1)
+    drill, _ = train(stack, "drill", *DRILL, pace=0.5)
+    twin, _ = train(stack, "healthy-twin", *HEALTHY_TWIN, pace=0.5)
 
     for process in (killed, lost):
         process.send_signal(signal.SIGKILL)
