@@ -35,23 +35,23 @@ from rl_training.environments.growing.lifecycle import (
 from rl_training.environments.growing.rules import action_masks
 from rl_training.environments.tables import CANONICAL, OFFSETS, OPERATIONS_TABLE, SIZES
 
-S, O = Stage, Operation
+S, OP = Stage, Operation
 TIME = "time"
 
 EDGES = {
-    (S.DORMANT, O.GERMINATE): {S.GERMINATED},
-    (S.GERMINATED, O.ADVANCE): {S.TRAINING},
+    (S.DORMANT, OP.GERMINATE): {S.GERMINATED},
+    (S.GERMINATED, OP.ADVANCE): {S.TRAINING},
     (S.GERMINATED, TIME): {S.GERMINATED, S.TRAINING},
-    (S.TRAINING, O.ADVANCE): {S.BLENDING},
-    (S.TRAINING, O.PRUNE): {S.PRUNED},
+    (S.TRAINING, OP.ADVANCE): {S.BLENDING},
+    (S.TRAINING, OP.PRUNE): {S.PRUNED},
     (S.TRAINING, TIME): {S.TRAINING, S.BLENDING},
-    (S.BLENDING, O.ADVANCE): {S.HOLDING},
-    (S.BLENDING, O.SET_ALPHA_TARGET): {S.BLENDING},
-    (S.BLENDING, O.PRUNE): {S.PRUNED},
+    (S.BLENDING, OP.ADVANCE): {S.HOLDING},
+    (S.BLENDING, OP.SET_ALPHA_TARGET): {S.BLENDING},
+    (S.BLENDING, OP.PRUNE): {S.PRUNED},
     (S.BLENDING, TIME): {S.BLENDING, S.HOLDING},
-    (S.HOLDING, O.SET_ALPHA_TARGET): {S.BLENDING},
-    (S.HOLDING, O.FOSSILIZE): {S.FOSSILIZED},
-    (S.HOLDING, O.PRUNE): {S.HOLDING, S.PRUNED},
+    (S.HOLDING, OP.SET_ALPHA_TARGET): {S.BLENDING},
+    (S.HOLDING, OP.FOSSILIZE): {S.FOSSILIZED},
+    (S.HOLDING, OP.PRUNE): {S.HOLDING, S.PRUNED},
     (S.HOLDING, TIME): {S.HOLDING, S.PRUNED},
     (S.FOSSILIZED, TIME): {S.FOSSILIZED},
     (S.PRUNED, TIME): {S.PRUNED, S.EMBARGOED},
@@ -61,17 +61,19 @@ EDGES = {
 }
 """Everything that may happen to a slot; what is not here never does."""
 
-DECISIONS = [
-    Decision(operation, Slot.R0C0, Blueprint.NORM, style, tempo, target, speed, curve)
-    for operation, style, tempo, target, speed, curve in itertools.product(
-        Operation,
-        (Style.LINEAR_ADD,),
-        Tempo,
-        (AlphaTarget.HALF, AlphaTarget.FULL),
-        AlphaSpeed,
-        (AlphaCurve.LINEAR, AlphaCurve.SIGMOID),
-    )
-]
+
+def decisions():
+    """Every decision about slot 0 that can matter, but for its blueprint and style."""
+    yield Decision(OP.WAIT)
+    yield Decision(OP.ADVANCE)
+    yield Decision(OP.FOSSILIZE)
+    norm = Decision(OP.GERMINATE, blueprint=Blueprint.NORM)
+    for tempo, target in itertools.product(Tempo, (AlphaTarget.HALF, AlphaTarget.FULL)):
+        yield norm._replace(tempo=tempo, alpha_target=target)
+    for speed, curve in itertools.product(AlphaSpeed, (AlphaCurve.LINEAR, AlphaCurve.SIGMOID)):
+        yield Decision(OP.PRUNE, alpha_speed=speed, alpha_curve=curve)
+        for target in (AlphaTarget.HALF, AlphaTarget.FULL):
+            yield Decision(OP.SET_ALPHA_TARGET, alpha_target=target, alpha_speed=speed, alpha_curve=curve)
 
 
 def key(slot):
@@ -84,8 +86,8 @@ def explore():
     waiting, known, edges = [DORMANT], {key(DORMANT)}, []
     while waiting:
         slot = waiting.pop()
-        for decision in DECISIONS:
-            if decision.operation is O.WAIT:
+        for decision in decisions():
+            if decision.operation is OP.WAIT:
                 following = slot
             elif is_legal((slot,), decision.operation, 0):
                 (following,) = decide((slot,), decision)
@@ -118,7 +120,7 @@ def test_whatever_the_masks_forbid_is_refused_in_every_state(edges):
     for slot in states.values():
         row = action_masks((slot, SlotState(Stage.FOSSILIZED), SlotState(Stage.FOSSILIZED)))
         for operation in Operation:
-            allowed = row[0, operation] and (operation is O.WAIT or row[operation, OFFSETS[1]])
+            allowed = row[0, operation] and (operation is OP.WAIT or row[operation, OFFSETS[1]])
             if allowed:
                 decide((slot,), Decision(operation, blueprint=Blueprint.LORA))
             else:
@@ -139,9 +141,9 @@ def test_alpha_under_way_can_be_neither_redirected_nor_pruned(edges):
     moving = [after for _, _, after in edges if not after.at_rest]
     assert {slot.pruning for slot in moving} == {True, False}
     for slot in moving:
-        assert not is_legal((slot,), O.SET_ALPHA_TARGET, 0)
-        assert not is_legal((slot,), O.PRUNE, 0)
-        assert not is_legal((slot,), O.FOSSILIZE, 0)
+        assert not is_legal((slot,), OP.SET_ALPHA_TARGET, 0)
+        assert not is_legal((slot,), OP.PRUNE, 0)
+        assert not is_legal((slot,), OP.FOSSILIZE, 0)
 
 
 def lived(*operations, tempo=Tempo.FAST, target=AlphaTarget.FULL, speed=AlphaSpeed.INSTANT):
@@ -156,7 +158,7 @@ def lived(*operations, tempo=Tempo.FAST, target=AlphaTarget.FULL, speed=AlphaSpe
 
 @pytest.mark.parametrize(("tempo", "steps"), [(Tempo.FAST, 3), (Tempo.STANDARD, 5), (Tempo.SLOW, 8)])
 def test_a_module_grows_by_itself_at_its_tempo(tempo, steps):
-    stages, slot = lived(O.GERMINATE, *[O.WAIT] * 20, tempo=tempo)
+    stages, slot = lived(OP.GERMINATE, *[OP.WAIT] * 20, tempo=tempo)
     assert stages[: 2 + 2 * steps] == [
         S.GERMINATED,
         *[S.TRAINING] * steps,
@@ -169,43 +171,48 @@ def test_a_module_grows_by_itself_at_its_tempo(tempo, steps):
 
 
 def test_advance_skips_ahead():
-    stages, slot = lived(O.GERMINATE, O.ADVANCE, O.ADVANCE, O.ADVANCE, target=AlphaTarget.SEVENTY)
+    stages, slot = lived(OP.GERMINATE, OP.ADVANCE, OP.ADVANCE, OP.ADVANCE, target=AlphaTarget.SEVENTY)
     assert stages == [S.GERMINATED, S.TRAINING, S.BLENDING, S.HOLDING]
     assert slot.alpha == 0.7
 
 
-@pytest.mark.parametrize(("speed", "steps"), [(AlphaSpeed.INSTANT, 0), (AlphaSpeed.FAST, 3), (AlphaSpeed.SLOW, 8)])
+@pytest.mark.parametrize(
+    ("speed", "steps"), [(AlphaSpeed.INSTANT, 0), (AlphaSpeed.FAST, 3), (AlphaSpeed.SLOW, 8)]
+)
 def test_pruning_ramps_down_and_frees_the_slot(speed, steps):
-    grow = (O.GERMINATE, O.ADVANCE, O.ADVANCE, O.ADVANCE, O.WAIT, O.WAIT)
-    stages, slot = lived(*grow, O.PRUNE, *[O.WAIT] * (steps + 2), speed=speed)
-    assert stages[6:] == [*[S.HOLDING] * max(0, steps - 1), S.PRUNED, S.EMBARGOED, S.RESETTING, S.DORMANT][: steps + 3]
+    grow = (OP.GERMINATE, OP.ADVANCE, OP.ADVANCE, OP.ADVANCE, OP.WAIT, OP.WAIT)
+    stages, slot = lived(*grow, OP.PRUNE, *[OP.WAIT] * (steps + 2), speed=speed)
+    assert (
+        stages[6:]
+        == [*[S.HOLDING] * max(0, steps - 1), S.PRUNED, S.EMBARGOED, S.RESETTING, S.DORMANT][: steps + 3]
+    )
     if steps < 2:
         assert slot == SlotState(S.RESETTING)
 
 
 def test_a_module_is_pruned_from_age_5():
-    young = lived(O.GERMINATE, *[O.WAIT] * 4, tempo=Tempo.SLOW)[1]
-    old = lived(O.GERMINATE, *[O.WAIT] * 5, tempo=Tempo.SLOW)[1]
+    young = lived(OP.GERMINATE, *[OP.WAIT] * 4, tempo=Tempo.SLOW)[1]
+    old = lived(OP.GERMINATE, *[OP.WAIT] * 5, tempo=Tempo.SLOW)[1]
     assert (young.age, old.age) == (4, 5)
-    assert not is_legal((young,), O.PRUNE, 0)
-    assert is_legal((old,), O.PRUNE, 0)
+    assert not is_legal((young,), OP.PRUNE, 0)
+    assert is_legal((old,), OP.PRUNE, 0)
 
 
 def test_nothing_germinates_while_something_grows():
     for stage in Stage:
         slots = (DORMANT, SlotState(stage), DORMANT)
-        assert is_legal(slots, O.GERMINATE, 0) == (stage not in GROWING)
+        assert is_legal(slots, OP.GERMINATE, 0) == (stage not in GROWING)
 
 
 def test_noop_is_never_germinated():
     with pytest.raises(IllegalDecisionError, match="NOOP grows nothing"):
-        decide(dormant_slots(), Decision(O.GERMINATE))
+        decide(dormant_slots(), Decision(OP.GERMINATE))
 
 
 def test_setting_alpha_changes_style_target_and_stage():
-    grown = lived(O.GERMINATE, O.ADVANCE, O.ADVANCE, O.ADVANCE)[1]
+    grown = lived(OP.GERMINATE, OP.ADVANCE, OP.ADVANCE, OP.ADVANCE)[1]
     decision = Decision(
-        O.SET_ALPHA_TARGET,
+        OP.SET_ALPHA_TARGET,
         style=Style.GATED_GATE,
         alpha_target=AlphaTarget.HALF,
         alpha_speed=AlphaSpeed.FAST,
@@ -232,7 +239,7 @@ def test_masks_allow_canonical_actions_alone_where_a_head_is_not_consulted():
                 assert masks[operation, segment].any()
                 if head not in CONSULTED_HEADS[operation]:
                     assert (masks[operation, segment] == CANONICAL[segment]).all()
-        assert not masks[O.GERMINATE, segments[2]][Blueprint.NOOP]
+        assert not masks[OP.GERMINATE, segments[2]][Blueprint.NOOP]
     assert OPERATIONS_TABLE.shape == (6, 8)
 
 

@@ -36,7 +36,7 @@ def test_a_ramp_ends_exactly_at_its_target():
     for _ in range(4):
         seen.append((ramp.alpha, ramp.under_way, ramp.done))
         ramp = ramp.after_a_step()
-    assert [alpha for alpha, _, _ in seen] == pytest.approx([1.0, 0.9643, 0.7357, 0.7], abs=1e-4)
+    assert [alpha for alpha, _, _ in seen] == pytest.approx([1.0, 0.96481, 0.73519, 0.7], abs=1e-5)
     assert seen[-1][0] == 0.7
     assert [state for _, *state in seen] == [[False, False], [True, False], [True, False], [False, True]]
     assert Ramp(0.5, 0.5, 8).done
@@ -108,18 +108,6 @@ def test_a_style_leaves_the_host_alone_at_alpha_0_and_not_at_alpha_1(blueprint, 
     assert (graft.gate.weight.grad is not None) == (style is Style.GATED_GATE)
 
 
-@pytest.mark.parametrize("style", Style)
-def test_incubation_trains_the_module_without_touching_the_host(style):
-    torch.manual_seed(0)
-    graft = Graft(Blueprint.CONV_SMALL, CHANNELS, 4)
-    x = features(4).requires_grad_()
-    out = graft.incubate(x, style)
-    assert torch.equal(out, x)
-    (out * features(4, seed=1)).sum().backward()
-    assert torch.equal(x.grad, features(4, seed=1))
-    assert all(p.grad.abs().sum() > 0 for p in graft.module.parameters())
-
-
 def test_styles_differ():
     torch.manual_seed(0)
     graft = Graft(Blueprint.CONV_SMALL, CHANNELS, 4)
@@ -189,6 +177,6 @@ def test_the_host_learns_and_torchs_own_generator_is_left_alone():
     state = torch.get_rng_state()
     net = network()
     slots = dormant_slots()
-    losses = [net.train_epoch(slots, 256, 64) for _ in range(10)]
+    losses = [net.train_epoch(slots, 256, 64) for _ in range(20)]
     assert losses[-1] < losses[0] - 0.1
     assert torch.equal(state, torch.get_rng_state())

@@ -18,7 +18,6 @@ from rl_training.distributions import BoolArray
 from rl_training.environments.growing.vector import GrowingVectorEnv
 from rl_training.environments.heads import HeadsVectorEnv
 
-
 _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}
 )
@@ -104,7 +103,8 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
     except (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise EnvironmentSetupError(
-            f"environment {name!r} cannot be made: {reason}; give --env growing-network, heads or a registered Gymnasium id"
+            f"environment {name!r} cannot be made: {reason}; "
+            f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
         ) from error
     return TrainingEnvironment(vector, _heads_of(name, vector))
 

@@ -71,7 +71,7 @@ class Norm(nn.Module):
 
 
 class LowRank(nn.Module):
-    """A linear map over channels and 3 x 3 neighbourhoods through ``rank`` (Hu et al. 2021, arXiv:2106.09685)."""
+    """A linear map of 3 x 3 neighbourhoods through ``rank`` (after Hu et al. 2021, arXiv:2106.09685)."""
 
     def __init__(self, channels: int, rank: int) -> None:
         super().__init__()
@@ -100,9 +100,7 @@ class Perceptron(nn.Module):
 
 def _light(channels: int, _size: int) -> nn.Module:
     narrow = channels // 2
-    return nn.Sequential(
-        nn.Conv2d(channels, narrow, 3, padding=1), nn.ReLU(), nn.Conv2d(narrow, channels, 1)
-    )
+    return nn.Sequential(nn.Conv2d(channels, narrow, 3, padding=1), nn.ReLU(), nn.Conv2d(narrow, channels, 1))
 
 
 def _depthwise(channels: int, _size: int) -> nn.Module:

@@ -71,3 +71,7 @@ class Ramp:
     def after_a_step(self) -> Ramp:
         """The ramp one step later."""
         return replace(self, elapsed=self.elapsed + 1)
+
+
+NO_RAMP = Ramp()
+"""Alpha at 0 and staying there."""

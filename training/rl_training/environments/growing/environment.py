@@ -73,7 +73,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start with the host at its plateau; what is drawn comes from this environment's own generator."""
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         generator = torch.Generator().manual_seed(int(self.np_random.integers(2**62)))
         own = self.options
         rates = LearningRates(own.host_learning_rate, own.module_learning_rate)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from rl_training.action_space import Blueprint, Slot
 from rl_training.environments.growing.data import CLASSES, SIZE, Digits, digits
-from rl_training.environments.growing.lifecycle import SlotState, Slots, Stage, dormant_slots
+from rl_training.environments.growing.lifecycle import Slots, SlotState, Stage, dormant_slots
 from rl_training.environments.growing.styles import Graft
 
 CHANNELS = 8
-SIZES = (SIZE, SIZE // 2, SIZE // 2)
+SIZES = (SIZE // 2, SIZE // 2, SIZE // 2)
 """Width and height of the features after each stage, where the slots sit."""
 
 
@@ -32,7 +32,7 @@ class Host(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(
             [
-                nn.Conv2d(1, CHANNELS, 3, padding=1),
+                nn.Conv2d(1, CHANNELS, 3, stride=2, padding=1),
                 nn.Conv2d(CHANNELS, CHANNELS, 1),
                 nn.Conv2d(CHANNELS, CHANNELS, 1),
             ]
@@ -41,8 +41,7 @@ class Host(nn.Module):
 
     def stage(self, index: int, x: Tensor) -> Tensor:
         """The features after stage ``index``."""
-        pooled = functional.avg_pool2d(x, 2) if index == 1 else x
-        return functional.relu(self.stages[index](pooled))
+        return functional.relu(self.stages[index](x))
 
 
 class Score(NamedTuple):
@@ -111,7 +110,7 @@ class GrowingNetwork:
     def train_epoch(self, slots: Slots, samples: int, batch: int) -> float:
         """One pass over ``samples`` random training images; the mean loss."""
         order = torch.randperm(len(self._data.images), generator=self._generator)[:samples]
-        losses = [self._train_batch(slots, part) for part in order.split(batch)]
+        losses = [self._train_batch(slots, part) for part in torch.split(order, batch)]
         for index, graft in self._grafts.items():
             self._gradients[index] = _gradient_norm(graft)
         return float(torch.stack(losses).mean())

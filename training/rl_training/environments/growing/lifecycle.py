@@ -6,7 +6,7 @@ new states. ``is_legal`` says what may be decided; everything else raises Illega
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from rl_training.action_space import (
     Style,
     Tempo,
 )
-from rl_training.environments.growing.curves import ALPHA_TARGETS, SPEED_STEPS, TEMPO_STEPS, Ramp
+from rl_training.environments.growing.curves import ALPHA_TARGETS, NO_RAMP, SPEED_STEPS, TEMPO_STEPS, Ramp
 
 PRUNE_AGE = 5
 """Steps after germination from which a module may be pruned."""
@@ -56,6 +56,19 @@ _AFTER = {
 """Stages that last one step, and what follows them."""
 
 
+_STAGES_OF = {
+    Operation.WAIT: frozenset(Stage),
+    Operation.GERMINATE: frozenset({Stage.DORMANT}),
+    Operation.SET_ALPHA_TARGET: frozenset({Stage.BLENDING, Stage.HOLDING}),
+    Operation.PRUNE: GROWING | {Stage.HOLDING},
+    Operation.FOSSILIZE: frozenset({Stage.HOLDING}),
+    Operation.ADVANCE: GROWING,
+}
+"""The stages in which an operation may be applied to a slot, other conditions aside."""
+
+_ONLY_AT_REST = frozenset({Operation.SET_ALPHA_TARGET, Operation.PRUNE, Operation.FOSSILIZE})
+
+
 class IllegalDecisionError(ValueError):
     """An operation that the state of its slot does not allow; names both."""
 
@@ -73,7 +86,7 @@ class Decision(NamedTuple):
     alpha_curve: AlphaCurve = AlphaCurve.LINEAR
 
     @classmethod
-    def of(cls, action: Sequence[int]) -> Decision:
+    def of(cls, action: Iterable[int]) -> Decision:
         """From one row of action numbers; ValueError for a number that is no action."""
         op, slot, blueprint, style, tempo, target, speed, curve = (int(number) for number in action)
         return cls(
@@ -101,7 +114,7 @@ class SlotState:
     blueprint: Blueprint = Blueprint.NOOP
     style: Style = Style.LINEAR_ADD
     tempo: Tempo = Tempo.FAST
-    ramp: Ramp = Ramp()
+    ramp: Ramp = NO_RAMP
     pruning: bool = False
 
     @property
@@ -132,19 +145,13 @@ def dormant_slots() -> Slots:
 def is_legal(slots: Slots, operation: Operation, index: int) -> bool:
     """Whether ``operation`` may be applied to slot ``index``; WAIT always may."""
     slot = slots[index]
-    if operation is Operation.WAIT:
-        return True
-    if operation is Operation.GERMINATE:
-        return slot.stage is Stage.DORMANT and not any(other.stage in GROWING for other in slots)
-    if operation is Operation.ADVANCE:
-        return slot.stage in GROWING
-    if slot.pruning or not slot.at_rest:
+    if operation is Operation.GERMINATE and any(other.stage in GROWING for other in slots):
         return False
-    if operation is Operation.FOSSILIZE:
-        return slot.stage is Stage.HOLDING
-    if operation is Operation.SET_ALPHA_TARGET:
-        return slot.stage in {Stage.BLENDING, Stage.HOLDING}
-    return slot.stage in GROWING | {Stage.HOLDING} and slot.age >= PRUNE_AGE
+    if operation in _ONLY_AT_REST and (slot.pruning or not slot.at_rest):
+        return False
+    if operation is Operation.PRUNE and slot.age < PRUNE_AGE:
+        return False
+    return slot.stage in _STAGES_OF[operation]
 
 
 def decide(slots: Slots, decision: Decision) -> Slots:

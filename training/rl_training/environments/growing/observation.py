@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rl_training.action_space import Blueprint, Slot, Style
 from rl_training.environments.growing.curves import TEMPO_STEPS
-from rl_training.environments.growing.lifecycle import SlotState, Slots, Stage
+from rl_training.environments.growing.lifecycle import Slots, SlotState, Stage
 
 Observation = npt.NDArray[np.float32]
 
@@ -86,5 +86,5 @@ def _numbers(slot: SlotState, module: ModuleReading, steps: int) -> Observation:
 
 
 def _at_most_1(value: float) -> float:
-    """Clamp from above; a number that is not finite, of a network that diverged, reads 1."""
-    return value if value < 1.0 else 1.0
+    """Clamp from above; the NaN of a network that diverged reads 1, thanks to the order of arguments."""
+    return min(1.0, value)

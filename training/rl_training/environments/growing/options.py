@@ -21,7 +21,7 @@ class GrowingOptions:
     batch: int = 64
     plateau_epochs: int = 50
     host_learning_rate: float = 0.003
-    module_learning_rate: float = 0.01
-    rent: float = 0.0005
+    module_learning_rate: float = 0.02
+    rent: float = 0.0003
     reward_scale: float = 10.0
     workers: int = 2

@@ -36,5 +36,3 @@ def action_masks(slots: Slots) -> npt.NDArray[np.bool_]:
     legal[Operation.WAIT] = CANONICAL[_SLOT]
     rows[:, _SLOT] = legal
     return rows
-
-

@@ -25,12 +25,12 @@ class Graft(nn.Module):
         SIGMOID_ADD      x + alpha (2 sigmoid(m) - 1): no more than alpha is added
         GATED_GATE       x + alpha g m, with g = sigmoid(gate(mean of x over positions)) for each channel
         """
-        m = self.module(x)
+        m: Tensor = self.module(x)
         if style is Style.LINEAR_ADD:
             return x + alpha * m
         if style is Style.LINEAR_MULTIPLY:
             return x * (1 + alpha * m)
         if style is Style.SIGMOID_ADD:
             return x + alpha * torch.tanh(m / 2)
-        gate = torch.sigmoid(self.gate(x.mean((2, 3))))[:, :, None, None]
+        gate: Tensor = torch.sigmoid(self.gate(x.mean((2, 3))))[:, :, None, None]
         return x + alpha * gate * m

@@ -17,7 +17,7 @@ from rl_training.environments.growing.observation import Observation
 
 
 class Outcome(NamedTuple):
-    """What a reset or step gave, one row an environment; ``final`` holds the last observation of ended episodes."""
+    """What a reset or step gave, one row an environment; ``final``: last observations of ended episodes."""
 
     observations: Observation
     masks: npt.NDArray[np.bool_]
