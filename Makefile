@@ -9,12 +9,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo drill test check lint types benchmark clean
+.PHONY: help demo drill test check lint types mutants benchmark clean
 help:
 	@echo 'make demo       train with /metrics up (creates $(VENV) first)'
 	@echo 'make drill      watch one head collapse while the total still looks healthy'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
+	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs, as ratios'
 	@echo 'make clean      remove $(VENV), $(SERVERS) and caches'
 
@@ -45,6 +46,9 @@ check: lint types
 
 test: lint types
 	@RL_TEST_SERVERS=$(SERVERS) $(BIN)/pytest -q
+
+mutants: $(INSTALLED)
+	@$(BIN)/pytest -q tests/mutants
 
 benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/overhead.py

@@ -58,3 +58,7 @@ def _no_thread_outlives_the_tests():
     yield
     main = threading.main_thread()
     assert [thread for thread in threading.enumerate() if thread is not main and not thread.daemon] == []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden", action="store_true", help="write the golden files anew")

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from rl_exporter.cli import main as exporter
 from rl_exporter.cli import metrics_table
 from rl_training.cli import parser
@@ -32,9 +34,33 @@ def test_the_specification_names_only_what_exists():
     assert list(missing("`tests/nothing.py` `test_nothing` `rl_policy_nothing`")) != []
 
 
+def is_current(page):
+    return page.endswith("\n\n" + metrics_table())
+
+
 def test_the_metrics_page_is_generated(capsys):
     assert exporter(["metrics"]) == 0
-    assert (ROOT / "docs/metrics.md").read_text().endswith(capsys.readouterr().out)
+    assert capsys.readouterr().out == metrics_table()
+    assert is_current((ROOT / "docs/metrics.md").read_text())
+
+
+@pytest.mark.parametrize("old", ["| `rl_policy_loss` |", "nats", "histogram", "run_state"])
+def test_that_check_sees_a_page_that_fell_behind(old):
+    page = (ROOT / "docs/metrics.md").read_text()
+    lines = page.splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if line.startswith("|") and old in line)
+    assert not is_current("".join(lines[:first] + lines[first + 1 :]))
+    assert not is_current("".join([*lines[:first], lines[first].replace(old, "other"), *lines[first + 1 :]]))
+
+
+def test_the_page_says_what_every_metric_of_a_body_is():
+    from rl_exporter import Heads, RunInfo, SanctumAggregator
+    from rl_exporter.collector import Renderer
+
+    body = Renderer(SanctumAggregator(Heads.of({"op": 3}), RunInfo("run")).snapshot).render("")[0].decode()
+    names = set(re.findall(r"^# TYPE (rl_\w+)", body, re.MULTILINE))
+    assert len(names) > 30
+    assert {name for name in names if f"`{name}`" not in metrics_table()} == set()
 
 
 def test_the_readme_names_every_option():
@@ -54,7 +80,7 @@ def test_samples_per_scrape_stay_within_bounds():
     from rl_training.action_space import HEADS
 
     aggregator = SanctumAggregator(HEADS, RunInfo("run"), entropy_coefficient=0.01)
-    full = HeadMeasurement(0.5, 0.5, 0.5, 0.5)
+    full = HeadMeasurement(0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
     aggregator.handle_ppo_update(
         PPOUpdatePayload(
             heads=dict.fromkeys(HEADS.names, full),
@@ -65,7 +91,10 @@ def test_samples_per_scrape_stay_within_bounds():
             policy_loss=0.0,
             value_loss=0.0,
             explained_variance=0.0,
+            rollout_duration=1.0,
+            update_duration=1.0,
         )
     )
+    aggregator.handle_ppo_update(PPOUpdatePayload(heads=dict.fromkeys(HEADS.names, full)))
     body = Renderer(aggregator.snapshot).render("")[0].decode()
-    assert 80 < sum(not line.startswith("#") for line in body.splitlines()) <= 320
+    assert 250 < sum(not line.startswith("#") for line in body.splitlines()) <= 320

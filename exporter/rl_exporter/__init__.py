@@ -3,9 +3,11 @@
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.collector import HeadCollector
 from rl_exporter.heads import Head, Heads
-from rl_exporter.health import Level, level
+from rl_exporter.health import HeadState, Level, level
 from rl_exporter.listen import ListenAddress
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.reading import NotAnExporterError, parse_snapshot
+from rl_exporter.recorder import HeadRecorder, serve
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 
@@ -14,10 +16,13 @@ __all__ = [
     "HeadCollector",
     "HeadMeasurement",
     "HeadReading",
+    "HeadRecorder",
+    "HeadState",
     "Heads",
     "Level",
     "ListenAddress",
     "MetricsServer",
+    "NotAnExporterError",
     "PPOUpdateHandler",
     "PPOUpdatePayload",
     "RunInfo",
@@ -26,4 +31,6 @@ __all__ = [
     "SanctumSnapshot",
     "TamiyoState",
     "level",
+    "parse_snapshot",
+    "serve",
 ]

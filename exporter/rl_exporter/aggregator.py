@@ -6,18 +6,20 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from types import MappingProxyType
 
-from rl_exporter.heads import Head, Heads, within
-from rl_exporter.payload import NOT_MEASURED, HeadMeasurement, PPOUpdatePayload
+from rl_exporter.heads import Heads
+from rl_exporter.histogram import Histogram
+from rl_exporter.payload import NOT_MEASURED, PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
+from rl_exporter.tracker import HeadTracker
 
 
 class SanctumAggregator:
-    """Takes one payload per update and publishes an immutable snapshot of the run.
+    """Takes one payload per update; ``snapshot`` gives the immutable picture of the run after the last one.
 
-    Writers are serialized by a lock; readers take the last whole snapshot without one.
+    Writers and readers may be on different threads. ``resumed`` is the last snapshot of a run that goes on:
+    its counters, streaks and histograms continue. ValueError when that run had other heads.
     """
 
     def __init__(
@@ -26,118 +28,132 @@ class SanctumAggregator:
         run: RunInfo,
         *,
         entropy_coefficient: float | None = None,
+        resumed: SanctumSnapshot | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        former = resumed or SanctumSnapshot(
+            run=run, tamiyo=TamiyoState.before_first_update(heads), start_timestamp=0.0
+        )
+        _require_same_heads(former, heads)
         self._heads = heads
+        self._names = frozenset(heads.names)
+        self._run = run
         self._clock = clock
         self._lock = threading.Lock()
-        self._snapshot = SanctumSnapshot(
-            run=run,
-            tamiyo=TamiyoState.before_first_update(heads, entropy_coefficient),
-            start_timestamp=clock(),
-        )
+        self._trackers = [HeadTracker(head, former.tamiyo.readings[head.name]) for head in heads]
+        self._payload = PPOUpdatePayload()
+        self._updates = former.tamiyo.updates
+        self._entropy_coefficient = _kept(entropy_coefficient, former.tamiyo.entropy_coefficient)
+        self._run_state = RunState.RUNNING
+        self._start_timestamp = clock()
+        self._last_update_timestamp: float | None = None
+        self._environment_steps = former.environment_steps
+        self._episodes = former.episodes
+        self._episode_return = former.episode_return
+        self._rollout_durations = former.rollout_durations
+        self._update_durations = former.update_durations
+        self._record_errors = former.record_errors
+        self._tamiyo: TamiyoState | None = None
+        self._snapshot: SanctumSnapshot | None = None
 
     def snapshot(self) -> SanctumSnapshot:
         """The run after its last update; never a mix of two updates."""
-        return self._snapshot
+        snapshot = self._snapshot
+        if snapshot is None:
+            with self._lock:
+                snapshot = self._snapshot = self._picture()
+        return snapshot
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
         """Count one update and take over what it measured.
 
-        Values that are not finite or lie beyond their bounds count as record errors and are dropped.
+        Of a head's values, those that are not finite count as NaN or infinity of that head, those beyond their
+        bounds by more than rounding as record errors; either way they are dropped.
         Raises ValueError, and changes nothing, when the payload names a head that was not declared.
         """
-        for name in payload.heads:
-            self._heads.named(name)
+        if not payload.heads.keys() <= self._names:
+            for name in payload.heads:
+                self._heads.named(name)
+        measured = payload.heads.get
         with self._lock:
-            before = self._snapshot
-            tamiyo, errors = _next_state(before.tamiyo, payload)
-            episode_return = _finite(payload.episode_return)
-            self._snapshot = SanctumSnapshot(
-                run=before.run,
-                tamiyo=tamiyo,
-                run_state=before.run_state,
-                start_timestamp=before.start_timestamp,
-                last_update_timestamp=self._clock(),
-                environment_steps=before.environment_steps + payload.environment_steps,
-                episodes=before.episodes + payload.episodes,
-                episode_return=before.episode_return if episode_return is None else episode_return,
-                record_errors=before.record_errors + errors,
-            )
+            update = self._updates = self._updates + 1
+            for name, tracker in zip(self._heads.names, self._trackers, strict=True):
+                self._record_errors += tracker.record(measured(name, NOT_MEASURED), update)
+            self._payload = payload
+            self._environment_steps += payload.environment_steps
+            self._episodes += payload.episodes
+            self._episode_return = _kept(_finite(payload.episode_return), self._episode_return)
+            self._entropy_coefficient = _kept(_finite(payload.entropy_coefficient), self._entropy_coefficient)
+            self._rollout_durations = _observed(self._rollout_durations, payload.rollout_duration)
+            self._update_durations = _observed(self._update_durations, payload.update_duration)
+            self._last_update_timestamp = self._clock()
+            self._tamiyo = self._snapshot = None
 
     def set_run_state(self, state: RunState) -> None:
         """Say where the run is in its life."""
         with self._lock:
-            self._snapshot = replace(self._snapshot, run_state=state)
+            self._run_state = state
+            self._snapshot = None
 
     def count_record_error(self) -> None:
         """Count an error inside telemetry that lost an update or part of one."""
         with self._lock:
-            self._snapshot = replace(self._snapshot, record_errors=self._snapshot.record_errors + 1)
+            self._record_errors += 1
+            self._snapshot = None
+
+    def _picture(self) -> SanctumSnapshot:
+        if self._tamiyo is None:
+            self._tamiyo = self._state()
+        return SanctumSnapshot(
+            run=self._run,
+            tamiyo=self._tamiyo,
+            run_state=self._run_state,
+            start_timestamp=self._start_timestamp,
+            last_update_timestamp=self._last_update_timestamp,
+            environment_steps=self._environment_steps,
+            episodes=self._episodes,
+            episode_return=self._episode_return,
+            rollout_durations=self._rollout_durations,
+            update_durations=self._update_durations,
+            record_errors=self._record_errors,
+        )
+
+    def _state(self) -> TamiyoState:
+        payload = self._payload
+        readings = {
+            name: tracker.reading() for name, tracker in zip(self._heads.names, self._trackers, strict=True)
+        }
+        return TamiyoState(
+            heads=self._heads,
+            readings=MappingProxyType(readings),
+            updates=self._updates,
+            entropy=_aggregate(readings, self._updates),
+            entropy_coefficient=self._entropy_coefficient,
+            kl_divergence=_finite(payload.kl_divergence),
+            clipped_share=_finite(payload.clipped_share),
+            gradient_norm=_finite(payload.gradient_norm),
+            policy_loss=_finite(payload.policy_loss),
+            value_loss=_finite(payload.value_loss),
+            explained_variance=_finite(payload.explained_variance),
+        )
 
 
-def _next_state(before: TamiyoState, payload: PPOUpdatePayload) -> tuple[TamiyoState, int]:
-    update = before.updates + 1
-    readings: dict[str, HeadReading] = {}
-    errors = 0
-    for head in before.heads:
-        measured = payload.heads.get(head.name, NOT_MEASURED)
-        checked = _check(head, measured)
-        errors += checked.count(None) - measured.count(None)
-        readings[head.name] = _next_reading(head, before.readings[head.name], checked, update)
-    state = TamiyoState(
-        heads=before.heads,
-        readings=MappingProxyType(readings),
-        updates=update,
-        entropy=_aggregate(readings, update),
-        entropy_coefficient=_kept(payload.entropy_coefficient, before.entropy_coefficient),
-        kl_divergence=_finite(payload.kl_divergence),
-        clipped_share=_finite(payload.clipped_share),
-        gradient_norm=_finite(payload.gradient_norm),
-        policy_loss=_finite(payload.policy_loss),
-        value_loss=_finite(payload.value_loss),
-        explained_variance=_finite(payload.explained_variance),
-    )
-    return state, errors
-
-
-def _check(head: Head, measured: HeadMeasurement) -> HeadMeasurement:
-    if measured is NOT_MEASURED:
-        return measured
-    entropy, choice_entropy, choice_share, open_share = measured
-    return HeadMeasurement(
-        None if entropy is None else within(entropy, head.max_entropy),
-        None if choice_entropy is None else within(choice_entropy, 1.0),
-        None if choice_share is None else within(choice_share, 1.0),
-        None if open_share is None else within(open_share, 1.0),
-    )
-
-
-def _next_reading(head: Head, last: HeadReading, measured: HeadMeasurement, update: int) -> HeadReading:
-    entropy, choice_entropy, choice_share, open_share = measured
-    if entropy is None and choice_entropy is None and choice_share is None and open_share is None:
-        return last
-    normalized = last.normalized if entropy is None else head.normalize(entropy)
-    if choice_share == 0.0:
-        choice_entropy = None
-    effective = choice_entropy
-    if effective is None and choice_share is None and entropy is not None:
-        effective = normalized
-    return HeadReading(
-        entropy=last.entropy if entropy is None else entropy,
-        normalized=normalized,
-        choice_entropy=choice_entropy,
-        choice_share=choice_share,
-        open_share=open_share,
-        effective=effective,
-        measured_update=last.measured_update if entropy is None else update,
-    )
+def _require_same_heads(former: SanctumSnapshot, heads: Heads) -> None:
+    if former.tamiyo.heads != heads:
+        raise ValueError(
+            f"cannot resume run {former.run.run_id!r}: its heads {former.tamiyo.heads.names} are not this "
+            f"policy's {heads.names}, or differ in size or multiplier; resume with the same policy"
+        )
 
 
 def _aggregate(readings: dict[str, HeadReading], update: int) -> float | None:
-    if any(reading.measured_update != update for reading in readings.values()):
+    if not update or any(reading.measured_update != update for reading in readings.values()):
         return None
     return math.fsum(reading.entropy for reading in readings.values())
+
+
+def _observed(histogram: Histogram, seconds: float | None) -> Histogram:
+    return histogram if seconds is None or not 0.0 <= seconds < math.inf else histogram.observe(seconds)
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from rl_exporter.collector import DISTRIBUTION
-from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,12 +21,13 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def metrics_table() -> str:
-    """Every metric of a run as a Markdown table."""
-    head = ("| metric | type | labels beside run_id | meaning |", "| --- | --- | --- | --- |")
+    """Every metric as a Markdown table: those of a run, then what the exporter says of itself."""
+    run = ((m.name, m.kind, m.labels, m.help) for m in (*UPDATE_METRICS, *LIVE_METRICS))
     rows = (
-        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.help} |"
-        for metric in (*UPDATE_METRICS, *LIVE_METRICS)
+        f"| `{name}` | {kind} | {', '.join(labels)} | {text} |"
+        for name, kind, labels, text in (*run, *SELF_METRICS)
     )
+    head = ("| metric | type | labels beside run_id | meaning |", "| --- | --- | --- | --- |")
     return "\n".join((*head, *rows)) + "\n"
 
 

@@ -7,28 +7,44 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS, Metric
+from rl_exporter.histogram import Histogram
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS, Metric
 from rl_exporter.snapshot import SanctumSnapshot, TamiyoState
 
+_FAMILIES: dict[str, Any] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
 DISTRIBUTION = "rl-policy-exporter"
 _EOF = b"# EOF\n"
+_FORMATS = 8
+"""Formats kept in memory; Prometheus, its agents and a browser ask for three."""
 
 
 def _family(metric: Metric, snapshot: SanctumSnapshot) -> Family:
     labels = ("run_id", *metric.labels)
     run_id = snapshot.run.run_id
-    family_of = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = family_of(metric.name, metric.help, labels=labels, unit=metric.unit)
-    for values, number in metric.read(snapshot):
-        family.add_metric([run_id, *values], number)
-    return family
+    family = _FAMILIES[metric.kind](metric.name, metric.help, labels=labels, unit=metric.unit)
+    for values, value in metric.read(snapshot):
+        if isinstance(value, Histogram):
+            family.add_metric([run_id, *values], value.cumulative(), value.sum)
+        else:
+            family.add_metric([run_id, *values], value)
+    return cast(Family, family)
 
 
 class HeadCollector(Collector):
@@ -105,6 +121,8 @@ class Renderer:
         tamiyo, text = self._cache.get(content_type, (None, b""))
         if tamiyo is not snapshot.tamiyo:
             text = encoder(_registry(update_families(snapshot))).removesuffix(_EOF)
+            if len(self._cache) >= _FORMATS:  # clients choose versions; they must not choose our memory
+                self._cache.clear()
             self._cache[content_type] = (snapshot.tamiyo, text)
         return text
 
@@ -114,22 +132,11 @@ class Renderer:
         yield from self._process.collect()
 
     def _self_families(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
-        build = GaugeMetricFamily(
-            "rl_exporter_build_info", "Always 1; version of the exporter.", labels=("version", "python")
-        )
+        (info, _, labels, info_help), (errors, _, _, errors_help), (render, _, _, render_help) = SELF_METRICS
+        build = GaugeMetricFamily(info, info_help, labels=labels)
         build.add_metric([version(DISTRIBUTION), platform.python_version()], 1.0)
         yield build
-        yield CounterMetricFamily(
-            "rl_exporter_record_errors",
-            "Errors inside telemetry; each lost an update's values or part of them.",
-            value=snapshot.record_errors,
-        )
+        yield CounterMetricFamily(errors, errors_help, value=snapshot.record_errors)
         with self._lock:
             renders, seconds = self._renders, self._render_seconds
-        yield SummaryMetricFamily(
-            "rl_exporter_render_duration_seconds",
-            "Time spent rendering /metrics; the count is the number of scrapes answered.",
-            count_value=renders,
-            sum_value=seconds,
-            unit="seconds",
-        )
+        yield SummaryMetricFamily(render, render_help, count_value=renders, sum_value=seconds, unit="seconds")

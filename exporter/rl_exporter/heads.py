@@ -57,12 +57,15 @@ class Head:
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise ValueError(f"head name {name!r} is empty or no string; name every head")
+    require_label_value("head name", name)
+
+
+def require_label_value(what: str, text: str) -> None:
+    """Raise ValueError when Prometheus would reject ``text`` as a label's value: it must be valid UTF-8."""
     try:
-        name.encode()
+        text.encode()
     except UnicodeEncodeError:
-        raise ValueError(
-            f"head name {name!r} is not valid UTF-8, as Prometheus requires; rename the head"
-        ) from None
+        raise ValueError(f"{what} {text!r} is not valid UTF-8, as Prometheus requires; give another") from None
 
 
 class Heads(Sequence[Head]):

@@ -1,4 +1,4 @@
-"""Levels: the verdict on an entropy ratio. The thresholds of the project live here, once."""
+"""Levels and states: the verdicts on a head. The thresholds of the project live here, once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ WARNING_THRESHOLD = 0.5
 CRITICAL_THRESHOLD = 0.25
 """A ratio at or below this is critical."""
 
+DETERMINISTIC_BELOW = 0.1
+"""An effective ratio below this leaves a head no exploration to speak of."""
+
+CONFUSED_ABOVE = 0.9
+"""An effective ratio above this is still close to uniform."""
+
+EXPLODING_ABOVE = 5.0
+"""A head's gradient norm above this, before clipping."""
+
+VANISHING_BELOW = 0.01
+"""A head's gradient norm below this teaches it nothing."""
+
 
 class Level(StrEnum):
     """How much of its possible entropy a head still has."""
@@ -17,6 +29,17 @@ class Level(StrEnum):
     HEALTHY = "healthy"
     WARNING = "warning"
     CRITICAL = "critical"
+
+
+class HeadState(StrEnum):
+    """One word for a head, from its entropy and its gradients."""
+
+    EXPLODING = "exploding"
+    DEAD = "dead"
+    DETERMINISTIC = "deterministic"
+    CONFUSED = "confused"
+    HEALTHY = "healthy"
+    UNSETTLED = "unsettled"
 
 
 def level(ratio: float | None) -> Level | None:
@@ -29,3 +52,26 @@ def level(ratio: float | None) -> Level | None:
     if ratio <= CRITICAL_THRESHOLD:
         return Level.CRITICAL
     return Level.WARNING if ratio <= WARNING_THRESHOLD else Level.HEALTHY
+
+
+def head_state(
+    ratio: float | None,
+    gradient_norm: float | None = None,
+    gradients_finite: bool = True,
+    had_choice: bool | None = None,
+) -> HeadState | None:
+    """State of a head after an update, the first that fits; None when the update says nothing about it.
+
+    ``ratio``: its effective ratio in [0, 1]. ``gradient_norm``: of its own parameters, before clipping,
+    None where not reported. ``had_choice``: whether it had a choice step, None where not reported.
+    """
+    if not gradients_finite or (gradient_norm is not None and gradient_norm > EXPLODING_ABOVE):
+        return HeadState.EXPLODING
+    if ratio is None:
+        return HeadState.DETERMINISTIC if had_choice is False else None
+    vanishing = gradient_norm is not None and gradient_norm < VANISHING_BELOW
+    if ratio < DETERMINISTIC_BELOW:
+        return HeadState.DEAD if vanishing else HeadState.DETERMINISTIC
+    if ratio > CONFUSED_ABOVE:
+        return HeadState.CONFUSED
+    return HeadState.UNSETTLED if ratio <= WARNING_THRESHOLD or vanishing else HeadState.HEALTHY

@@ -13,16 +13,26 @@ from rl_exporter.heads import entropy_attribute_head
 class HeadMeasurement(NamedTuple):
     """What one update measured of one head; None means not measured.
 
-    entropy         mean entropy in nats under the step mask, over every step, then over the epochs
-    choice_entropy  mean of H / ln(valid choices) under the decision mask, over the choice steps
-    choice_share    share of the steps at which the head decided something
-    open_share      share of the steps at which some valid operation would have let it decide
+    entropy               mean entropy in nats under the step mask, over every step, then over the epochs
+    choice_entropy        mean of H / ln(valid choices) under the decision mask, over the choice steps
+    choice_share          share of the steps at which the head decided something
+    open_share            share of the steps at which some valid operation would have let it decide
+    gradient_norm         of the head's own parameters before clipping, mean of the finite ones
+    importance_ratio_max  largest probability ratio between updated and acting policy at a choice step
+    nan_steps, inf_steps  steps whose logits at valid actions held NaN, else infinity
+    nan_gradients, inf_gradients  optimiser steps whose gradient norm was NaN or infinite
     """
 
     entropy: float | None = None
     choice_entropy: float | None = None
     choice_share: float | None = None
     open_share: float | None = None
+    gradient_norm: float | None = None
+    importance_ratio_max: float | None = None
+    nan_steps: int = 0
+    inf_steps: int = 0
+    nan_gradients: int = 0
+    inf_gradients: int = 0
 
 
 NOT_MEASURED = HeadMeasurement()
@@ -34,7 +44,7 @@ class PPOUpdatePayload:
 
     ``heads`` maps head names to measurements; a head that is absent was not measured.
     ``environment_steps`` and ``episodes`` count what this update's rollout added.
-    Durations are in seconds, divergence in nats, shares in [0, 1].
+    Durations are in seconds, divergence in nats, shares in [0, 1]; ``update_duration`` is optimisation only.
     ``payload.head_<name>_entropy`` is the entropy in nats of a head in ``heads``.
     """
 
@@ -49,6 +59,8 @@ class PPOUpdatePayload:
     policy_loss: float | None = None
     value_loss: float | None = None
     explained_variance: float | None = None
+    rollout_duration: float | None = None
+    update_duration: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", MappingProxyType(dict(self.heads)))

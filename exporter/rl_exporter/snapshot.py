@@ -8,8 +8,12 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from rl_exporter.heads import Heads, entropy_attribute_head
-from rl_exporter.health import Level, level
+from rl_exporter.heads import Heads, entropy_attribute_head, require_label_value
+from rl_exporter.health import HeadState, Level, level
+from rl_exporter.histogram import DURATION_BOUNDS, RATIO_BOUNDS, Histogram
+
+NO_RATIOS = Histogram.empty(RATIO_BOUNDS)
+NO_DURATIONS = Histogram.empty(DURATION_BOUNDS)
 
 
 class RunState(StrEnum):
@@ -23,7 +27,10 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Who a run is. ``run_id`` is the name that people read; the rest describes it."""
+    """Who a run is. ``run_id`` is the name that people read; the rest describes it.
+
+    Raises ValueError when ``run_id`` is empty or a text is not valid UTF-8.
+    """
 
     run_id: str
     experiment: str = ""
@@ -33,11 +40,30 @@ class RunInfo:
     device: str = ""
     world_size: int = 1
 
+    def __post_init__(self) -> None:
+        if not self.run_id:
+            raise ValueError("run_id is empty; give the run a name, or leave it out for a generated one")
+        for name in ("run_id", "experiment", "algorithm", "environment", "seed", "device"):
+            require_label_value(name, getattr(self, name))
+
+
+def effective_ratio(
+    normalized: float | None, choice_entropy: float | None, choice_share: float | None
+) -> float | None:
+    """Choice entropy; normalized entropy where a policy reports no choice share; else None.
+
+    Without a choice step nothing can be said about how the head decides.
+    """
+    if choice_entropy is not None or choice_share is not None:
+        return choice_entropy
+    return normalized
+
 
 class HeadReading(NamedTuple):
     """The last known numbers of one head. Ratios are None where nothing can be said.
 
-    ``entropy`` (nats) reads 0.0 until ``measured_update``, the update it is from, is above 0.
+    ``entropy`` (nats) reads 0.0 until ``measured_update``, the update it is from, is above 0. Streaks count
+    consecutive updates; the low ones are None until there was an effective ratio.
     """
 
     entropy: float = 0.0
@@ -45,13 +71,27 @@ class HeadReading(NamedTuple):
     choice_entropy: float | None = None
     choice_share: float | None = None
     open_share: float | None = None
-    effective: float | None = None
     measured_update: int = 0
+    gradient_norm: float | None = None
+    importance_ratio_max: float | None = None
+    state: HeadState | None = None
+    state_streak: int = 0
+    warning_streak: int | None = None
+    critical_streak: int | None = None
+    slope: float | None = None
+    nan_values: int = 0
+    inf_values: int = 0
+    effective_histogram: Histogram = NO_RATIOS
 
     @property
     def measured(self) -> bool:
         """Whether an entropy was ever measured."""
         return self.measured_update > 0
+
+    @property
+    def effective(self) -> float | None:
+        """The ratio that the verdict comes from: see ``effective_ratio``."""
+        return effective_ratio(self.normalized, self.choice_entropy, self.choice_share)
 
     @property
     def level(self) -> Level | None:
@@ -118,4 +158,6 @@ class SanctumSnapshot:
     environment_steps: int = 0
     episodes: int = 0
     episode_return: float | None = None
+    rollout_durations: Histogram = NO_DURATIONS
+    update_durations: Histogram = NO_DURATIONS
     record_errors: int = 0

@@ -1,11 +1,13 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from rl_exporter import (
     HeadMeasurement,
     Heads,
+    HeadState,
     Level,
     PPOUpdatePayload,
     RunInfo,
@@ -84,12 +86,25 @@ def test_an_unmeasured_head_keeps_its_value_and_its_age():
     assert tamiyo.entropy is None
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, math.log(6) + 1e-3])
+@pytest.mark.parametrize("bad", [-0.1, math.log(6) + 1e-3])
 def test_impossible_values_are_counted_and_dropped(bad):
     agg = aggregator()
     agg.handle_ppo_update(payload(HeadMeasurement(bad)))
     assert not agg.snapshot().tamiyo.readings["op"].measured
     assert agg.snapshot().record_errors == 1
+
+
+@pytest.mark.parametrize(("bad", "nan", "inf"), [(math.nan, 1, 0), (math.inf, 0, 1), (-math.inf, 0, 1)])
+@pytest.mark.parametrize("field", ["entropy", "choice_entropy", "gradient_norm", "importance_ratio_max"])
+def test_values_that_are_not_finite_are_counted_by_kind_and_dropped(field, bad, nan, inf):
+    agg = aggregator()
+    agg.handle_ppo_update(payload(HeadMeasurement(**{field: bad})))
+    reading = agg.snapshot().tamiyo.readings["op"]
+    assert (reading.nan_values, reading.inf_values) == (nan, inf)
+    assert getattr(reading, field) in {None, 0.0}
+    assert not reading.measured
+    assert agg.snapshot().record_errors == 0
+    assert (reading.state is HeadState.EXPLODING) == (field == "gradient_norm")
 
 
 def test_rounding_is_clamped():
@@ -127,3 +142,93 @@ def test_the_weakest_head_has_the_lowest_effective_ratio():
     assert agg.snapshot().tamiyo.weakest() is None
     agg.handle_ppo_update(payload(HeadMeasurement(1.7), HeadMeasurement(0.2)))
     assert agg.snapshot().tamiyo.weakest() == "slot"
+
+
+def ratios(agg, *values, gradient=None):
+    for value in values:
+        measured = HeadMeasurement(1.0, value, 0.0 if value is None else 0.5, 0.5, gradient)
+        agg.handle_ppo_update(payload(op=measured))
+    return agg.snapshot().tamiyo.readings["op"]
+
+
+def test_streaks_count_low_updates_and_a_good_one_ends_them():
+    agg = aggregator()
+    assert agg.snapshot().tamiyo.readings["op"].critical_streak is None
+    assert ratios(agg, 0.25, 0.2).critical_streak == 2
+    assert ratios(agg, 0.5).critical_streak == 0
+    assert ratios(agg, 0.1).warning_streak == 4
+    assert ratios(agg, 0.6).warning_streak == 0
+
+
+def test_an_update_without_choice_unmeasured_or_not_finite_leaves_streaks_alone():
+    agg = aggregator()
+    before = ratios(agg, 0.2, 0.2)
+    assert ratios(agg, None).critical_streak == before.critical_streak
+    agg.handle_ppo_update(payload())
+    agg.handle_ppo_update(payload(op=HeadMeasurement(math.nan, math.nan, 0.5)))
+    assert agg.snapshot().tamiyo.readings["op"].critical_streak == before.critical_streak
+    assert ratios(agg, 0.2).critical_streak == 3
+
+
+def test_every_effective_ratio_is_in_the_histogram():
+    reading = ratios(aggregator(), 0.05, 0.1, 0.25, 0.26, 0.5, 0.9, 1.0, None)
+    assert dict(reading.effective_histogram.cumulative()) == {
+        "0.1": 2,
+        "0.25": 3,
+        "0.5": 5,
+        "0.75": 5,
+        "0.9": 6,
+        "+Inf": 7,
+    }
+    assert reading.effective_histogram.sum == pytest.approx(3.06)
+
+
+def test_the_slope_is_the_least_squares_fit_over_update_numbers():
+    agg = aggregator()
+    assert ratios(agg, 0.9).slope is None
+    assert ratios(agg, 0.8).slope == pytest.approx(-0.1)
+    assert ratios(agg, None, None, 0.5).slope == pytest.approx(np.polyfit([1, 2, 5], [0.9, 0.8, 0.5], 1)[0])
+    values = list(np.random.default_rng(0).random(25))
+    assert ratios(agg, *values).slope == pytest.approx(np.polyfit(range(10), values[-10:], 1)[0])
+
+
+def test_the_state_streak_counts_updates_in_the_present_state():
+    agg = aggregator()
+    reading = ratios(agg, 0.6, 0.7)
+    assert (reading.state, reading.state_streak) == (HeadState.HEALTHY, 2)
+    agg.handle_ppo_update(payload())
+    assert agg.snapshot().tamiyo.readings["op"].state_streak == 2
+    reading = ratios(agg, 0.05)
+    assert (reading.state, reading.state_streak) == (HeadState.DETERMINISTIC, 1)
+    agg.handle_ppo_update(payload(op=HeadMeasurement(nan_gradients=1)))
+    assert agg.snapshot().tamiyo.readings["op"].state is HeadState.EXPLODING
+
+
+def test_a_head_of_one_choice_can_never_decide():
+    agg = SanctumAggregator(Heads.of({"only": 1}), RunInfo("run"))
+    agg.handle_ppo_update(PPOUpdatePayload(heads={"only": HeadMeasurement(0.0)}))
+    reading = agg.snapshot().tamiyo.readings["only"]
+    assert reading.measured
+    assert reading.normalized is reading.effective is None
+    assert reading.state is HeadState.DETERMINISTIC
+    assert reading.critical_streak is None
+
+
+def test_a_resumed_run_goes_on_where_it_stopped():
+    former = aggregator()
+    ratios(former, 0.2, 0.2)
+    former.handle_ppo_update(
+        payload(op=HeadMeasurement(1.0, 0.2, 0.5, 0.5), environment_steps=7, update_duration=2.0)
+    )
+    resumed = SanctumAggregator(HEADS, RunInfo("run"), resumed=former.snapshot(), clock=lambda: 2000.0)
+    assert resumed.snapshot().last_update_timestamp is None
+    assert resumed.snapshot().start_timestamp == 2000.0
+    assert resumed.snapshot().tamiyo.readings == former.snapshot().tamiyo.readings
+    reading = ratios(resumed, 0.2)
+    assert reading.critical_streak == 4
+    assert sum(reading.effective_histogram.counts) == 4
+    assert resumed.snapshot().tamiyo.updates == 4
+    assert resumed.snapshot().environment_steps == 7
+    assert sum(resumed.snapshot().update_durations.counts) == 1
+    with pytest.raises(ValueError, match="cannot resume run 'run'"):
+        SanctumAggregator(Heads.of({"op": 6}), RunInfo("run"), resumed=former.snapshot())

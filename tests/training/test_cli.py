@@ -70,7 +70,9 @@ def test_plain_lines_and_a_summary_without_a_terminal(capsys, tmp_path):
     assert "run plain completed" in out
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["update"] for line in lines] == [1, 2]
-    assert set(lines[-1]) == {"update", *(metric.name for metric in UPDATE_METRICS)}
+    parts = {"histogram": ("_bucket", "_sum", "_count")}
+    names = {metric.name + part for metric in UPDATE_METRICS for part in parts.get(metric.kind, ("",))}
+    assert set(lines[-1]) == {"update", *names}
 
 
 def test_quiet_says_nothing(capsys):

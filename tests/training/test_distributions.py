@@ -79,10 +79,23 @@ def test_sampling_follows_the_distribution_and_the_mask():
     generator = torch.Generator().manual_seed(0)
     noise = torch.empty(rows, LAYOUT.total).exponential_(generator=generator)
     actions = distribution.choose(noise)
-    for head, size in enumerate(LAYOUT.sizes):
+    for head, (offset, size) in enumerate(zip(LAYOUT.offsets, LAYOUT.sizes, strict=True)):
+        segment = slice(offset, offset + size)
         found = torch.bincount(actions[:, head], minlength=size).double() / rows
-        assert torch.allclose(found, distribution.log_probs[0, head, :size].exp().double(), atol=0.01)
-        assert (found[~distribution.mask[0, head, :size]] == 0).all()
+        assert torch.allclose(found, distribution.log_probs[0, segment].exp().double(), atol=0.01)
+        assert (found[~torch.tensor(mask[0, segment])] == 0).all()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_logit_that_is_not_finite_shows_in_its_head_alone_and_only_where_it_is_valid(value):
+    logits = torch.zeros(2, LAYOUT.total)
+    logits[:, LAYOUT.offsets[1]] = value
+    mask = torch.ones(2, LAYOUT.total, dtype=torch.bool)
+    mask[1, LAYOUT.offsets[1]] = False
+    found = MaskedCategorical(logits, mask, LAYOUT)
+    assert torch.isnan(found.entropy).tolist() == [[False, True, False], [False] * 3]
+    assert torch.isnan(found.peak).tolist() == [[False, bool(np.isnan(value)), False], [False] * 3]
+    assert (found.choose(torch.ones(2, LAYOUT.total))[1, 1] > 0).all()
 
 
 def test_step_masks_of_a_policy_with_operations():

@@ -3,13 +3,12 @@ import logging
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
 
-from rl_exporter import HeadMeasurement, Heads, Level, PPOUpdatePayload, RunInfo, RunState, SanctumAggregator
+from rl_exporter import HeadMeasurement, Heads, Level, RunInfo, RunState, SanctumAggregator
 from rl_exporter.health import level
 from rl_training import rollout as rollout_module
 from rl_training.action_space import HEAD_MAX_ENTROPIES, HEAD_NAMES
@@ -20,8 +19,8 @@ from rl_training.drill import DRILL, HEALTHY_TWIN
 from rl_training.emitter import Emitter, build_payload
 from rl_training.environments.adapter import make_environment
 from rl_training.ppo import PPOAgent, with_multipliers
+from rl_training.results import NonfiniteCounts, UpdateResult
 from rl_training.rollout import RolloutCollector
-from rl_training.telemetry import UpdateResult
 from rl_training.trainer import Limits, train
 
 
@@ -141,7 +140,7 @@ def test_ppo_update_populates_per_head_entropies():
     result = agent._update_network(rollout)
     assert tuple(result.head_entropy_history) == HEAD_NAMES
     aggregator = SanctumAggregator(agent.heads, RunInfo("run"))
-    Emitter([aggregator], aggregator.count_record_error).emit_ppo_update(build_payload(result))
+    Emitter([aggregator], aggregator.count_record_error).emit_ppo_update(result)
     tamiyo = aggregator.snapshot().tamiyo
     for name, maximum in HEAD_MAX_ENTROPIES.items():
         history = result.head_entropy_history[name]
@@ -199,7 +198,9 @@ def test_a_nonfinite_loss_leaves_parameters_finite_and_alone(value):
     result = agent._update_network(poison(collector.collect(16), value))
     assert result.nonfinite
     assert all(torch.equal(a, b) for a, b in zip(before, agent.network.parameters(), strict=True))
-    assert build_payload(result).heads == {}
+    measured = build_payload(result).heads
+    assert {m.entropy for m in measured.values()} == {m.choice_share for m in measured.values()} == {None}
+    assert min(m.nan_gradients + m.inf_gradients for m in measured.values()) > 0
     assert not agent._update_network(collector.collect(16)).nonfinite
     assert all(torch.isfinite(p).all() for p in agent.network.parameters())
 
@@ -226,22 +227,82 @@ def test_an_error_inside_telemetry_is_counted_and_logged_once(caplog):
     aggregator = SanctumAggregator(Heads.of({"op": 3}), RunInfo("run"))
     emitter = Emitter([Broken(), aggregator], aggregator.count_record_error)
     for _ in range(3):
-        emitter.emit_ppo_update(PPOUpdatePayload(heads={"op": HeadMeasurement(0.5)}))
+        emitter.emit_ppo_update(UpdateResult(head_entropy_history={"op": ()}))
     assert aggregator.snapshot().record_errors == 3
     assert aggregator.snapshot().tamiyo.updates == 3
     assert len(caplog.records) == 1
     assert "broken handler" in caplog.text
 
 
+def test_an_error_while_reducing_is_counted_and_training_goes_on(monkeypatch):
+    def broken(*arguments, **named):
+        raise RuntimeError("no memory for telemetry")
+
+    monkeypatch.setattr("rl_training.telemetry.summarize", broken)
+    _, agent, collector = setup()
+    aggregator = SanctumAggregator(agent.heads, RunInfo("run"))
+    emitter = Emitter([aggregator], aggregator.count_record_error)
+    assert train(agent, collector, emitter, Limits(3, None), lambda: False) is RunState.COMPLETED
+    assert aggregator.snapshot().record_errors == 3
+    assert aggregator.snapshot().tamiyo.updates == 3
+    assert not aggregator.snapshot().tamiyo.readings["op"].measured
+
+
 def test_a_head_without_a_whole_epoch_was_not_measured():
-    empty = MappingProxyType({"op": ()})
+    counts = NonfiniteCounts(nan_steps=2)
     result = UpdateResult(
-        head_entropy_history=empty,
-        head_choice_entropy_history=empty,
-        choice_share={"op": 1.0},
-        open_share={"op": 1.0},
+        head_entropy_history={"op": ()}, head_nonfinite={"op": counts}, choice_share={"op": 1.0}
     )
-    assert build_payload(result).heads == {}
+    assert build_payload(result).heads == {"op": HeadMeasurement(nan_steps=2)}
+
+
+def test_gradient_norms_are_those_of_the_heads_own_parameters_before_clipping():
+    """One epoch of one minibatch, so that the whole gradient is at hand; clipping is harsh."""
+    _, agent, collector = setup(epochs=1, minibatches=1, max_gradient_norm=1e-3, learning_rate=0.0)
+    rollout = collector.collect(16)
+    seen = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def spy(parameters, limit):
+        heads = agent.network.heads
+        seen.extend([p.grad[h].clone() for p in heads.parameters()] for h in range(len(HEAD_NAMES)))
+        return clip(parameters, limit)
+
+    torch.nn.utils.clip_grad_norm_ = spy
+    try:
+        result = agent._update_network(rollout)
+    finally:
+        torch.nn.utils.clip_grad_norm_ = clip
+    for name, gradients in zip(HEAD_NAMES, seen, strict=True):
+        norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+        assert result.head_gradient_norm[name] == pytest.approx(norm, rel=1e-5)
+        assert norm > 1e-3
+
+
+def test_the_largest_importance_ratio_is_over_choice_steps():
+    _, agent, collector = setup(arguments={"consult": "table"}, epochs=1, minibatches=1, learning_rate=0.0)
+    rollout = collector.collect(16)
+    shifted = rollout.log_probs - torch.where(rollout.choice, torch.rand(rollout.log_probs.shape), 5.0)
+    result = agent._update_network(replace(rollout, log_probs=shifted))
+    ratios = (rollout.log_probs - shifted).exp()
+    for head, name in enumerate(HEAD_NAMES):
+        expected = ratios[..., head][rollout.choice[..., head]].max().item()
+        assert result.head_importance_ratio_max[name] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(math.nan, "nan_steps"), (math.inf, "inf_steps")])
+def test_steps_with_logits_that_are_not_finite_are_counted_by_head(value, kind):
+    _, agent, collector = setup(arguments={"consult": "table"}, epochs=2, minibatches=1)
+    rollout = collector.collect(8)
+    with torch.no_grad():
+        agent.network.heads.bias_out[1, 0] = value  # slot, its first action
+    result = agent._update_network(rollout)
+    valid = int(rollout.step_masks[..., 6].sum())
+    assert result.nonfinite
+    assert getattr(result.head_nonfinite["slot"], kind) == valid
+    assert result.head_nonfinite["slot"].nan_steps + result.head_nonfinite["slot"].inf_steps == valid
+    assert result.head_nonfinite["slot"].nan_gradients + result.head_nonfinite["slot"].inf_gradients == 1
+    assert set(result.head_nonfinite) == {"slot"}
 
 
 def test_episodes_are_finished_by_every_environment():

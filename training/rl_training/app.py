@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO
 
 import torch
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.metrics import update_values
+from rl_exporter.names import generated_run_id
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
@@ -25,25 +26,12 @@ from rl_training.display import Display
 from rl_training.emitter import Emitter
 from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
 from rl_training.ppo import PPOAgent, with_multipliers
+from rl_training.recording import RolloutRecorder
 from rl_training.rollout import RolloutCollector
 from rl_training.signals import StopSignals
 from rl_training.trainer import Limits, train
 
 _LOG = logging.getLogger("rl_training")
-_ADJECTIVES = (
-    "amber",
-    "brisk",
-    "calm",
-    "dapper",
-    "eager",
-    "fond",
-    "gentle",
-    "keen",
-    "lucid",
-    "mellow",
-    "quiet",
-)
-_ANIMALS = ("badger", "crane", "finch", "heron", "ibex", "lynx", "marten", "otter", "raven", "stoat", "tern")
 
 
 class BadInputError(ValueError):
@@ -95,7 +83,10 @@ def run(options: argparse.Namespace) -> int:
         display = Display(aggregator.snapshot, console, quiet=options.quiet)
         handlers: list[PPOUpdateHandler] = [aggregator, display]
         if options.log_json:
-            handlers.append(JsonLog(aggregator.snapshot, stack.enter_context(_log_file(options))))
+            handlers.append(JsonLog(aggregator.snapshot, stack.enter_context(_opened(options, "log_json"))))
+        if options.record_rollouts:
+            _opened(options, "record_rollouts").close()
+            agent.recorder = RolloutRecorder(agent.network.layout, environment.consulted)
         if options.pace:
             handlers.append(Pace(options.pace))
         if not options.quiet:
@@ -110,6 +101,8 @@ def run(options: argparse.Namespace) -> int:
             _LOG.exception("the run failed")
         aggregator.set_run_state(state)
         server.scrapers.run_ended()
+        if agent.recorder is not None:
+            agent.recorder.save(options.record_rollouts)
         if not options.quiet:
             console.print(display.summary(), f"run {info.run_id} {state}", highlight=False)
         _linger(server, signals, options, console)
@@ -146,14 +139,15 @@ def _server(aggregator: SanctumAggregator, options: argparse.Namespace) -> Itera
         server.stop()
 
 
-def _log_file(options: argparse.Namespace) -> IO[str]:
+def _opened(options: argparse.Namespace, name: str) -> IO[str]:
+    path: Path = getattr(options, name)
     try:
-        file: IO[str] = options.log_json.open("w", encoding="utf-8")
+        return path.open("w", encoding="utf-8")
     except OSError as error:
+        option = "--" + name.replace("_", "-")
         raise BadInputError(
-            f"--log-json {str(options.log_json)!r}: {error.strerror}; give a file that can be written"
+            f"{option} {str(path)!r}: {error.strerror}; give a file that can be written"
         ) from error
-    return file
 
 
 def _device(name: str) -> torch.device:
@@ -167,10 +161,8 @@ def _device(name: str) -> torch.device:
 
 
 def _run_info(options: argparse.Namespace, agent: PPOAgent) -> RunInfo:
-    chance = random.SystemRandom()
-    generated = f"{chance.choice(_ADJECTIVES)}-{chance.choice(_ANIMALS)}-{chance.randrange(10_000):04d}"
     return RunInfo(
-        run_id=options.run_id or generated,
+        run_id=options.run_id or generated_run_id(),
         experiment=options.experiment,
         algorithm="ppo",
         environment=options.env,

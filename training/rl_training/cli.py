@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     output.add_argument("--hold", action="store_true", help="on a terminal, keep /metrics up until Ctrl-C")
     output.add_argument("--pace", type=_seconds, default=0.0, metavar="SECONDS", help="wait after each update")
     output.add_argument("--log-json", type=Path, metavar="FILE", help="one JSON line per update")
+    output.add_argument("--record-rollouts", type=Path, metavar="FILE",
+                        help="at the end, write the last update's logits and masks")  # fmt: skip
     output.add_argument("--quiet", action="store_true", help="no progress display")
     return root
 

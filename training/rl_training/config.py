@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +21,4 @@ class PPOConfig:
     max_gradient_norm: float = 0.5
     target_kl: float = 0.2
     hidden: int = 64
-    entropy_multipliers: Mapping[str, float] = field(default_factory=dict)
     telemetry: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "entropy_multipliers", MappingProxyType(dict(self.entropy_multipliers)))

@@ -37,7 +37,7 @@ class HeadModules(nn.Module):
         for head in range(heads):
             nn.init.orthogonal_(self.weight_in[head], math.sqrt(2))
             nn.init.orthogonal_(self.weight_out[head], 0.01)
-        self.register_buffer("flat", layout.inside.flatten().nonzero().squeeze(-1), persistent=False)
+        self.register_buffer("flat", (~layout.outside.T).flatten().nonzero().squeeze(-1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """(…, inputs) to one flat row of logits (…, Σn)."""
@@ -45,6 +45,11 @@ class HeadModules(nn.Module):
         padded = torch.einsum("...hk,hkn->...hn", hidden, self.weight_out) + self.bias_out
         flat: Tensor = self.get_buffer("flat")
         return padded.flatten(-2)[..., flat]
+
+    def gradient_norms(self) -> Tensor:
+        """Norms of the gradients of each head's parameters, one row per parameter: (parts, H)."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        return torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
 
 
 class FactoredRecurrentActorCritic(nn.Module):

@@ -15,8 +15,10 @@ from rl_training.advantages import explained_variance, generalized_advantages
 from rl_training.config import PPOConfig
 from rl_training.distributions import HeadLayout
 from rl_training.network import FactoredRecurrentActorCritic
+from rl_training.recording import RolloutRecorder
+from rl_training.results import UpdateResult
 from rl_training.rollout import Rollout
-from rl_training.telemetry import EpochSums, MinibatchTelemetry, UpdateResult
+from rl_training.telemetry import MinibatchTelemetry, UpdateTelemetry
 
 
 class Losses(NamedTuple):
@@ -39,7 +41,7 @@ class Minibatch:
 class PPOAgent:
     """The policy, its optimiser, and the update.
 
-    ``heads`` fixes names, sizes and entropy multipliers; ``multipliers`` of the configuration override.
+    ``heads`` fixes names, sizes and entropy multipliers.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class PPOAgent:
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
         )
+        self.recorder: RolloutRecorder | None = None
+        """Keeps the last update's logits when there is one."""
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
         self._coefficients = config.entropy_coefficient * torch.tensor(multipliers, device=self.device)
@@ -84,42 +88,49 @@ class PPOAgent:
         normalized = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         shares = torch.tensor(rollout.choice_share, device=self.device)
         broken = torch.zeros((), device=self.device)
-        sums = EpochSums(self.heads, rollout, enabled=config.telemetry)
+        telemetry = UpdateTelemetry(
+            self.heads, self.network.layout, rollout, config.clip, enabled=config.telemetry
+        )
         nonfinite = False
         for _ in range(config.epochs):
             kl_sum = torch.zeros((), device=self.device)
-            sums.begin_epoch()
             for environments in self._minibatches(rollout.values.shape[1]):
                 index = torch.as_tensor(environments, device=self.device)
                 batch = Minibatch(index, environments, normalized[:, index], returns[:, index])
                 losses = self._losses(rollout, batch, shares)
-                norm = self._optimizer_step(losses.total, broken)
+                norms = self._optimizer_step(losses.total, broken)
                 kl_sum += losses.telemetry.kl_sum
-                sums.add(losses.telemetry, norm)
+                telemetry.add(losses.telemetry, *norms)
             kl, bad = torch.stack([kl_sum / rollout.steps, broken]).tolist()
             nonfinite = bad > 0
             if nonfinite:
-                sums.abort_epoch()
                 break
+            telemetry.end_epoch()
             if kl > config.target_kl:
                 break
-        return sums.result(explained_variance(rollout.values, returns), nonfinite=nonfinite)
+        if self.recorder is not None:
+            self.recorder.keep(rollout, telemetry)
+        return telemetry.result(explained_variance(rollout.values, returns), nonfinite=nonfinite)
 
     def _minibatches(self, environments: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
         order = self._shuffle.permutation(environments)
         return np.array_split(order, min(self.config.minibatches, environments))
 
-    def _optimizer_step(self, loss: Tensor, broken: Tensor) -> Tensor:
-        """Step unless something was not finite; ``broken`` remembers it. Gradient norm before clipping."""
+    def _optimizer_step(self, loss: Tensor, broken: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Step unless something was not finite; ``broken`` remembers it.
+
+        Returns the norm of the whole gradient and, for telemetry, those of the heads, both before clipping.
+        """
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        head_norms = self.network.heads.gradient_norms() if self.config.telemetry else None
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
         torch.maximum(broken, (~finite).float(), out=broken)
         # The fused optimiser reads this flag on the device and leaves parameters and moments alone.
         self._optimizer.found_inf = broken  # type: ignore[attr-defined]
         self._optimizer.step()
-        return norm
+        return norm, head_norms
 
     def _losses(self, rollout: Rollout, batch: Minibatch, shares: Tensor) -> Losses:
         """Clipped surrogates and entropy bonuses per head over its choice steps, and the value loss."""
@@ -150,8 +161,9 @@ class PPOAgent:
                 environments=index,
                 logits=evaluation.logits.detach(),
                 entropy=entropy.detach(),
+                peak=evaluation.distribution.peak,
+                ratio=ratio.detach(),
                 kl_sum=(joint.exp() - 1 - joint).sum(),
-                outside=ratio.detach() != clipped.detach(),
                 policy_loss=policy_loss.detach(),
                 value_loss=value_loss.detach(),
             )

@@ -36,9 +36,10 @@ class Rollout:
     decision_masks: Tensor  # (T, N, Σn) bool
     step_masks: Tensor  # (T, N, Σn) bool; the same tensor where masks depend on no operation
     choice: Tensor  # (T, N, H) bool
-    valid_choices: Tensor  # (T, N, H), under the decision mask
+    log_valid_choices: Tensor  # (T, N, H), ln of the valid choices under the decision mask
     choice_share: tuple[float, ...]  # H
     open_share: tuple[float, ...]  # H
+    masks: BoolArray  # (T, N, K, Σn), as the environment gave them
     state: LSTMState  # before the first step
     episodes: int
 
@@ -107,9 +108,10 @@ class RolloutCollector:
             decision_masks=decision,
             step_masks=self._tensor(found.step) if dependent else decision,
             choice=self._tensor(found.choice),
-            valid_choices=self._tensor(self._layout.counts(found.decision)),
+            log_valid_choices=self._tensor(np.log(self._layout.counts(found.decision), dtype=np.float32)),
             choice_share=tuple(found.choice.mean(axis=(0, 1)).tolist()),
             open_share=tuple(found.open.mean(axis=(0, 1)).tolist()),
+            masks=masks,
             state=state,
             episodes=int(self.episodes.sum()) - before,
         )

@@ -1,10 +1,8 @@
-"""What an update measures of the policy: sums per epoch, kept on the device and moved once."""
+"""What an update measures of the policy: kept on the device, reduced once, moved to the host at once."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +10,8 @@ from torch import Tensor
 
 from rl_exporter.heads import Heads
 from rl_training.distributions import HeadLayout, MaskedCategorical
+from rl_training.measurement import HeadSteps, epoch_sums, head_sums
+from rl_training.results import Reduction, UpdateResult, summarize
 from rl_training.rollout import Rollout
 
 
@@ -21,135 +21,131 @@ class MinibatchTelemetry(NamedTuple):
     environments: Tensor  # (B,)
     logits: Tensor  # (T, B, Σn)
     entropy: Tensor  # (T, B, H), nats, under the decision mask
+    peak: Tensor  # (T, B, H), largest logit of the decision mask
+    ratio: Tensor  # (T, B, H), importance ratio; 1 where the head had no choice
     kl_sum: Tensor
-    outside: Tensor  # (T, B, H) bool: the importance ratio left the clip range
     policy_loss: Tensor
     value_loss: Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateResult:
-    """What one update measured. Histories hold one mean per whole epoch, so they may be empty."""
+class UpdateTelemetry:
+    """Keeps what the minibatches of one update leave behind; ``result`` reduces all of it together.
 
-    head_entropy_history: Mapping[str, tuple[float, ...]]
-    head_choice_entropy_history: Mapping[str, tuple[float, ...]]
-    choice_share: Mapping[str, float]
-    open_share: Mapping[str, float]
-    kl_divergence: float | None = None
-    clipped_share: float | None = None
-    gradient_norm: float | None = None
-    policy_loss: float | None = None
-    value_loss: float | None = None
-    explained_variance: float | None = None
-    nonfinite: bool = False
-
-
-class EpochSums:
-    """Keeps what the minibatches leave behind, and reduces it once per update, on the device.
-
-    Reducing all epochs together costs a tenth of doing it per minibatch. An aborted epoch is dropped as
-    a whole. Per epoch one row of float64: for each head entropy sum and count (step mask, every step),
-    choice entropy sum and count (decision mask, choice steps); then clipped steps, KL sum, optimiser
-    steps, gradient norms, policy losses, value losses.
+    Reducing all epochs together costs a tenth of doing it per minibatch. An aborted epoch did not visit
+    every step: it counts in no mean, only what was not finite in it is counted.
     """
 
-    def __init__(self, heads: Heads, rollout: Rollout, *, enabled: bool = True) -> None:
+    def __init__(
+        self, heads: Heads, layout: HeadLayout, rollout: Rollout, clip: float, *, enabled: bool
+    ) -> None:
         self._heads = heads
+        self._layout = layout
         self._rollout = rollout
+        self._clip = clip
         self._enabled = enabled
-        self._epochs: list[list[MinibatchTelemetry]] = []
-        self._scalars: list[list[Tensor]] = []
+        self._batches: list[MinibatchTelemetry] = []
+        self._norms: list[Tensor] = []
+        self._head_norms: list[Tensor] = []
+        self._epoch_ends: list[int] = []
 
-    def begin_epoch(self) -> None:
-        """Start a new epoch."""
-        self._epochs.append([])
-        self._scalars.append([])
+    def add(self, batch: MinibatchTelemetry, gradient_norm: Tensor, head_gradient_norms: Tensor | None) -> None:
+        """Add one minibatch, the norm of its whole gradient and those of the heads (parts, H)."""
+        if self._enabled and head_gradient_norms is not None:
+            self._batches.append(batch)
+            self._norms.append(gradient_norm)
+            self._head_norms.append(head_gradient_norms)
 
-    def abort_epoch(self) -> None:
-        """Drop an epoch that did not visit every step."""
-        self._epochs.pop()
-        self._scalars.pop()
-
-    def add(self, batch: MinibatchTelemetry, gradient_norm: Tensor) -> None:
-        """Add one minibatch to the present epoch: nothing is computed or synchronised here."""
-        if self._enabled:
-            self._epochs[-1].append(batch)
-            self._scalars[-1] += [batch.kl_sum, gradient_norm, batch.policy_loss, batch.value_loss]
-
-    @torch.no_grad()
-    def _reduce(self) -> Tensor:
-        """(epochs, 4 H + 6) float64."""
-        rollout, batches = self._rollout, [batch for epoch in self._epochs for batch in epoch]
-        order = torch.cat([batch.environments for batch in batches])
-        decided = torch.cat([batch.entropy for batch in batches], 1)
-        entropy = decided
-        if rollout.step_masks is not rollout.decision_masks:
-            layout = HeadLayout(self._heads.names, [h.choices for h in self._heads], decided.device)
-            logits = torch.cat([batch.logits for batch in batches], 1)
-            masks = rollout.step_masks[:, order]
-            entropy = MaskedCategorical(logits, masks, layout, validate=False).entropy
-        choosing = rollout.choice[:, order]
-        outside = torch.cat([batch.outside for batch in batches], 1)
-        choice = choosing & torch.isfinite(decided)
-        measured = torch.isfinite(entropy)
-        relative = decided / rollout.valid_choices.float().log()[:, order]
-        parts = [
-            entropy.masked_fill(~measured, 0.0),
-            measured,
-            relative.masked_fill(~choice, 0.0),
-            choice,
-            (outside & choosing).any(-1, keepdim=True),
-        ]
-        epochs = len(self._epochs)
-        sums = [
-            part.reshape(len(part), epochs, -1, part.shape[-1]).sum((0, 2), dtype=torch.float64)
-            for part in parts
-        ]
-        scalars = torch.stack([torch.stack(row) for row in self._scalars]).double()
-        kl, *means = scalars.reshape(epochs, -1, 4).sum(1).unbind(1)
-        steps = torch.full_like(kl, scalars.shape[1] / 4)
-        return torch.cat([*sums, torch.stack([kl, steps, *means], 1)], 1)
+    def end_epoch(self) -> None:
+        """The epoch has visited every step once."""
+        self._epoch_ends.append(len(self._batches))
 
     def result(self, explained_variance: Tensor, *, nonfinite: bool) -> UpdateResult:
-        """Move everything to the host at once and divide sums by counts, each over a whole epoch."""
-        names = self._heads.names
-        choice_share = dict(zip(names, self._rollout.choice_share, strict=True))
-        open_share = dict(zip(names, self._rollout.open_share, strict=True))
-        if not self._epochs or not self._enabled:
-            empty: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
-            return UpdateResult(
-                head_entropy_history=empty,
-                head_choice_entropy_history=empty,
-                nonfinite=nonfinite,
-                choice_share=choice_share,
-                open_share=open_share,
-            )
-        reduced = self._reduce()
-        last = torch.zeros_like(reduced[:1])
-        last[0, 0] = explained_variance
-        *rows, (explained, *_) = torch.cat([reduced, last]).tolist()
-        heads = len(names)
-        scalars = [row[4 * heads :] for row in rows]
-        steps = math.fsum(row[2] for row in scalars)
-        return UpdateResult(
-            head_entropy_history=_means(names, rows, 0),
-            head_choice_entropy_history=_means(names, rows, 2 * heads),
-            kl_divergence=scalars[-1][1] / self._rollout.steps,
-            clipped_share=math.fsum(row[0] for row in scalars) / (len(rows) * self._rollout.steps),
-            gradient_norm=math.fsum(row[3] for row in scalars) / steps,
-            policy_loss=math.fsum(row[4] for row in scalars) / steps,
-            value_loss=math.fsum(row[5] for row in scalars) / steps,
-            explained_variance=explained,
-            nonfinite=nonfinite,
-            choice_share=choice_share,
-            open_share=open_share,
+        """Move everything to the host at once. An error in here is part of the result, not raised."""
+        if not self._enabled or not self._batches:
+            return UpdateResult(nonfinite=nonfinite)
+        try:
+            return self._measured(explained_variance, nonfinite)
+        except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
+            return UpdateResult(nonfinite=nonfinite, error=error)
+
+    def epoch_logits(self) -> Tensor:
+        """The logits as the loss saw them, (whole epochs, T, N, Σn), environments in their own order."""
+        logits = []
+        for first, last in zip((0, *self._epoch_ends), self._epoch_ends, strict=False):
+            batches = self._batches[first:last]
+            order = torch.cat([batch.environments for batch in batches])
+            logits.append(torch.cat([batch.logits for batch in batches], 1)[:, order.argsort()])
+        return torch.stack(logits) if logits else torch.empty(0)
+
+    def _measured(self, explained_variance: Tensor, nonfinite: bool) -> UpdateResult:
+        epochs = len(self._epoch_ends)
+        whole = self._epoch_ends[-1] if epochs else 0
+        reduction = Reduction(
+            *_reduce_steps(self._batches, whole, epochs, self._rollout, self._layout, self._clip),
+            scalars=_reduce_scalars(self._batches[:whole], self._norms, epochs),
+            gradients=_reduce_gradients(torch.stack(self._head_norms), whole),
         )
+        return summarize(reduction, explained_variance, self._heads.names, self._rollout, nonfinite=nonfinite)
 
 
-def _means(names: tuple[str, ...], rows: list[list[float]], at: int) -> dict[str, tuple[float, ...]]:
-    """Per head one mean per epoch: the sum at ``at`` over the count that follows all sums."""
-    heads = len(names)
-    return {
-        name: tuple(row[at + i] / row[at + heads + i] for row in rows if row[at + heads + i] > 0)
-        for i, name in enumerate(names)
-    }
+@torch.no_grad()
+def _reduce_steps(
+    batches: Sequence[MinibatchTelemetry],
+    whole: int,
+    epochs: int,
+    rollout: Rollout,
+    layout: HeadLayout,
+    clip: float,
+) -> tuple[Tensor, Tensor]:
+    """``Reduction.epochs`` and ``.heads`` from all steps; the first ``whole`` batches make up whole epochs."""
+    order = torch.cat([batch.environments for batch in batches])
+    decided = torch.cat([batch.entropy for batch in batches], 1)
+    if rollout.step_masks is rollout.decision_masks:
+        entropy, peak = decided, torch.cat([batch.peak for batch in batches], 1)
+    else:
+        logits = torch.cat([batch.logits for batch in batches], 1)
+        masks = rollout.step_masks.index_select(1, order)
+        distribution = MaskedCategorical(logits, masks, layout, validate=False)
+        entropy, peak = distribution.entropy, distribution.peak
+    broken, nan = ~torch.isfinite(entropy), torch.isnan(peak)
+    counts = [(broken & nan).sum((0, 1)), (broken & ~nan).sum((0, 1))]
+
+    columns = sum(len(batch.environments) for batch in batches[:whole])
+    order = order[:columns]
+    choice = rollout.choice.index_select(1, order)
+    log_valid = rollout.log_valid_choices.index_select(1, order)
+    ratio = torch.cat([batch.ratio for batch in batches], 1)[:, :columns]
+    outside = ((ratio < 1 - clip) | (ratio > 1 + clip)) & choice
+    steps = HeadSteps(entropy[:, :columns], decided[:, :columns], log_valid, choice)
+    sums = torch.cat([head_sums(steps, epochs), epoch_sums(outside.any(-1, keepdim=True), epochs)], 1)
+    largest = torch.where(choice, ratio, 0.0).flatten(0, 1)
+    counts.append(largest.amax(0) if epochs else largest.new_zeros(largest.shape[-1]))
+    return sums, torch.stack([count.double() for count in counts])
+
+
+def _reduce_scalars(batches: Sequence[MinibatchTelemetry], norms: Sequence[Tensor], epochs: int) -> Tensor:
+    """``Reduction.scalars``, (epochs, 5)."""
+    if not epochs:
+        return norms[0].new_empty(0, 5)
+    values = [
+        torch.stack([batch.kl_sum for batch in batches]),
+        torch.stack(list(norms[: len(batches)])),
+        torch.stack([batch.policy_loss for batch in batches]),
+        torch.stack([batch.value_loss for batch in batches]),
+        torch.ones(len(batches), device=batches[0].value_loss.device),
+    ]
+    return torch.stack([value.double().reshape(epochs, -1).sum(1) for value in values], 1)
+
+
+def _reduce_gradients(parts: Tensor, whole: int) -> Tensor:
+    """``Reduction.gradients``, (4, H), from norms per optimiser step and part of a head, (S, parts, H)."""
+    norms = torch.linalg.vector_norm(parts, dim=1).double()
+    finite = torch.isfinite(norms)
+    return torch.stack(
+        [
+            torch.isnan(norms).sum(0).double(),
+            torch.isinf(norms).sum(0).double(),
+            torch.where(finite, norms, 0.0)[:whole].sum(0),
+            finite[:whole].sum(0).double(),
+        ]
+    )

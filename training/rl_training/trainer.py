@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rl_exporter.snapshot import RunState
-from rl_training.emitter import Emitter, build_payload
+from rl_training.emitter import Emitter, Progress
 from rl_training.ppo import PPOAgent
 from rl_training.rollout import RolloutCollector
 
@@ -39,18 +40,22 @@ def train(
     updates = 0
     nonfinite = 0
     while not should_stop():
+        began = time.perf_counter()
         rollout = collector.collect(agent.config.rollout_steps)
         if should_stop():
             break
+        collected = time.perf_counter()
         result = agent._update_network(rollout)  # noqa: SLF001 - the name is a contract of the specification
         emitter.emit_ppo_update(
-            build_payload(
-                result,
+            result,
+            Progress(
                 environment_steps=rollout.steps,
                 episodes=rollout.episodes,
                 episode_return=collector.episode_return,
                 entropy_coefficient=agent.config.entropy_coefficient,
-            )
+                rollout_duration=collected - began,
+                update_duration=time.perf_counter() - collected,
+            ),
         )
         updates += 1
         nonfinite = nonfinite + 1 if result.nonfinite else 0

@@ -1,0 +1,184 @@
+"""Reading /metrics back: the snapshot that a body was rendered from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TypeVar
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from rl_exporter.heads import Head, Heads
+from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, HeadState
+from rl_exporter.histogram import Histogram
+from rl_exporter.snapshot import (
+    NO_DURATIONS,
+    NO_RATIOS,
+    HeadReading,
+    RunInfo,
+    RunState,
+    SanctumSnapshot,
+    TamiyoState,
+)
+
+
+class NotAnExporterError(ValueError):
+    """A body that is not the /metrics of one run; the message says what is wrong with it."""
+
+
+def parse_snapshot(text: str) -> SanctumSnapshot:
+    """The snapshot that a body in the Prometheus text format or OpenMetrics shows.
+
+    Equal to the one that was rendered. Raises NotAnExporterError when the body is cut off, malformed, or
+    shows no run or more than one.
+    """
+    series = _Series(text)
+    run = _run_info(series)
+    states = series.by_label("rl_training_run_state", "state")
+    return SanctumSnapshot(
+        run=run,
+        tamiyo=_tamiyo(series, _heads(series)),
+        run_state=RunState(_present("rl_training_run_state", _active(states))),
+        start_timestamp=series.required("rl_training_start_timestamp_seconds"),
+        last_update_timestamp=series.value("rl_training_last_update_timestamp_seconds"),
+        environment_steps=int(series.required("rl_training_environment_steps_total")),
+        episodes=int(series.required("rl_training_episodes_total")),
+        episode_return=series.value("rl_training_episode_return"),
+        rollout_durations=_histogram(series, "rl_training_rollout_duration_seconds", {}, NO_DURATIONS),
+        update_durations=_histogram(series, "rl_training_update_duration_seconds", {}, NO_DURATIONS),
+        record_errors=int(series.required("rl_exporter_record_errors_total")),
+    )
+
+
+class _Series:
+    """Samples by metric name, in the order of the body."""
+
+    def __init__(self, text: str) -> None:
+        parse = parse_openmetrics if text.endswith("# EOF\n") else parse_text
+        self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+        try:
+            for family in parse(text):
+                for sample in family.samples:
+                    self._samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:120] or "it breaks off within a line"
+            raise NotAnExporterError(f"not a whole /metrics body: {reason}") from error
+
+    def all(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and values of a metric."""
+        return self._samples.get(name, [])
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of the first series with these labels; None where there is none."""
+        return next((v for found, v in self.all(name) if labels.items() <= found.items()), None)
+
+    def required(self, name: str, **labels: str) -> float:
+        """The same, for what every exporter shows."""
+        return _present(name, self.value(name, **labels))
+
+    def by_label(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """Values of the series with these labels, by the value of another label."""
+        return {
+            found[label]: v for found, v in self.all(name) if labels.items() <= found.items() and label in found
+        }
+
+
+T = TypeVar("T")
+
+
+def _present(name: str, value: T | None) -> T:
+    if value is None:
+        raise NotAnExporterError(f"{name} is missing: not the /metrics of a run, or not all of it")
+    return value
+
+
+def _active(states: Mapping[str, float]) -> str | None:
+    return next((name for name, value in states.items() if value == 1), None)
+
+
+def _run_info(series: _Series) -> RunInfo:
+    infos = [labels for labels, _ in series.all("rl_training_run_info")]
+    if len(infos) != 1:
+        raise NotAnExporterError(
+            f"it shows {len(infos)} runs; the address of one rl_exporter shows exactly one"
+        )
+    known = {field.name for field in fields(RunInfo)}
+    described = {name: value for name, value in infos[0].items() if name in known}
+    return RunInfo(**{**described, "world_size": int(described.get("world_size", 1))})  # type: ignore[arg-type]
+
+
+def _heads(series: _Series) -> Heads:
+    multipliers = series.by_label("rl_policy_head_entropy_coefficient", "head")
+    maxima = series.by_label("rl_policy_head_entropy_max_nats", "head")
+    try:
+        return Heads(
+            [Head(name, round(math.exp(nats)), multipliers.get(name, 1.0)) for name, nats in maxima.items()]
+        )
+    except (ValueError, OverflowError) as error:
+        raise NotAnExporterError(f"its heads are not those of a policy: {error}") from error
+
+
+def _tamiyo(series: _Series, heads: Heads) -> TamiyoState:
+    updates = int(series.required("rl_training_updates_total"))
+    return TamiyoState(
+        heads=heads,
+        readings=MappingProxyType({head.name: _reading(series, head.name, updates) for head in heads}),
+        updates=updates,
+        entropy=series.value("rl_policy_entropy_nats"),
+        entropy_coefficient=series.value("rl_policy_entropy_coefficient"),
+        kl_divergence=series.value("rl_policy_kl_divergence_nats"),
+        clipped_share=series.value("rl_policy_clipped_steps_ratio"),
+        gradient_norm=series.value("rl_policy_gradient_norm"),
+        policy_loss=series.value("rl_policy_loss"),
+        value_loss=series.value("rl_value_loss"),
+        explained_variance=series.value("rl_value_explained_variance"),
+    )
+
+
+def _reading(series: _Series, head: str, updates: int) -> HeadReading:
+    def value(name: str, **labels: str) -> float | None:
+        return series.value(f"rl_policy_head_{name}", head=head, **labels)
+
+    def whole(name: str, **labels: str) -> int | None:
+        number = value(name, **labels)
+        return None if number is None else int(number)
+
+    unmeasured = whole("unmeasured_updates")
+    state = _active(series.by_label("rl_policy_head_state", "state", head=head))
+    return HeadReading(
+        entropy=value("entropy_nats") or 0.0,
+        normalized=value("entropy_normalized_ratio"),
+        choice_entropy=value("choice_entropy_ratio"),
+        choice_share=value("choice_steps_ratio"),
+        open_share=value("open_steps_ratio"),
+        measured_update=0 if unmeasured is None else updates - unmeasured,
+        gradient_norm=value("gradient_norm"),
+        importance_ratio_max=value("importance_ratio_max"),
+        state=None if state is None else HeadState(state),
+        state_streak=whole("state_streak_updates") or 0,
+        warning_streak=whole("low_entropy_streak_updates", threshold=f"{WARNING_THRESHOLD:g}"),
+        critical_streak=whole("low_entropy_streak_updates", threshold=f"{CRITICAL_THRESHOLD:g}"),
+        slope=value("entropy_slope_ratio"),
+        nan_values=whole("nonfinite_values_total", kind="nan") or 0,
+        inf_values=whole("nonfinite_values_total", kind="inf") or 0,
+        effective_histogram=_histogram(
+            series, "rl_policy_head_effective_entropy_ratio", {"head": head}, NO_RATIOS
+        ),
+    )
+
+
+def _histogram(series: _Series, name: str, labels: dict[str, str], nothing: Histogram) -> Histogram:
+    buckets = series.by_label(f"{name}_bucket", "le", **labels)
+    if not buckets:
+        return nothing
+    bounds = tuple(float(le) for le in buckets if le != "+Inf")
+    counts = [int(value) for value in buckets.values()]
+    return Histogram(
+        bounds,
+        tuple(count - before for before, count in pairwise((0, *counts))),
+        series.required(f"{name}_sum", **labels),
+    )

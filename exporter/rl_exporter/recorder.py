@@ -1,0 +1,195 @@
+"""The exporter for anybody's training loop: declare the heads, record once per update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self, SupportsFloat
+
+from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.heads import Head, Heads
+from rl_exporter.listen import ListenAddress, parse_listen_address
+from rl_exporter.names import generated_run_id
+from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.server import MetricsServer
+from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
+
+LINGER_SECONDS = 60.0
+
+PerHead = Mapping[str, SupportsFloat]
+"""A number for each head by name; a head that is left out was not measured."""
+
+
+def serve(
+    heads: Mapping[str, int] | Heads,
+    *,
+    run_id: str | None = None,
+    listen: str | ListenAddress | None = None,
+    entropy_multipliers: Mapping[str, float] | None = None,
+    experiment: str = "",
+    algorithm: str = "",
+    environment: str = "",
+    seed: object = "",
+    device: str = "",
+    world_size: int = 1,
+    linger: float = LINGER_SECONDS,
+) -> HeadRecorder:
+    """Serve ``/metrics`` for a policy with these heads, from threads of its own, until ``close``.
+
+    ``heads`` maps names to numbers of choices, such as ``{"gripper": 4, "arm": 9}``. ``run_id`` is generated
+    when left out. ``listen`` is ``HOST:PORT``, by default 127.0.0.1:28008; port 0 takes a free one.
+    ``entropy_multipliers`` are the factors on the base entropy coefficient, 1.0 for a head left out.
+
+    Raises ValueError for heads or names that are not possible, and OSError when it cannot listen: both before
+    training starts, in one line with the remedy.
+    """
+    declared = heads if isinstance(heads, Heads) else _declared(heads, entropy_multipliers or {})
+    address = parse_listen_address(listen) if isinstance(listen, str) else listen
+    run = RunInfo(
+        run_id=generated_run_id() if run_id is None else run_id,
+        experiment=experiment,
+        algorithm=algorithm,
+        environment=environment,
+        seed=str(seed),
+        device=device,
+        world_size=world_size,
+    )
+    aggregator = SanctumAggregator(declared, run)
+    server = MetricsServer(aggregator.snapshot, address)
+    server.start()
+    return HeadRecorder(aggregator, server, linger=linger)
+
+
+def _declared(sizes: Mapping[str, int], multipliers: Mapping[str, float]) -> Heads:
+    heads = Heads([Head(name, choices, multipliers.get(name, 1.0)) for name, choices in sizes.items()])
+    for name in multipliers:
+        heads.named(name)
+    return heads
+
+
+class HeadRecorder:
+    """Records updates and serves them. As a context manager it ends the run with the block.
+
+    ``completed`` at its end, ``interrupted`` by Ctrl-C, ``failed`` by any other exception.
+    """
+
+    def __init__(
+        self, aggregator: SanctumAggregator, server: MetricsServer, *, linger: float = LINGER_SECONDS
+    ) -> None:
+        self._aggregator = aggregator
+        self._server = server
+        self._linger = linger
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Where the landing page is; ``/metrics`` is below it."""
+        return self._server.url
+
+    @property
+    def handler(self) -> PPOUpdateHandler:
+        """The one-method seam, for whoever builds payloads."""
+        return self._aggregator
+
+    def snapshot(self) -> SanctumSnapshot:
+        """The run after its last update."""
+        return self._aggregator.snapshot()
+
+    def record(
+        self,
+        entropy: PerHead | None = None,
+        *,
+        choice_entropy: PerHead | None = None,
+        choice_share: PerHead | None = None,
+        open_share: PerHead | None = None,
+        head_gradient_norm: PerHead | None = None,
+        head_importance_ratio_max: PerHead | None = None,
+        environment_steps: int = 0,
+        episodes: int = 0,
+        episode_return: SupportsFloat | None = None,
+        entropy_coefficient: SupportsFloat | None = None,
+        kl_divergence: SupportsFloat | None = None,
+        clipped_share: SupportsFloat | None = None,
+        gradient_norm: SupportsFloat | None = None,
+        policy_loss: SupportsFloat | None = None,
+        value_loss: SupportsFloat | None = None,
+        explained_variance: SupportsFloat | None = None,
+        rollout_duration: SupportsFloat | None = None,
+        update_duration: SupportsFloat | None = None,
+    ) -> None:
+        """Record one update, with whatever of it is known. Call it once per update.
+
+        ``entropy``: nats, mean over every step. ``choice_entropy``: mean of H / ln(valid choices) over the
+        steps at which the head decided, in [0, 1]; ``choice_share``: the share of such steps; ``open_share``:
+        of the steps at which some valid operation would have let it decide. Norms before clipping; divergence
+        in nats; durations in seconds; ``environment_steps`` and ``episodes`` since the last update.
+
+        Anything that ``float`` takes will do; a tensor on an accelerator costs a synchronisation each, so move
+        them together with one ``tolist()``. Raises ValueError for a head that was not declared, TypeError for
+        what is no number. An impossible number is counted and not exported; it never raises.
+        """
+        scalars = {
+            "episode_return": episode_return,
+            "entropy_coefficient": entropy_coefficient,
+            "kl_divergence": kl_divergence,
+            "clipped_share": clipped_share,
+            "gradient_norm": gradient_norm,
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "explained_variance": explained_variance,
+            "rollout_duration": rollout_duration,
+            "update_duration": update_duration,
+        }
+        per_head = (
+            entropy,
+            choice_entropy,
+            choice_share,
+            open_share,
+            head_gradient_norm,
+            head_importance_ratio_max,
+        )
+        self._aggregator.handle_ppo_update(
+            PPOUpdatePayload(
+                heads=_measurements(per_head),
+                environment_steps=environment_steps,
+                episodes=episodes,
+                **{name: None if value is None else float(value) for name, value in scalars.items()},
+            )
+        )
+
+    def close(self, state: RunState = RunState.COMPLETED) -> None:
+        """End the run; stay up, ``linger`` seconds at most, until recent scrapers have the final state."""
+        if self._closed:
+            return
+        self._closed = True
+        self._aggregator.set_run_state(state)
+        self._server.scrapers.run_ended()
+        try:
+            self._server.scrapers.wait(self._linger)
+        finally:
+            self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close(RunState.COMPLETED)
+        else:
+            self.close(RunState.INTERRUPTED if issubclass(kind, KeyboardInterrupt) else RunState.FAILED)
+
+
+def _measurements(per_head: tuple[PerHead | None, ...]) -> dict[str, HeadMeasurement]:
+    """Measurements by head from one mapping per field, in the order of the fields."""
+    names = dict.fromkeys(name for values in per_head if values for name in values)
+    measurements: dict[str, HeadMeasurement] = {}
+    for name in names:
+        known = {
+            field: float(values[name])
+            for field, values in zip(HeadMeasurement._fields, per_head, strict=False)
+            if values and name in values
+        }
+        measurements[name] = HeadMeasurement(**known)  # type: ignore[arg-type]
+    return measurements

@@ -1,0 +1,118 @@
+"""What is remembered of one head between updates: streaks, state, histogram, slope, and the last values."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from rl_exporter.heads import Head
+from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, HeadState, head_state
+from rl_exporter.histogram import RATIO_BOUNDS, Histogram
+from rl_exporter.payload import HeadMeasurement
+from rl_exporter.slope import SlopeWindow
+from rl_exporter.snapshot import HeadReading, effective_ratio
+from rl_exporter.validity import check
+
+
+class HeadTracker:
+    """Counts every update of one head; ``reading`` is its immutable picture.
+
+    Recording changes numbers in place and costs a training loop a microsecond or two; the picture is made
+    when somebody looks. Not thread-safe.
+    """
+
+    __slots__ = (
+        "_counts",
+        "_critical",
+        "_entropy",
+        "_former_slope",
+        "_head",
+        "_inf",
+        "_last",
+        "_measured_update",
+        "_nan",
+        "_state",
+        "_streak",
+        "_sum",
+        "_warning",
+        "_window",
+    )  # fmt: skip
+
+    def __init__(self, head: Head, resumed: HeadReading) -> None:
+        self._head = head
+        self._entropy = resumed.entropy
+        self._measured_update = resumed.measured_update
+        self._former_slope = resumed.slope
+        self._last = HeadMeasurement(
+            None,
+            resumed.choice_entropy,
+            resumed.choice_share,
+            resumed.open_share,
+            resumed.gradient_norm,
+            resumed.importance_ratio_max,
+        )
+        self._state, self._streak = resumed.state, resumed.state_streak
+        self._warning, self._critical = resumed.warning_streak, resumed.critical_streak
+        self._nan, self._inf = resumed.nan_values, resumed.inf_values
+        self._counts, self._sum = list(resumed.effective_histogram.counts), resumed.effective_histogram.sum
+        self._window = SlopeWindow()
+
+    def record(self, measured: HeadMeasurement, update: int) -> int:
+        """Take over what ``update`` measured; returns how many of its values were impossible.
+
+        An update that says nothing about how the head decides leaves the last values standing, unless its
+        gradients explode.
+        """
+        measured, errors = check(self._head, measured)
+        entropy, choice, share, _, gradient, _, nan_steps, inf_steps, nan_gradients, inf_gradients = measured
+        self._nan += nan_steps + nan_gradients
+        self._inf += inf_steps + inf_gradients
+        ratio, had_choice = None, None
+        if entropy is not None or choice is not None or share is not None:
+            if share == 0.0 and choice is not None:
+                measured, choice = measured._replace(choice_entropy=None), None
+            self._last = measured
+            if entropy is not None:
+                self._entropy, self._measured_update = entropy, update
+            had_choice = share > 0.0 if share is not None else (None if self._head.choices > 1 else False)
+            normalized = None if entropy is None else self._head.normalize(entropy)
+            ratio = effective_ratio(normalized, choice, share)
+            if ratio is not None:
+                self._count(ratio, update)
+        self._enter(head_state(ratio, gradient, not (nan_gradients or inf_gradients), had_choice))
+        return errors
+
+    def _count(self, ratio: float, update: int) -> None:
+        self._warning = (self._warning or 0) + 1 if ratio <= WARNING_THRESHOLD else 0
+        self._critical = (self._critical or 0) + 1 if ratio <= CRITICAL_THRESHOLD else 0
+        self._counts[bisect_left(RATIO_BOUNDS, ratio)] += 1
+        self._sum += ratio
+        self._window.add(update, ratio)
+
+    def _enter(self, state: HeadState | None) -> None:
+        if state is not None:
+            self._streak = self._streak + 1 if state is self._state else 1
+            self._state = state
+
+    def reading(self) -> HeadReading:
+        """The head as it is now."""
+        _, choice, share, opened, gradient, ratio_max, *_ = self._last
+        measured = self._measured_update > 0
+        slope = self._window.slope()
+        return HeadReading(
+            entropy=self._entropy,
+            normalized=self._head.normalize(self._entropy) if measured else None,
+            choice_entropy=choice,
+            choice_share=share,
+            open_share=opened,
+            measured_update=self._measured_update,
+            gradient_norm=gradient,
+            importance_ratio_max=ratio_max,
+            state=self._state,
+            state_streak=self._streak,
+            warning_streak=self._warning,
+            critical_streak=self._critical,
+            slope=self._former_slope if slope is None else slope,
+            nan_values=self._nan,
+            inf_values=self._inf,
+            effective_histogram=Histogram(RATIO_BOUNDS, tuple(self._counts), self._sum),
+        )

@@ -1,0 +1,112 @@
+"""Mistakes that look plausible, each an edit of one line, and the tests that must see it.
+
+``make mutants`` applies each to a copy of the sources and runs those tests on it: they have to fail. The table
+in CONTRIBUTING.md is written from this one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """``old`` occurs once in ``path``; ``tests`` are pytest arguments."""
+
+    mistake: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+_MEASUREMENT = "training/rl_training/measurement.py"
+_DISTRIBUTIONS = "training/rl_training/distributions.py"
+_TRACKER = "exporter/rl_exporter/tracker.py"
+_PROPERTIES = ("tests/training/test_measurement.py",)
+_AGGREGATOR = ("tests/exporter/test_aggregator.py",)
+
+MUTANTS = (
+    Mutant(
+        "nats: mean over choice steps instead of all steps",
+        _MEASUREMENT,
+        "    measured = torch.isfinite(entropy)\n",
+        "    measured = torch.isfinite(entropy) & choice\n",
+        _PROPERTIES,
+    ),
+    Mutant(
+        "log2 instead of ln",
+        _DISTRIBUTIONS,
+        "return (self._total.log() - weighted / self._total)",
+        "return (self._total.log() - weighted / self._total) / 0.6931471805599453",
+        _PROPERTIES,
+    ),
+    Mutant(
+        "normalized: dividing by ln v instead of ln n",
+        _MEASUREMENT,
+        "        torch.where(measured, entropy, 0.0),\n",
+        "        torch.where(measured & choice, entropy / log_valid * float(log_valid.max()), entropy),\n",
+        _PROPERTIES,
+    ),
+    Mutant(
+        "counting padding",
+        _MEASUREMENT,
+        "        measured = measured & ~padding.unsqueeze(-1)\n",
+        "        pass\n",
+        _PROPERTIES,
+    ),
+    Mutant(
+        "`<` instead of `<=` at 0.25, level",
+        "exporter/rl_exporter/health.py",
+        "    if ratio <= CRITICAL_THRESHOLD:\n",
+        "    if ratio < CRITICAL_THRESHOLD:\n",
+        ("tests/exporter/test_health.py",),
+    ),
+    Mutant(
+        "`<` instead of `<=` at 0.25, streak",
+        _TRACKER,
+        "if ratio <= CRITICAL_THRESHOLD else 0",
+        "if ratio < CRITICAL_THRESHOLD else 0",
+        _AGGREGATOR,
+    ),
+    Mutant(
+        "before the first update: exported as 0.0",
+        "exporter/rl_exporter/metrics.py",
+        "lambda reading: reading.entropy if reading.measured else None",
+        "lambda reading: reading.entropy",
+        ("tests/exporter/test_server.py", "-k", "before_the_first_update"),
+    ),
+    Mutant(
+        "streak: not reset by a good update",
+        _TRACKER,
+        "if ratio <= CRITICAL_THRESHOLD else 0",
+        "if ratio <= CRITICAL_THRESHOLD else (self._critical or 0)",
+        _AGGREGATOR,
+    ),
+    Mutant(
+        "streak: reset by an update without choice",
+        _TRACKER,
+        "            if ratio is not None:\n",
+        "            if ratio is None:\n                self._critical = 0\n            else:\n",
+        _AGGREGATOR,
+    ),
+    Mutant(
+        "entropy after a probability floor",
+        _DISTRIBUTIONS,
+        "        self._weights = self._centered.exp()\n",
+        "        self._weights = self._centered.exp().clamp_min(1e-3)\n",
+        _PROPERTIES,
+    ),
+    Mutant(
+        "gradient norm: clipped instead of raw",
+        "training/rl_training/ppo.py",
+        "        return norm, head_norms\n",
+        "        return norm, self.network.heads.gradient_norms() if self.config.telemetry else None\n",
+        ("tests/training/test_ppo.py", "-k", "before_clipping"),
+    ),
+)
+
+
+def table() -> str:
+    """The mutants as a Markdown table."""
+    rows = [f"| {m.mistake} | `{m.path}` | `{m.tests[0]}` |" for m in MUTANTS]
+    return "\n".join(("| mistake | edited | seen by |", "| --- | --- | --- |", *rows)) + "\n"

@@ -1,0 +1,113 @@
+"""What one update measured, on the host: sums over whole epochs divided by counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rl_training.measurement import epoch_means
+from rl_training.rollout import Rollout
+
+
+class NonfiniteCounts(NamedTuple):
+    """Steps and optimiser steps of one update at which something of a head was not finite."""
+
+    nan_steps: int = 0
+    inf_steps: int = 0
+    nan_gradients: int = 0
+    inf_gradients: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateResult:
+    """What one update measured, by head name where it is a mapping.
+
+    Histories hold one mean per whole epoch, so they may be empty. ``nonfinite``: an optimiser step was
+    skipped. ``error``: what went wrong inside telemetry; everything else is then empty.
+    """
+
+    head_entropy_history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    head_choice_entropy_history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    choice_share: Mapping[str, float] = field(default_factory=dict)
+    open_share: Mapping[str, float] = field(default_factory=dict)
+    head_gradient_norm: Mapping[str, float] = field(default_factory=dict)
+    head_importance_ratio_max: Mapping[str, float] = field(default_factory=dict)
+    head_nonfinite: Mapping[str, NonfiniteCounts] = field(default_factory=dict)
+    kl_divergence: float | None = None
+    clipped_share: float | None = None
+    gradient_norm: float | None = None
+    policy_loss: float | None = None
+    value_loss: float | None = None
+    explained_variance: float | None = None
+    nonfinite: bool = False
+    error: Exception | None = None
+
+
+class Reduction(NamedTuple):
+    """One update's sums and counts on the device, float64, for E whole epochs and H heads.
+
+    epochs     (E, 4 H + 1) entropy sum and count under the step mask, choice entropy sum and count under
+               the decision mask at choice steps, steps with an importance ratio outside the clip range
+    heads      (3, H) steps with NaN logits, with infinite logits, largest importance ratio (0: no choice)
+    scalars    (E, 5) sums over the minibatches: KL, gradient norm, policy loss, value loss, 1
+    gradients  (4, H) optimiser steps with NaN norm, with infinite norm; sum and count of the finite norms
+    """
+
+    epochs: Tensor
+    heads: Tensor
+    scalars: Tensor
+    gradients: Tensor
+
+
+def summarize(
+    reduction: Reduction, explained_variance: Tensor, names: Sequence[str], rollout: Rollout, *, nonfinite: bool
+) -> UpdateResult:
+    """Move a reduction to the host, all of it at once, and divide."""
+    parts = [*reduction, explained_variance.reshape(1, 1)]
+    flat = iter(torch.cat([part.double().flatten() for part in parts]).tolist())
+    epochs, heads, scalars, gradients, ((explained,),) = (
+        [[next(flat) for _ in range(part.shape[1])] for _ in range(part.shape[0])] for part in parts
+    )
+    entropy, choice_entropy = epoch_means(epochs, len(names))
+    nan_steps, inf_steps, largest = heads
+    nan_gradients, inf_gradients, norm_sums, norm_counts = gradients
+    return UpdateResult(
+        head_entropy_history=dict(zip(names, entropy, strict=True)),
+        head_choice_entropy_history=dict(zip(names, choice_entropy, strict=True)),
+        choice_share=dict(zip(names, rollout.choice_share, strict=True)),
+        open_share=dict(zip(names, rollout.open_share, strict=True)),
+        head_gradient_norm={
+            name: total / count
+            for name, total, count in zip(names, norm_sums, norm_counts, strict=True)
+            if count
+        },
+        head_importance_ratio_max={
+            name: ratio for name, ratio in zip(names, largest, strict=True) if epochs and ratio > 0
+        },
+        head_nonfinite={
+            name: NonfiniteCounts(*map(int, counts))
+            for name, *counts in zip(names, nan_steps, inf_steps, nan_gradients, inf_gradients, strict=True)
+            if any(counts)
+        },
+        nonfinite=nonfinite,
+        **(_run_scalars(epochs, scalars, rollout.steps) | {"explained_variance": explained} if epochs else {}),
+    )
+
+
+def _run_scalars(epochs: list[list[float]], scalars: list[list[float]], steps: int) -> dict[str, float]:
+    """KL of the last epoch, the share of clipped steps, and means over the optimiser steps."""
+    norm, policy_loss, value_loss, minibatches = (
+        math.fsum(column) for column in list(zip(*scalars, strict=True))[1:]
+    )
+    return {
+        "kl_divergence": scalars[-1][0] / steps,
+        "clipped_share": math.fsum(row[-1] for row in epochs) / (len(epochs) * steps),
+        "gradient_norm": norm / minibatches,
+        "policy_loss": policy_loss / minibatches,
+        "value_loss": value_loss / minibatches,
+    }
