@@ -127,7 +127,18 @@ def test_prometheus_scrapes_what_the_trainer_logged(trainer, query):
 def test_no_head_sample_before_the_first_update(start):
     listen = f"127.0.0.1:{free_port()}"
     process = start(
-        *(sys.executable, "-m", "rl_training", "--rollout-steps", 100000, "--listen", listen, "--quiet"),
+        *(
+            sys.executable,
+            "-m",
+            "rl_training",
+            "--env",
+            "heads",
+            "--rollout-steps",
+            100000,
+            "--listen",
+            listen,
+            "--quiet",
+        ),
         *("--updates", 1, "--linger", 0),
     )
     text = until(lambda: get(f"http://{listen}/metrics"))
@@ -139,7 +150,9 @@ def test_no_head_sample_before_the_first_update(start):
 
 def test_promtool_accepts_every_metric(start, promtool):
     listen = f"127.0.0.1:{free_port()}"
-    start(sys.executable, "-m", "rl_training", "--listen", listen, "--quiet", "--updates", 10**6)
+    start(
+        sys.executable, "-m", "rl_training", "--env", "heads", "--listen", listen, "--quiet", "--updates", 10**6
+    )
     until(lambda: get(f"http://{listen}/-/ready"))
     text = get(f"http://{listen}/metrics")
     checked = subprocess.run(

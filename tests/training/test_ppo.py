@@ -34,7 +34,7 @@ def one_thread():
 
 def setup(name="heads", seed=0, envs=8, arguments=None, **config):
     env = make_environment(name, envs, arguments or {})
-    agent = PPOAgent(env.heads, env.observation_size, PPOConfig(**config), seed=seed)
+    agent = PPOAgent(env.heads, env.observation_size, PPOConfig(**{"rollout_steps": 64, **config}), seed=seed)
     return env, agent, RolloutCollector(env, agent.network, seed=seed, device=agent.device)
 
 

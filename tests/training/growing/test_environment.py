@@ -14,10 +14,14 @@ from gymnasium.utils.env_checker import check_env
 
 from playing import random_actions
 from rl_training.action_space import CONSULTED_HEADS, HEAD_NAMES, Blueprint, Operation
+from rl_training.distributions import HeadLayout
 from rl_training.environments.adapter import make_environment
+from rl_training.environments.growing.baselines import always_wait, fixed_schedule, returns, uniform_random
 from rl_training.environments.growing.environment import GrowingNetworkEnv
 from rl_training.environments.growing.lifecycle import Stage
 from rl_training.environments.growing.vector import GrowingVectorEnv, WorkerError, environment_seed
+from rl_training.environments.tables import OPERATIONS_TABLE, SIZES
+from rl_training.masks import step_masks
 
 SMALL = {"samples": 64, "batch": 64, "plateau_epochs": 1, "episode_steps": 6}
 WAIT = np.zeros(len(HEAD_NAMES), dtype=np.int64)
@@ -264,3 +268,29 @@ def test_a_dead_worker_fails_the_run(trainer):
     assert "run grown failed" in out
     assert "was killed by signal 9" in err
     assert eventually(lambda: not alive(workers[1]))
+
+
+@pytest.mark.slow
+def test_a_fixed_schedule_beats_always_waiting():
+    env = GrowingNetworkEnv()
+    grown, waited = (returns(policy, env, range(10)) for policy in (fixed_schedule, always_wait))
+    assert np.mean(grown) > np.mean(waited) + 0.5
+    assert sum(g > w for g, w in zip(grown, waited, strict=True)) >= 8
+
+
+def test_random_play_gives_every_head_something_to_choose():
+    """The shares of docs/environment.md, on a short form: the life cycle decides them, not the training."""
+    env = GrowingNetworkEnv(**{**SMALL, "episode_steps": 28})
+    policy = uniform_random(np.random.default_rng(0))
+    env.reset(seed=0)
+    masks, operations = [], []
+    for _ in range(600):
+        action = policy(env)
+        masks.append(env.action_masks())
+        operations.append(action[0])
+        if env.step(action)[2]:
+            env.reset()
+    layout = HeadLayout(HEAD_NAMES, SIZES)
+    share = step_masks(np.stack(masks), np.array(operations), layout, OPERATIONS_TABLE).choice.mean(0)
+    assert (share > 0.05).all()
+    assert share[0] > 0.9

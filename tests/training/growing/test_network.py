@@ -4,12 +4,14 @@ import itertools
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torch.nn import functional
 
 from rl_training.action_space import AlphaCurve, Blueprint, Style
 from rl_training.environments.growing.blueprints import build
 from rl_training.environments.growing.curves import Ramp, progress
 from rl_training.environments.growing.data import digits
-from rl_training.environments.growing.host import CHANNELS, SIZES, GrowingNetwork, LearningRates
+from rl_training.environments.growing.host import CHANNELS, SIDE, GrowingNetwork, LearningRates
 from rl_training.environments.growing.lifecycle import SlotState, Stage, dormant_slots
 from rl_training.environments.growing.styles import Graft
 
@@ -42,16 +44,26 @@ def test_a_ramp_ends_exactly_at_its_target():
     assert Ramp(0.5, 0.5, 8).done
 
 
-def features(size, seed=0):
-    return torch.randn(4, CHANNELS, size, size, generator=torch.Generator().manual_seed(seed)).relu()
+def test_patches_are_those_of_a_convolution_of_stride_2():
+    weight = torch.randn(CHANNELS, 9, generator=torch.Generator().manual_seed(0))
+    images = torch.as_tensor(load_digits().images / 8 - 1, dtype=torch.float32).unsqueeze(1)
+    expected = functional.conv2d(images, weight.view(CHANNELS, 1, 3, 3), stride=2, padding=1)
+    by_position = expected.flatten(2).transpose(1, 2)
+    found = torch.cat([digits().validation_patches, digits().patches]) @ weight.T
+    assert found.shape == (1797, SIDE**2, CHANNELS)
+    assert torch.allclose(found.sum(0), by_position.sum(0), rtol=1e-4, atol=1e-2)
+    assert torch.allclose(found.sum((1, 2)).sort()[0], by_position.sum((1, 2)).sort()[0], atol=1e-3)
 
 
-@pytest.mark.parametrize("size", sorted(set(SIZES)))
+def features(seed=0):
+    return torch.randn(4, SIDE**2, CHANNELS, generator=torch.Generator().manual_seed(seed)).relu()
+
+
 @pytest.mark.parametrize("blueprint", Blueprint)
-def test_a_blueprint_keeps_the_shape_and_trains(blueprint, size):
+def test_a_blueprint_keeps_the_shape_and_trains(blueprint):
     torch.manual_seed(0)
-    module = build(blueprint, CHANNELS, size)
-    x = features(size).requires_grad_()
+    module = build(blueprint, CHANNELS, SIDE)
+    x = features().requires_grad_()
     out = module(x)
     assert out.shape == x.shape
     assert torch.isfinite(out).all()
@@ -59,7 +71,7 @@ def test_a_blueprint_keeps_the_shape_and_trains(blueprint, size):
         assert (out == 0).all()
         assert list(module.parameters()) == []
         return
-    target = features(size, seed=1)
+    target = features(seed=1)
     optimizer = torch.optim.Adam(module.parameters(), 0.01)
     losses = []
     for _ in range(20):
@@ -78,8 +90,8 @@ def test_blueprints_are_thirteen_different_functions():
     outputs, sizes = [], {}
     for blueprint in Blueprint:
         torch.manual_seed(0)
-        module = build(blueprint, CHANNELS, 4)
-        outputs.append(module(features(4)))
+        module = build(blueprint, CHANNELS, SIDE)
+        outputs.append(module(features()))
         sizes[blueprint] = sum(p.numel() for p in module.parameters())
     assert len(outputs) == 13
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(outputs, 2))
@@ -97,8 +109,8 @@ def test_blueprints_are_thirteen_different_functions():
 @pytest.mark.parametrize("blueprint", GROWN)
 def test_a_style_leaves_the_host_alone_at_alpha_0_and_not_at_alpha_1(blueprint, style):
     torch.manual_seed(0)
-    graft = Graft(blueprint, CHANNELS, 4)
-    x = features(4)
+    graft = Graft(blueprint, CHANNELS, SIDE)
+    x = features()
     assert torch.equal(graft.join(x, style, 0.0), x)
     full, half = graft.join(x, style, 1.0), graft.join(x, style, 0.5)
     assert not torch.allclose(full, x)
@@ -110,8 +122,8 @@ def test_a_style_leaves_the_host_alone_at_alpha_0_and_not_at_alpha_1(blueprint, 
 
 def test_styles_differ():
     torch.manual_seed(0)
-    graft = Graft(Blueprint.CONV_SMALL, CHANNELS, 4)
-    outputs = [graft.join(features(4), style, 1.0) for style in Style]
+    graft = Graft(Blueprint.CONV_SMALL, CHANNELS, SIDE)
+    outputs = [graft.join(features(), style, 1.0) for style in Style]
     assert not any(torch.allclose(a, b) for a, b in itertools.combinations(outputs, 2))
 
 

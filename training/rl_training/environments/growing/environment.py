@@ -67,7 +67,6 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (OBSERVATION_SIZE,), np.float32)
         self.action_space = gymnasium.spaces.MultiDiscrete(list(SIZES))
         self._slots = dormant_slots()
-        self._data = digits()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -78,7 +77,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         own = self.options
         rates = LearningRates(own.host_learning_rate, own.module_learning_rate)
         weights = plateau_weights(own.plateau_epochs, own.samples, own.batch)
-        self._network = GrowingNetwork(self._data, generator, rates, weights)
+        self._network = GrowingNetwork(digits(), generator, rates, weights)
         self._slots = dormant_slots()
         score = self._network.validate(self._slots)
         self._progress = _Progress(0, score, score.accuracy)

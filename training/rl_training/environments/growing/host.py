@@ -12,35 +12,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl_training.action_space import Blueprint, Slot
-from rl_training.environments.growing.data import CLASSES, SIZE, Digits, digits
+from rl_training.environments.growing.data import CLASSES, PATCH, Digits, digits
 from rl_training.environments.growing.lifecycle import Slots, SlotState, Stage, dormant_slots
 from rl_training.environments.growing.styles import Graft
 
 CHANNELS = 8
-SIZES = (SIZE // 2, SIZE // 2, SIZE // 2)
-"""Width and height of the features after each stage, where the slots sit."""
-
+SIDE = 4
+"""Features have ``SIDE`` x ``SIDE`` positions after every stage, where the slots sit."""
 
 _PLATEAU_SEED = 1
 _PLATEAU_RATE = 0.01
 
 
 class Host(nn.Module):
-    """Three stages and a linear read-out. Too weak alone: only the first stage sees a neighbourhood."""
+    """Three stages and a linear read-out. Too weak alone: only the first stage sees a neighbourhood.
+
+    The first is a 3 x 3 convolution of stride 2 over patches that were cut once, the others are 1 x 1.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(
-            [
-                nn.Conv2d(1, CHANNELS, 3, stride=2, padding=1),
-                nn.Conv2d(CHANNELS, CHANNELS, 1),
-                nn.Conv2d(CHANNELS, CHANNELS, 1),
-            ]
-        )
+        inputs = (PATCH, CHANNELS, CHANNELS)
+        self.stages = nn.ModuleList([nn.Linear(number, CHANNELS) for number in inputs])
         self.read_out = nn.Linear(CHANNELS, CLASSES)
 
     def stage(self, index: int, x: Tensor) -> Tensor:
-        """The features after stage ``index``."""
+        """The features (B, P, C) after stage ``index``."""
         return functional.relu(self.stages[index](x))
 
 
@@ -109,7 +106,7 @@ class GrowingNetwork:
 
     def train_epoch(self, slots: Slots, samples: int, batch: int) -> float:
         """One pass over ``samples`` random training images; the mean loss."""
-        order = torch.randperm(len(self._data.images), generator=self._generator)[:samples]
+        order = torch.randperm(len(self._data.patches), generator=self._generator)[:samples]
         losses = [self._train_batch(slots, part) for part in torch.split(order, batch)]
         for index, graft in self._grafts.items():
             self._gradients[index] = _gradient_norm(graft)
@@ -118,32 +115,32 @@ class GrowingNetwork:
     @torch.inference_mode()
     def validate(self, slots: Slots) -> Score:
         """Loss and accuracy on the validation images."""
-        outputs = self.forward(self._data.validation_images, slots)
+        outputs = self.forward(self._data.validation_patches, slots)
         labels = self._data.validation_labels
         right = (outputs.argmax(1) == labels).float().mean()
         return Score(float(functional.cross_entropy(outputs, labels)), float(right))
 
-    def forward(self, images: Tensor, slots: Slots, *, rehearsal: bool = False) -> Tensor:
-        """Images (B, 1, 8, 8) to logits (B, 10); in a ``rehearsal`` a module in training takes part in full."""
-        features = images
+    def forward(self, patches: Tensor, slots: Slots, *, rehearsal: bool = False) -> Tensor:
+        """Patches (B, P, 9) to logits (B, 10); in a ``rehearsal`` a module in training takes part in full."""
+        features = patches
         for index, slot in enumerate(slots):
             features = self._host.stage(index, features)
             alpha = 1.0 if rehearsal and _rehearses(slot) else slot.alpha
             if alpha > 0:
                 features = self._grafts[index].join(features, slot.style, alpha)
-        outputs: Tensor = self._host.read_out(features.mean((2, 3)))
+        outputs: Tensor = self._host.read_out(features.mean(1))
         return outputs
 
     def _train_batch(self, slots: Slots, part: Tensor) -> Tensor:
         optimizers = [self._host_optimizer, *self._optimizers.values()]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        images, labels = self._data.images[part], self._data.labels[part]
-        loss = functional.cross_entropy(self.forward(images, slots), labels)
+        patches, labels = self._data.patches[part], self._data.labels[part]
+        loss = functional.cross_entropy(self.forward(patches, slots), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         rehearsing = [self._grafts[index] for index, slot in enumerate(slots) if _rehearses(slot)]
         if rehearsing:
-            rehearsed = functional.cross_entropy(self.forward(images, slots, rehearsal=True), labels)
+            rehearsed = functional.cross_entropy(self.forward(patches, slots, rehearsal=True), labels)
             _give_gradients(rehearsed, [p for graft in rehearsing for p in graft.parameters()])
         for optimizer in optimizers:
             optimizer.step()
@@ -151,7 +148,7 @@ class GrowingNetwork:
 
     def _grow(self, index: int, blueprint: Blueprint) -> None:
         with self._drawing():
-            graft = Graft(blueprint, CHANNELS, SIZES[index])
+            graft = Graft(blueprint, CHANNELS, SIDE)
         self._grafts[index] = graft
         self._optimizers[index] = _adam(graft, self._rates.module)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rl_training.config import Natural, Positive, Rate, Share
+
 
 @dataclass(frozen=True, slots=True)
 class GrowingOptions:
@@ -16,12 +18,12 @@ class GrowingOptions:
     ``workers``: processes that share the environments; 0 runs them inside the trainer.
     """
 
-    episode_steps: int = 28
-    samples: int = 256
-    batch: int = 64
-    plateau_epochs: int = 50
-    host_learning_rate: float = 0.003
-    module_learning_rate: float = 0.02
-    rent: float = 0.0003
-    reward_scale: float = 10.0
-    workers: int = 2
+    episode_steps: Positive = 28
+    samples: Positive = 256
+    batch: Positive = 64
+    plateau_epochs: Natural = 50
+    host_learning_rate: Rate = 0.003
+    module_learning_rate: Rate = 0.02
+    rent: Share = 0.0003
+    reward_scale: Rate = 10.0
+    workers: Natural = 2

@@ -12,13 +12,13 @@ from rl_training.environments.growing.blueprints import build
 class Graft(nn.Module):
     """A module and the learned gate with which GATED_GATE joins it."""
 
-    def __init__(self, blueprint: Blueprint, channels: int, size: int) -> None:
+    def __init__(self, blueprint: Blueprint, channels: int, side: int) -> None:
         super().__init__()
-        self.module = build(blueprint, channels, size)
+        self.module = build(blueprint, channels, side)
         self.gate = nn.Linear(channels, channels)
 
     def join(self, x: Tensor, style: Style, alpha: float) -> Tensor:
-        """Host features (B, C, H, W) with the module joined to the share ``alpha``, in [0, 1].
+        """Host features (B, P, C) with the module joined to the share ``alpha``, in [0, 1].
 
         LINEAR_ADD       x + alpha m
         LINEAR_MULTIPLY  x (1 + alpha m)
@@ -32,5 +32,5 @@ class Graft(nn.Module):
             return x * (1 + alpha * m)
         if style is Style.SIGMOID_ADD:
             return x + alpha * torch.tanh(m / 2)
-        gate: Tensor = torch.sigmoid(self.gate(x.mean((2, 3))))[:, :, None, None]
+        gate: Tensor = torch.sigmoid(self.gate(x.mean(1, keepdim=True)))
         return x + alpha * gate * m
