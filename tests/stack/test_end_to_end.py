@@ -58,23 +58,19 @@ def start():
         process.communicate()
 
 
-@pytest.fixture
-def trainer(start, tmp_path):
+ENVIRONMENTS = {
+    "heads": ("--env", "heads", "--env-arg", "consult=table", "--rollout-steps", 64, "--pace", 0.2),
+    "default": ("--num-envs", 8, "--env-arg", "samples=64", "--env-arg", "plateau_epochs=5", "--pace", 0.2),
+}
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def trainer(request, start, tmp_path):
     port, log = free_port(), tmp_path / "updates.jsonl"
     listen = f"127.0.0.1:{port}"
     process = start(
-        *(
-            sys.executable,
-            "-m",
-            "rl_training",
-            "--env",
-            "heads",
-            "--env-arg",
-            "consult=table",
-            "--updates",
-            100000,
-        ),
-        *("--run-id", "e2e", "--listen", listen, "--log-json", log, "--quiet", "--pace", 0.2, "--linger", 30),
+        *(sys.executable, "-m", "rl_training", *ENVIRONMENTS[request.param], "--updates", 100000),
+        *("--run-id", "e2e", "--listen", listen, "--log-json", log, "--quiet", "--linger", 30),
     )
     return process, listen, log
 

@@ -164,7 +164,6 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint_50_times(tmp_path):
     """A forked child writes without end; 50 times it is killed somewhere within a write."""
     chance = random.Random(0)
     agent, collector, aggregator = setup()
-    torch.set_num_threads(1)
     within = 0
     for attempt in range(50):
         collector.episodes[:] = 1000 * attempt

@@ -69,7 +69,7 @@ class RunConfig:
     num_envs: Positive = field(default=32, metadata=option("parallel environments", "N"))
     episodes: Positive | None = field(
         default=None,
-        metadata=option("every parallel environment finishes N; 100 where nothing ends the run", "N"),
+        metadata=option("every parallel environment finishes N; 100 without --updates", "N"),
     )
     updates: Positive | None = field(default=None, metadata=option("end after N updates", "N"))
     seed: Natural = field(default=0, metadata=option("seed of everything random", "N"))

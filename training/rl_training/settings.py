@@ -89,7 +89,10 @@ def settings_of(section: type) -> Mapping[str, Setting]:
 def arguments_of(environment: type) -> Mapping[str, Setting]:
     """The arguments of an environment by name."""
     hints = get_type_hints(environment, include_extras=True)
-    return {item.name: Setting(item.name, item, hints[item.name], Option("")) for item in fields(environment)}
+    return {
+        item.name: Setting(item.name, item, hints[item.name], item.metadata.get("option", Option("")))
+        for item in fields(environment)
+    }
 
 
 def read_config(path: Path) -> Values:
@@ -203,7 +206,8 @@ def settings_table() -> str:
         rows += [_row(name, setting) for setting in settings_of(section).values()]
     for environment, options in ENVIRONMENTS.items():
         for argument in arguments_of(options).values():
-            described = Option(f"of `{environment}`", f"{argument.key}=X", "env-arg")
+            meaning = f"{environment}: {argument.option.help}".removesuffix(": ")
+            described = Option(meaning, f"{argument.key}=X")
             rows.append(_row("environment", replace(argument, key="env-arg", option=described)))
     return "\n".join(rows) + "\n"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 
 from playing import random_actions
@@ -25,15 +24,6 @@ from rl_training.masks import step_masks
 
 SMALL = {"samples": 64, "batch": 64, "plateau_epochs": 1, "episode_steps": 6}
 WAIT = np.zeros(len(HEAD_NAMES), dtype=np.int64)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the trainer and its workers: sums depend on how many threads share them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def action(operation, slot=0, blueprint=Blueprint.LORA):

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rl_training.config import Natural, Positive, Rate, Share
+from rl_training.config import Natural, Positive, Rate, Share, option
 
 
 @dataclass(frozen=True, slots=True)
 class GrowingOptions:
-    """Arguments of the ``growing-network`` environment.
+    """Arguments of the ``growing-network`` environment; each field says what it is."""
 
-    ``episode_steps``: longest episode. ``samples``: training images of one host epoch, one epoch a step.
-    ``batch``: images of one batch. ``plateau_epochs``: epochs that the host has trained alone before an
-    episode. ``host_learning_rate``, ``module_learning_rate``: of Adam. ``rent``: what a grown parameter
-    costs a step, relative to the parameters of the host. ``reward_scale``: factor on the reward.
-    ``workers``: processes that share the environments; 0 runs them inside the trainer.
-    """
-
-    episode_steps: Positive = 28
-    samples: Positive = 256
-    batch: Positive = 64
-    plateau_epochs: Natural = 50
-    host_learning_rate: Rate = 0.003
-    module_learning_rate: Rate = 0.02
-    rent: Share = 0.0003
-    reward_scale: Rate = 10.0
-    workers: Natural = 2
+    episode_steps: Positive = field(default=28, metadata=option("longest episode; one host epoch a step"))
+    samples: Positive = field(default=256, metadata=option("training images of one host epoch"))
+    batch: Positive = field(default=64, metadata=option("images of one batch"))
+    plateau_epochs: Natural = field(
+        default=50, metadata=option("epochs that the host has trained alone before an episode")
+    )
+    host_learning_rate: Rate = field(default=0.003, metadata=option("step size of Adam for the host"))
+    module_learning_rate: Rate = field(default=0.02, metadata=option("step size of Adam for what is grown"))
+    rent: Share = field(
+        default=0.0003, metadata=option("cost a step of grown parameters, relative to those of the host")
+    )
+    reward_scale: Rate = field(default=10.0, metadata=option("factor on the reward"))
+    workers: Natural = field(
+        default=2, metadata=option("processes that share the environments; 0: inside the trainer")
+    )
