@@ -191,6 +191,18 @@ def test_closing_ends_the_workers(vector):
     assert not any(alive(pid) for pid in pids)
 
 
+def test_an_environment_that_nobody_closes_keeps_no_process_alive():
+    code = (
+        "from rl_training.environments.growing.vector import GrowingVectorEnv\n"
+        "if __name__ == '__main__':\n"
+        "    env = GrowingVectorEnv(2, plateau_epochs=1)\n"
+        "    print(*(process.pid for process, _ in env._workers))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not any(alive(int(pid)) for pid in ended.stdout.split())
+    assert ended.stdout.count(" ") == 1
+
+
 def alive(pid):
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -231,10 +243,11 @@ def workers_of(pid):
 
 
 @pytest.mark.slow
-def test_ctrl_c_of_a_terminal_ends_the_run_cleanly(trainer):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_every_process_of_the_run_ends_it_cleanly(number, trainer):
     process, workers = trainer
     assert len(workers) == 2
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "run grown interrupted" in out

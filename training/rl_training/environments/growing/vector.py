@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -54,8 +56,10 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
         self._bounds = [(int(part[0]), int(part[-1]) + 1) for part in parts]
         self._group: Group | None = None
         self._workers: list[tuple[BaseProcess, Connection]] = []
+        # Also where nobody closes: before multiprocessing waits for its processes at the end of Python.
+        self._hang_up = weakref.finalize(self, _hang_up, self._workers)
         if self.options.workers:
-            self._workers = [_start(end - begin, options) for begin, end in self._bounds]
+            self._workers += [_start(end - begin, options) for begin, end in self._bounds]
         else:
             self._group = Group(num_envs, options)
 
@@ -92,15 +96,7 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
     def close_extras(self, **kwargs: Any) -> None:
         """Hang up, and end whatever does not go by itself."""
         del kwargs
-        for _, connection in self._workers:
-            connection.close()
-        for process, _ in self._workers:
-            process.join(_PATIENCE)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
-        self._workers = []
+        self._hang_up()
 
     def _request(self, name: str, argument: Any) -> Outcome:
         if self._group is not None:
@@ -143,9 +139,28 @@ def _start(count: int, options: dict[str, Any]) -> tuple[BaseProcess, Connection
     process = context.Process(
         target=work, args=(theirs, count, options), name="environment-worker", daemon=True
     )
-    process.start()
+    # Ctrl-C reaches every process of a terminal, and some schedulers send SIGTERM to every process of a job.
+    # The trainer decides what they mean; a worker inherits that they are blocked, from its first moment on.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
     theirs.close()
     return process, ours
+
+
+def _hang_up(workers: list[tuple[BaseProcess, Connection]]) -> None:
+    """Close the connections, which ends the workers, and kill whatever does not go by itself."""
+    for _, connection in workers:
+        connection.close()
+    for process, _ in workers:
+        process.join(_PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        process.close()
+    workers.clear()
 
 
 def _joined(answers: Sequence[Outcome], begins: Sequence[int]) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -64,11 +63,7 @@ class Group:
 
 
 def work(connection: Connection, count: int, options: Mapping[str, Any]) -> None:
-    """Serve ``reset`` and ``step`` requests until the trainer hangs up, and never outlive it.
-
-    Ctrl-C reaches every process of a terminal; the trainer decides what it means, so it is ignored here.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Serve ``reset`` and ``step`` requests until the trainer hangs up, however it ended."""
     torch.set_num_threads(1)
     try:
         group = Group(count, options)
