@@ -56,6 +56,7 @@ mutants: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/environment.py
 
 clean:
 	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

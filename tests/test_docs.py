@@ -1,6 +1,8 @@
 """Documentation that repeats the code is held to it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,20 @@ def test_the_page_says_what_every_metric_of_a_body_is():
     names = set(re.findall(r"^# TYPE (rl_\w+)", body, re.MULTILINE))
     assert len(names) > 30
     assert {name for name in names if f"`{name}`" not in metrics_table()} == set()
+
+
+def test_the_example_that_the_readme_leads_with_runs_and_ends():
+    readme = (ROOT / "README.md").read_text()
+    example = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
+    assert len([line for line in example.splitlines() if line and not line.startswith("import")]) == 2
+    program = example.replace('run_id="grasp-17"', 'run_id="grasp-17", listen="127.0.0.1:0"') + (
+        "import urllib.request\n"
+        "print(urllib.request.urlopen(heads.url + '/metrics', timeout=10).read().decode())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert 'rl_policy_head_entropy_nats{head="arm",run_id="grasp-17"} 1.2' in done.stdout
 
 
 def test_readme_and_configuration_page_name_every_option():

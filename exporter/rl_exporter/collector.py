@@ -93,12 +93,20 @@ def _registry(families: Iterable[Family]) -> CollectorRegistry:
     return registry
 
 
+def _format(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number: answer as if nothing had been asked for
+        return choose_encoder("")
+
+
 class Renderer:
     """Renders /metrics: the update's part once per update and format, the live part every time."""
 
     def __init__(self, snapshot: Callable[[], SanctumSnapshot]) -> None:
         self._snapshot = snapshot
         self._process = ProcessCollector(registry=None)
+        self._build = [version(DISTRIBUTION), platform.python_version()]
         self._lock = threading.Lock()
         self._cache: dict[str, tuple[TamiyoState, bytes]] = {}
         self._renders = 0
@@ -107,7 +115,7 @@ class Renderer:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for an Accept header; the whole body shows one update."""
         started = time.perf_counter()
-        encoder, content_type = choose_encoder(accept)
+        encoder, content_type = _format(accept)
         snapshot = self._snapshot()
         body = self._update_part(snapshot, content_type, encoder) + encoder(_registry(self._live(snapshot)))
         with self._lock:
@@ -134,7 +142,7 @@ class Renderer:
     def _self_families(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
         (info, _, labels, info_help), (errors, _, _, errors_help), (render, _, _, render_help) = SELF_METRICS
         build = GaugeMetricFamily(info, info_help, labels=labels)
-        build.add_metric([version(DISTRIBUTION), platform.python_version()], 1.0)
+        build.add_metric(self._build, 1.0)
         yield build
         yield CounterMetricFamily(errors, errors_help, value=snapshot.record_errors)
         with self._lock:

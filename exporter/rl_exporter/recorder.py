@@ -157,6 +157,10 @@ class HeadRecorder:
             )
         )
 
+    def count_record_error(self) -> None:
+        """Count an error in telemetry around this recorder that lost an update or part of one."""
+        self._aggregator.count_record_error()
+
     def close(self, state: RunState = RunState.COMPLETED) -> None:
         """End the run; stay up, ``linger`` seconds at most, until recent scrapers have the final state."""
         if self._closed:

@@ -78,6 +78,24 @@ def test_both_formats_carry_the_same_true_numbers(server, aggregator, accept, pa
     assert body.count(b"# EOF") == (1 if accept == OPENMETRICS else 0)
 
 
+@pytest.mark.parametrize(
+    "accept", ["text/plain; version=zzz", "application/openmetrics-text; version=", "\x7f;;=,"]
+)
+def test_a_malformed_accept_header_gets_plain_text(server, accept):
+    response, body = request(server, "/metrics", headers={"Accept": accept})
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith(
+        ("text/plain; version=0.0.4", "application/openmetrics-text")
+    )
+    assert b"rl_training_run_state" in body
+
+
+def test_formats_that_clients_make_up_do_not_pile_up(server, aggregator):
+    for version in range(50):
+        request(server, "/metrics", headers={"Accept": f"application/openmetrics-text; version=1.0.{version}"})
+    assert len(server._renderer._cache) <= 8
+
+
 def test_gzip_only_when_asked(server, aggregator):
     aggregator.handle_ppo_update(UPDATE)
     plain, body = request(server, "/metrics")

@@ -1,5 +1,7 @@
 import io
+import math
 
+import pytest
 from rich.console import Console
 
 from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
@@ -8,9 +10,9 @@ from rl_training.display import Display
 HEADS = Heads([Head("op", 4), Head("blueprint", 4, 1.3)])
 
 
-def show(*updates):
+def show(*updates, width=110):
     aggregator = SanctumAggregator(HEADS, RunInfo("shown"))
-    console = Console(file=io.StringIO(), force_terminal=True, width=110, color_system=None)
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     with Display(aggregator.snapshot, console, quiet=False) as display:
         for op, blueprint in updates:
             heads = {"op": HeadMeasurement(op), "blueprint": HeadMeasurement(blueprint)}
@@ -32,6 +34,16 @@ def test_the_live_table_shows_nats_bar_and_level():
     op = next(line for line in text.splitlines() if "1.300" in line)
     assert "x1.300" not in op
     assert "healthy" in op
+
+
+@pytest.mark.parametrize("width", [80, 90, 200])
+def test_the_bar_keeps_its_proportion_at_any_width(width):
+    text = show((1.3, math.log(4) / 2), width=width)
+    row = next(line for line in text.splitlines() if "0.500" in line)
+    bar = [row.count("█"), row.count("░")]
+    assert abs(bar[0] - bar[1]) <= 1
+    assert sum(bar) >= 8
+    assert "…" not in text
 
 
 def test_the_display_says_which_head_collapsed_while_the_total_looks_healthy():

@@ -18,6 +18,8 @@ from rl_exporter.snapshot import HeadReading, SanctumSnapshot
 
 _STYLES = {Level.HEALTHY: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red"}
 _BAR = 20
+_OTHER_COLUMNS = 60
+"""Width of all columns but the head's name and the bar, borders included."""
 
 
 class Display:
@@ -88,9 +90,12 @@ class Display:
         table = Table(title=self._headline(snapshot), caption=self._verdict(snapshot), title_justify="left")
         for column in ("head", "nats", "normalized", "", "choice", "share", "level"):
             table.add_column(column, justify="left" if column in {"head", "", "level"} else "right")
+        # A bar that rich had to cut would lie: it gets what the other columns leave.
+        names = max(len(head.name) for head in snapshot.tamiyo.heads)
+        bar = max(4, min(_BAR, self._console.width - names - _OTHER_COLUMNS))
         for head in snapshot.tamiyo.heads:
             prefix = f"{head.entropy_multiplier:g}x" if head.entropy_multiplier > 1 else ""
-            table.add_row(head.name, *_cells(prefix, snapshot.tamiyo.readings[head.name]))
+            table.add_row(head.name, *_cells(prefix, snapshot.tamiyo.readings[head.name], bar))
         return table
 
     def _verdict(self, snapshot: SanctumSnapshot) -> str:
@@ -107,15 +112,15 @@ class Display:
         return f"{total}; weakest head: {weakest} {_ratio(reading.effective)}"
 
 
-def _cells(prefix: str, reading: HeadReading) -> list[str | Text]:
+def _cells(prefix: str, reading: HeadReading, bar: int) -> list[str | Text]:
     if not reading.measured:
         return ["-", "-", "", "-", "-", "-"]
     style = _style(level(reading.normalized))
-    filled = round((reading.normalized or 0.0) * _BAR)
+    filled = round((reading.normalized or 0.0) * bar)
     return [
         f"{prefix}{reading.entropy:.3f}",
         Text(_ratio(reading.normalized), style=style),
-        Text("█" * filled + "░" * (_BAR - filled), style=style),
+        Text("█" * filled + "░" * (bar - filled), style=style),
         Text(_ratio(reading.choice_entropy), style=_style(level(reading.choice_entropy))),
         "-" if reading.choice_share is None else f"{reading.choice_share:.0%}",
         _word(reading.level),

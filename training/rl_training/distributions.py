@@ -34,6 +34,7 @@ class HeadLayout:
         rows = np.arange(self.width)[:, None]
         outside = rows >= np.asarray(sizes)
         self.segment = torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=device)
+        self.lengths = torch.as_tensor(np.asarray(sizes), device=device)
         self.first = torch.as_tensor(self.offsets, device=device)
         self.grid = torch.as_tensor(np.where(outside, 0, rows) + self.offsets, device=device)
         self.outside = torch.as_tensor(outside, device=device)
@@ -58,7 +59,7 @@ class HeadLayout:
 
     def maxima(self, columns: Tensor) -> Tensor:
         """Largest of each head's columns, NaN where there is one: (Σn, …) to (H, …)."""
-        return self._rectangle(columns).amax(0)
+        return torch.segment_reduce(columns, "max", lengths=self.lengths, axis=0)
 
     def best(self, columns: Tensor) -> Tensor:
         """Index, within its head, of each head's largest column: (Σn, …) to (H, …)."""

@@ -1,0 +1,50 @@
+"""The environment of the examples: pick an object of one of four sizes from one of nine bins, gently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+SIZES, BINS, SPEEDS = 4, 9, 3
+
+
+class Picking(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.int64]]):
+    """Three heads. ``gripper`` must match the size and ``arm`` the bin, which the observation shows; slow pays.
+
+    So ``gripper`` and ``arm`` have something to learn, while ``speed`` soon settles on one action: its entropy
+    collapses first, and here that is right.
+    """
+
+    head_names = ("gripper", "arm", "speed")
+
+    def __init__(self, episode_steps: int = 20) -> None:
+        self.observation_space = spaces.Box(0.0, 1.0, (SIZES + BINS,), np.float32)
+        self.action_space = spaces.MultiDiscrete([SIZES, BINS, SPEEDS])
+        self._episode_steps = episode_steps
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        """Start an episode."""
+        super().reset(seed=seed, options=options)
+        self._steps = 0
+        return self._next_object(), {}
+
+    def step(
+        self, action: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """One pick; a third of the reward for each head that did right."""
+        gripper, arm, speed = action
+        reward = float((gripper == self._size) + (arm == self._bin) + (speed == 0)) / 3
+        self._steps += 1
+        return self._next_object(), reward, self._steps == self._episode_steps, False, {}
+
+    def _next_object(self) -> npt.NDArray[np.float32]:
+        self._size, self._bin = self.np_random.integers(SIZES), self.np_random.integers(BINS)
+        observation = np.zeros(SIZES + BINS, np.float32)
+        observation[[self._size, SIZES + self._bin]] = 1.0
+        return observation

@@ -1,0 +1,106 @@
+"""What a Stable-Baselines3 model says of its action heads, and whether they can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import cast
+
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from torch import Tensor, nn
+from torch.distributions import Categorical
+
+from rl_exporter.heads import Head, Heads
+
+ALGORITHMS = ("PPO", "A2C", "MaskablePPO")
+"""Their loss evaluates every step of the rollout once an epoch, without padding."""
+
+
+def supported(model: BaseAlgorithm) -> OnPolicyAlgorithm:
+    """The model, if its loss can be listened to; ValueError naming the remedy otherwise."""
+    if not any(base.__name__ in ALGORITHMS for base in type(model).__mro__):
+        raise ValueError(
+            f"HeadEntropyCallback cannot measure {type(model).__name__}; use it with {', '.join(ALGORITHMS)} "
+            "or a subclass, or feed rl_exporter.serve(...).record(...) yourself"
+        )
+    return cast(OnPolicyAlgorithm, model)
+
+
+def policy_heads(model: OnPolicyAlgorithm, names: Sequence[str] | None, declared: Heads | None) -> Heads:
+    """One head for each dimension of the action space, in order.
+
+    ``names``, or those of the recorder's ``declared`` heads, or the environment's ``head_names``, or
+    ``head_0``, …; the one head of a Discrete space is ``action``. ValueError when they do not fit.
+    """
+    sizes = _sizes(model.action_space)
+    if declared is not None:
+        if [head.choices for head in declared] != sizes or (names and tuple(names) != declared.names):
+            raise ValueError(
+                f"the recorder was declared with {_listed(declared)}, but the action space is "
+                f"{model.action_space}, head_names {names and list(names)}; declare the recorder with its heads"
+            )
+        return declared
+    chosen = names if names is not None else _environment_names(model)
+    if chosen is None:
+        single = isinstance(model.action_space, spaces.Discrete)
+        chosen = ["action"] if single else [f"head_{index}" for index in range(len(sizes))]
+    if len(chosen) != len(sizes):
+        raise ValueError(
+            f"head_names {list(chosen)} are {len(chosen)}, but the action space {model.action_space} has "
+            f"{len(sizes)} heads; give one name each"
+        )
+    return Heads([Head(str(name), size) for name, size in zip(chosen, sizes, strict=True)])
+
+
+def _sizes(space: spaces.Space[object]) -> list[int]:
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return [int(size) for size in space.nvec]
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    raise ValueError(
+        f"action space {space} has no categorical heads; HeadEntropyCallback needs MultiDiscrete or Discrete"
+    )
+
+
+def _environment_names(model: OnPolicyAlgorithm) -> Sequence[str] | None:
+    # Asking a worker process for an attribute that it lacks ends the worker: has_attr first.
+    if model.env is None or not model.env.has_attr("head_names"):
+        return None
+    return cast(Sequence[str], model.env.get_attr("head_names", indices=0)[0])
+
+
+def environment_id(model: OnPolicyAlgorithm) -> str:
+    """Registered id of the environment; empty where it has none, or runs in another process."""
+    environments = getattr(model.env and model.env.unwrapped, "envs", None)
+    # A label is not worth a run: wrappers of all kinds answer here.
+    with suppress(Exception):
+        return str(environments[0].spec.id) if environments else ""
+    return ""
+
+
+def categoricals(distribution: Distribution) -> list[Categorical]:
+    """The heads' distributions, in order, as the policy's last forward pass left them."""
+    # sb3-contrib's masked form of several heads keeps them in `distributions`, all others in `distribution`.
+    found = getattr(distribution, "distributions", None) or distribution.distribution
+    return cast(list[Categorical], found if isinstance(found, list) else [found])
+
+
+def action_layer(model: OnPolicyAlgorithm, choices: int) -> nn.Linear | None:
+    """The layer whose rows are the heads' own parameters; None where a policy has no such layer."""
+    layer = getattr(model.policy, "action_net", None)
+    if isinstance(layer, nn.Linear) and layer.out_features == choices and layer.weight.requires_grad:
+        return layer
+    return None
+
+
+def masks_of(categorical: Categorical) -> Tensor | None:
+    """The valid actions of one head at each step, (B, n) booleans; None without masks."""
+    masks: Tensor | None = getattr(categorical, "masks", None)
+    return masks
+
+
+def _listed(heads: Heads) -> str:
+    return ", ".join(f"{head.name} {head.choices}" for head in heads)

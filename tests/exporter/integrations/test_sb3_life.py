@@ -1,0 +1,158 @@
+"""How a run with HeadEntropyCallback starts, fails and ends."""
+
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+
+import rl_exporter
+from exporter.integrations.reach import At, Reach, assert_untouched, fail, local
+from exporter.integrations.reach import small_ppo as ppo
+from rl_exporter import RunState
+from scraping import scrape, scrape_to_the_end
+
+SIZES = (4, 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "names"),
+    [
+        (Reach(SIZES), {}, ("head_0", "head_1", "head_2")),
+        (Reach(SIZES, ["a", "b", "c"]), {}, ("a", "b", "c")),
+        (Reach(SIZES, ["a", "b", "c"]), {"head_names": ["x", "y", "z"]}, ("x", "y", "z")),
+        (Reach(3), {}, ("action",)),
+        (Reach(3, ["gear"]), {}, ("gear",)),
+    ],
+)
+def test_heads_are_named(environment, options, names):
+    callback = local(**options)
+    ppo(environment).learn(16, callback=callback)
+    assert callback.recorder.snapshot().tamiyo.heads.names == names
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (ppo, {"head_names": ["a", "b"]}, "are 2, but the action space .* has 3 heads"),
+        (ppo, {"head_names": ["a", "b", "b"]}, "occur more than once"),
+        (lambda: ppo("Pendulum-v1"), {}, "no categorical heads"),
+        (lambda: DQN("MlpPolicy", "CartPole-v1", device="cpu"), {}, "cannot measure DQN; use it with PPO"),
+        (ppo, {"listen": "nowhere"}, "HOST:PORT"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(model, options, reason):
+    model = model()
+    with pytest.raises(ValueError, match=reason):
+        model.learn(16, callback=local(**options))
+    assert model.num_timesteps == 0
+
+
+def test_a_port_in_use_is_refused_before_training():
+    with rl_exporter.serve({"a": 2}, listen="127.0.0.1:0", linger=0) as other:
+        model = ppo()
+        with pytest.raises(OSError, match="port is in use"):
+            model.learn(16, callback=local(listen=other.url.removeprefix("http://")))
+        assert model.num_timesteps == 0
+
+
+@pytest.mark.parametrize("stop", [None, lambda model: False])
+def test_learn_completes_the_run(stop):
+    callback, model = local(), ppo()
+    model.learn(48, callback=callback if stop is None else [callback, _stops(40)])
+    snapshot = callback.recorder.snapshot()
+    assert snapshot.run_state is RunState.COMPLETED
+    assert (snapshot.tamiyo.updates, snapshot.record_errors) == (3 if stop is None else 2, 0)
+    assert_untouched(model)
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(callback.recorder.url, timeout=10)
+
+
+def _stops(steps):
+    class Stop(BaseCallback):
+        def _on_step(self):
+            return self.num_timesteps < steps
+
+    return Stop()
+
+
+def test_a_block_spans_every_learn():
+    model = ppo()
+    with local() as callback:
+        for _ in range(2):
+            model.learn(32, callback=callback, reset_num_timesteps=False)
+        running = callback.recorder.snapshot()
+        assert_untouched(model)
+    assert running.run_state is RunState.RUNNING
+    assert (running.tamiyo.updates, running.environment_steps) == (4, 64)
+    assert callback.recorder.snapshot().run_state is RunState.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(RuntimeError, RunState.FAILED), (KeyboardInterrupt, RunState.INTERRUPTED)]
+)
+def test_a_block_tells_how_the_run_ended(error, state):
+    model = ppo()
+    with pytest.raises(error), local() as callback:
+        model.learn(64, callback=[callback, At(3, fail(error))])
+    assert callback.recorder.snapshot().run_state is state
+    assert callback.recorder.snapshot().tamiyo.updates == 2
+    assert_untouched(model)
+
+
+def test_without_a_block_the_next_learn_takes_over_after_an_error():
+    callback, model = local(), ppo()
+    with pytest.raises(RuntimeError):
+        model.learn(64, callback=[callback, At(2, fail(RuntimeError))])
+    assert callback.recorder.snapshot().run_state is RunState.RUNNING
+    model.learn(32, callback=callback)
+    assert callback.recorder.snapshot().run_state is RunState.COMPLETED
+    assert callback.recorder.snapshot().record_errors == 0
+    assert_untouched(model)
+
+
+PROGRAM = """
+import sys
+from exporter.integrations.test_sb3_life import *
+def wait(model):
+    print(callback.recorder.url, flush=True)
+    sys.stdin.readline()
+    raise {error}
+callback = local(linger=60)
+try:
+    ppo().learn(64, callback=[callback, At(2, wait)])
+except {caught}:
+    pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "caught", "state"),
+    [("RuntimeError", "SystemExit", "failed"), ("KeyboardInterrupt", "KeyboardInterrupt", "interrupted")],
+)
+def test_without_a_block_the_end_of_the_program_tells(error, caught, state):
+    program = PROGRAM.format(error=error, caught=caught)
+    path = [*sys.path, "tests"]
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path = {path!r}\n{program}"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        url = process.stdout.readline().strip() + "/metrics"
+        assert 'state="running"} 1' in scrape(url)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert f'state="{state}"}} 1' in scrape_to_the_end(url)
+        assert process.wait(30) == (state == "failed")
+
+
+def test_ctrl_c_while_lingering_keeps_the_model(monkeypatch):
+    monkeypatch.setattr(rl_exporter.scrapers.Scrapers, "wait", fail(KeyboardInterrupt))
+    callback, model = local(), ppo()
+    monkeypatch.setattr(
+        rl_exporter.scrapers.Scrapers, "wait", lambda self, seconds: fail(KeyboardInterrupt)(self)
+    )
+    assert model.learn(32, callback=callback) is model
+    assert callback.recorder.snapshot().run_state is RunState.COMPLETED

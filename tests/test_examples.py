@@ -1,0 +1,42 @@
+"""The examples run as their docstrings say, and /metrics shows their heads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scraping import scrape, scrape_to_the_end
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sb3_multidiscrete", "cleanrl_style"])
+def test_an_example_trains_and_serves_its_heads(name):
+    options = ["--total-timesteps", "4096", "--listen", "127.0.0.1:0", "--run-id", "example"]
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        url = process.stdout.readline().split()[-1]
+        assert url.endswith("/metrics"), process.stderr.read()
+        scrape(url)
+        body = scrape_to_the_end(url)
+        printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert 'rl_training_run_state{run_id="example",state="completed"} 1' in body
+    assert 'rl_training_updates_total{run_id="example"} 4.0' in body
+    assert 'rl_training_environment_steps_total{run_id="example"} 4096.0' in body
+    assert 'rl_policy_loss{run_id="example"}' in body
+    for head in ("gripper", "arm", "speed"):
+        entropy = body.split(f'rl_policy_head_entropy_nats{{head="{head}",run_id="example"}} ')[1].split("\n")[
+            0
+        ]
+        assert f"{head:8} {float(entropy):.3f} nats" in printed
+
+
+def test_the_examples_say_how_to_run_them():
+    for path in EXAMPLES.glob("*.py"):
+        if "__main__" in path.read_text():
+            assert f"python examples/{path.name} --total-timesteps" in path.read_text()
