@@ -210,7 +210,7 @@ def alive(pid):
         return False
 
 
-def eventually(condition, seconds=60):
+def eventually(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import weakref
 from collections.abc import Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -141,6 +142,8 @@ def _start(count: int, options: dict[str, Any]) -> tuple[BaseProcess, Connection
     )
     # Ctrl-C reaches every process of a terminal, and some schedulers send SIGTERM to every process of a job.
     # The trainer decides what they mean; a worker inherits that they are blocked, from its first moment on.
+    # multiprocessing's own helper process unblocks them when it starts, so it has to be there before.
+    resource_tracker.ensure_running()
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         process.start()
