@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def copy(tmp_path_factory):
     """A copy of sources and tests, so that a mutant never touches the real ones."""
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("exporter", "training", "tests"):
+    for name in ("exporter", "training", "tests", "alerts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder / name)
