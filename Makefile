@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo drill test check lint types mutants benchmark clean
 help:
 	@echo 'make demo       train with /metrics up (creates $(VENV) first)'
-	@echo 'make drill      watch one head collapse while the total still looks healthy'
+	@echo 'make drill      one head collapses while the total looks healthy, and the page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
@@ -31,7 +31,7 @@ demo: $(INSTALLED)
 	@$(BIN)/rl-train --env heads --updates 60 --learning-rate 1e-3 --hold $(ARGS)
 
 drill: $(INSTALLED)
-	@$(BIN)/rl-train $$($(BIN)/python -m rl_training.drill) $(ARGS)
+	@PYTHONPATH=alerts $(BIN)/python -m local_stack.drill --servers $(SERVERS) $(ARGS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -1,55 +1,46 @@
 """Fixtures of the whole suite: the real servers, found or unpacked without root."""
 
 import os
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-
-def _unpack(package, folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    options = []
-    if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
-        lists = folder / "lists"
-        (lists / "partial").mkdir(parents=True, exist_ok=True)
-        options = ["-o", f"Dir::State::lists={lists}"]
-        subprocess.run(["apt-get", *options, "update"], check=True, capture_output=True, cwd=folder)
-    subprocess.run(["apt-get", *options, "download", package], check=True, capture_output=True, cwd=folder)
-    for archive in folder.glob(f"{package}_*.deb"):
-        subprocess.run(["dpkg", "-x", archive, folder], check=True, capture_output=True)
-        archive.unlink()
+from local_stack.servers import MissingServerError, find_alertmanager, find_server
 
 
-def server(binary, package):
-    found = shutil.which(binary)
-    if found:
-        return Path(found)
-    folder = Path(os.environ.get("RL_TEST_SERVERS", ".servers")).absolute()
-    unpacked = folder / "usr/bin" / binary
-    reason = f"install {binary} (package {package}) so that it is on PATH"
-    if not unpacked.exists() and shutil.which("apt-get") and shutil.which("dpkg"):
-        try:
-            _unpack(package, folder)
-        except subprocess.CalledProcessError as error:
-            reason += f"; apt-get said: {error.stderr.decode(errors='replace').strip()[-200:]}"
-    if unpacked.exists():
-        return unpacked
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    return pytest.skip(reason)
+def server(find, *names):
+    try:
+        return find(*names, Path(os.environ.get("RL_TEST_SERVERS", ".servers")))
+    except MissingServerError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        return pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
 def prometheus():
-    return server("prometheus", "prometheus")
+    return server(find_server, "prometheus", "prometheus")
 
 
 @pytest.fixture(scope="session")
 def promtool(prometheus):
     return prometheus.parent / "promtool"
+
+
+@pytest.fixture(scope="session")
+def alertmanager():
+    return server(find_alertmanager)
+
+
+@pytest.fixture(scope="session")
+def amtool(alertmanager):
+    return alertmanager.parent / "amtool"
+
+
+@pytest.fixture(scope="session")
+def vmalert():
+    return server(find_server, "vmalert", "victoria-metrics")
 
 
 @pytest.fixture(scope="session", autouse=True)

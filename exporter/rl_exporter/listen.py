@@ -18,6 +18,10 @@ class ListenAddress(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+PAGES_ADDRESS = ListenAddress(port=28009)
+"""Where Alertmanager's configuration, as it is shipped, delivers pages."""
+
+
 def parse_listen_address(text: str) -> ListenAddress:
     """Parse ``HOST:PORT``, ``:PORT`` (every interface) or ``[IPV6]:PORT``; ValueError with the remedy."""
     host, colon, port = text.rpartition(":")

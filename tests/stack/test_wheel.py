@@ -1,11 +1,15 @@
 """The wheel, installed into a clean environment without extras, serves /metrics and loads no torch."""
 
+import os
+import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+
+from rl_exporter.bundle import shipped_files
 
 pytestmark = pytest.mark.stack
 
@@ -39,6 +43,45 @@ def test_it_serves_metrics_without_torch(environment, tmp_path):
         [environment / "python", "-c", PROBE], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert probe.returncode == 0, probe.stderr
+
+
+def python(environment, folder, *arguments):
+    """What the environment's own Python prints, whatever paths the tests run with."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [environment / "python", *arguments]
+    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=True).stdout
+
+
+SCRIPT = ("-c", "import sys; from rl_exporter.cli import main; sys.exit(main())")
+
+
+def bundle(environment, folder):
+    python(environment, folder.parent, *SCRIPT, "bundle", "--out", folder)
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_brings_rules_alerts_and_runbooks(environment, tmp_path):
+    files = bundle(environment, tmp_path / "bundle")
+    assert files == {name: Path(name).read_text() for name in map(str, shipped_files())}
+    found = python(
+        environment, tmp_path, "-c", "import rl_exporter.bundle as b; print(b.runbook('RLTrainingStalled'))"
+    )
+    assert "site-packages/rl_exporter/_bundle/alerts/runbooks" in found
+
+
+def test_an_editable_install_brings_those_of_the_source_tree(environment, tmp_path):
+    folder = tmp_path / "editable"
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel:editable", "-d", folder]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    clone = tmp_path / "env"
+    shutil.copytree(environment.parent, clone, symlinks=True)
+    install = [clone / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel]
+    subprocess.run(install, check=True, capture_output=True)
+    files = bundle(clone / "bin", tmp_path / "bundle")
+    assert files == {name: Path(name).read_text() for name in map(str, shipped_files())}
+    shipped = python(clone / "bin", tmp_path, "-c", "import rl_exporter.bundle as b; print(b.shipped())")
+    assert shipped.strip() == str(Path.cwd())
 
 
 def test_console_scripts_say_which_extra_is_missing(environment, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 DRILL = (
     *("--env", "heads", "--env-arg", "paid_head=blueprint", "--env-arg", "single_action=true"),
     *("--learning-rate", "1e-3", "--entropy-coef", "0.05", "--entropy-multiplier", "blueprint=0"),
@@ -16,6 +14,3 @@ HEALTHY_TWIN = (
     *("--gamma", "0.9", "--updates", "40", "--run-id", "healthy-twin"),
 )
 """The same length of run without a collapse."""
-
-if __name__ == "__main__":
-    sys.stdout.write(" ".join(DRILL) + " --pace 2 --hold\n")

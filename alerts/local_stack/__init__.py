@@ -1,0 +1,1 @@
+"""Prometheus, Alertmanager and ``rl-exporter pages`` on this machine, for the drill and for tests."""

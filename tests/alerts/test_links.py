@@ -1,0 +1,139 @@
+"""Every alert has what a person needs, and every link leads somewhere."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from rl_exporter.bundle import GRAFANA_URL, RUNBOOK_URL, runbook
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
+
+ROOT = Path(__file__).parents[2]
+RULES = {
+    rule["alert"]: rule
+    for path in sorted(ROOT.glob("alerts/rules/*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+}
+SEVERITIES = {  # DESIGN, section 8
+    "RLPolicyHeadCollapsed": "critical",
+    "RLPolicyHeadEntropyLow": "warning",
+    "RLPolicyHeadEntropyFallingFast": "info",
+    "RLPolicyHeadDiluted": "info",
+    "RLPolicyHeadStarved": "warning",
+    "RLPolicyHeadDead": "critical",
+    "RLPolicyHeadGradientsExploding": "critical",
+    "RLPolicyHeadNonFinite": "warning",
+    "RLPolicyHeadsMissing": "warning",
+    "RLTrainingStalled": "warning",
+    "RLTrainingFailed": "critical",
+    "RLTrainingTargetDown": "warning",
+    "RLTrainingVanished": "critical",
+    "RLExporterRecordErrors": "warning",
+    "RLMonitoringRuleFailures": "critical",
+    "RLMonitoringWatchdog": "none",
+}
+UIDS = {"rl-heads", "rl-run", "rl-fleet", "rl-pipeline"}
+SECTIONS = ["Meaning", "Impact", "Diagnosis", "What to do", "When it is no alarm"]
+
+
+def test_every_alert_of_the_design_is_there_with_its_severity():
+    assert {name: rule["labels"]["severity"] for name, rule in RULES.items()} == SEVERITIES
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_alert_names_run_head_and_value_and_links_to_runbook_and_dashboard(name):
+    rule = RULES[name]
+    said = rule["annotations"]
+    assert said["runbook_url"] == f"{RUNBOOK_URL}/{name}"
+    dashboard = urlsplit(said["dashboard_url"])
+    assert said["dashboard_url"].startswith(f"{GRAFANA_URL}/d/")
+    assert dashboard.path.removeprefix("/d/") in UIDS
+    wanted = (
+        {"cluster", "run_id"} if name.startswith("RLTraining") or name == "RLExporterRecordErrors" else set()
+    )
+    if name.startswith("RLPolicy"):
+        wanted = {"cluster", "run_id", "head"}
+    links = re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+) \| urlquery \}\}", said["dashboard_url"])
+    assert {variable for variable, label in links if variable == label} == wanted
+    for text in (said["summary"], said["description"]):
+        assert {f"$labels.{label}" in text for label in wanted - {"cluster"}} <= {True}
+    if name.startswith("RLPolicy"):
+        assert "$value" in said["summary"]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_alert_has_a_runbook(name):
+    text = runbook(name).read_text()
+    assert text.startswith(f"# {name}\n")
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == SECTIONS
+    assert all(len(part.split()) > 5 for part in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:])
+
+
+def test_there_is_no_runbook_without_an_alert():
+    assert {path.stem for path in (ROOT / "alerts/runbooks").glob("*")} == set(RULES)
+    assert runbook("RLNothing") is None
+    assert runbook("../rules/heads") is None
+
+
+def recorded():
+    rules = yaml.safe_load((ROOT / "prometheus/rules/entropy.yml").read_text())["groups"][0]["rules"]
+    return {rule["record"] for rule in rules}
+
+
+def unknown_metrics(text):
+    """Metrics of this project that a text names in queries and that neither exporter nor rules have."""
+    families = {metric.name for metric in (*UPDATE_METRICS, *LIVE_METRICS)} | {
+        name for name, *_ in SELF_METRICS
+    }
+    known = (
+        families
+        | {f"{name}{suffix}" for name in families for suffix in ("_sum", "_count", "_bucket")}
+        | recorded()
+    )
+    return set(re.findall(r"(?<![\w:])(?:(?:head|global|run):)?rl_\w+(?::\w+)?", text)) - known
+
+
+def test_rules_and_runbooks_name_only_metrics_that_exist():
+    for path in (
+        *ROOT.glob("prometheus/rules/*.yml"),
+        *ROOT.glob("alerts/rules/*.yml"),
+        *ROOT.glob("alerts/runbooks/*.md"),
+    ):
+        assert unknown_metrics(path.read_text()) == set(), path
+    assert unknown_metrics("rl_policy_entropi_nats head:rl_policy_effective_entropy:ratio") == {
+        "rl_policy_entropi_nats"
+    }
+
+
+@pytest.mark.stack
+def test_the_queries_of_the_runbooks_are_valid(promtool, tmp_path):
+    import subprocess
+
+    queries = [
+        line
+        for path in ROOT.glob("alerts/runbooks/*.md")
+        for block in re.findall(r"```promql\n(.*?)```", path.read_text(), flags=re.DOTALL)
+        for line in block.strip().splitlines()
+    ]
+    assert len(queries) > 40
+    rules = tmp_path / "queries.yml"
+
+    def check(expressions):
+        group = {
+            "name": "runbooks",
+            "rules": [{"record": f"r{i}", "expr": e} for i, e in enumerate(expressions)],
+        }
+        rules.write_text(yaml.safe_dump({"groups": [group]}))
+        return subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, check=False)
+
+    checked = check(queries)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert check(["rate(up)"]).returncode != 0
+
+
+def test_the_readme_shows_every_alert_with_its_severity():
+    rows = dict(re.findall(r"^\| `(RL\w+)` \| (\w+) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE))
+    assert rows == SEVERITIES

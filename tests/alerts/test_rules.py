@@ -1,0 +1,111 @@
+"""The rules against promtool: they are valid, their tests pass, and their tests can fail."""
+
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import rule_tests
+from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD
+from rule_tests.mutants import RULES, mutants, pool
+
+ROOT = Path(__file__).parent.parent.parent
+RULE_FILES = [ROOT / name for name in RULES]
+TEXT = {path.name: path.read_text() for path in RULE_FILES}
+
+
+def without_comments(text):
+    return re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+
+
+def test_every_rule_file_is_listed():
+    found = {*ROOT.glob("prometheus/rules/*"), *ROOT.glob("alerts/rules/*")}
+    assert found == set(RULE_FILES)
+
+
+def thresholds(text):
+    return re.findall(r"(?<![\w.])0\.\d+", without_comments(text))
+
+
+def test_the_thresholds_stand_once_and_equal_those_of_python():
+    assert thresholds(TEXT["entropy.yml"]) == [str(CRITICAL_THRESHOLD), str(WARNING_THRESHOLD)]
+    names = re.findall(
+        r"record: \w+:rl_policy_entropy_threshold:(\w+)\s+expr: vector\((\S+)\)", TEXT["entropy.yml"]
+    )
+    assert dict(names) == {"critical": str(CRITICAL_THRESHOLD), "warning": str(WARNING_THRESHOLD)}
+    for name in ("heads.yml", "training.yml", "monitoring.yml"):
+        expressions = re.findall(r"expr: >-\n((?: {10,}.*\n)+)", TEXT[name])
+        assert expressions
+        assert [found for expression in expressions for found in thresholds(expression)] == []
+    assert thresholds("expr: ratio <= 0.25\n# 0.5") == ["0.25"]
+
+
+def test_generated_tests_are_current():
+    for name, text in rule_tests.files().items():
+        assert (ROOT / "alerts/tests" / name).read_text() == text, "run: PYTHONPATH=alerts python -m rule_tests"
+    assert {path.name for path in (ROOT / "alerts/tests").iterdir()} == set(rule_tests.files())
+
+
+def promtool_tests(promtool, *files):
+    return subprocess.run([promtool, "test", "rules", *files], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.stack
+def test_rules_are_valid(promtool):
+    subprocess.run([promtool, "check", "rules", *RULE_FILES], check=True, capture_output=True)
+
+
+@pytest.mark.stack
+def test_rules_are_valid_for_vmalert(vmalert):
+    for path in RULE_FILES:
+        subprocess.run([vmalert, "-dryRun", f"-rule={path}"], check=True, capture_output=True)
+
+
+@pytest.mark.stack
+def test_every_alert_fires_and_stays_silent_as_promised(promtool):
+    files = sorted((ROOT / "alerts/tests").glob("*.yml"))
+    with ThreadPoolExecutor(2) as pair:
+        for result in pair.map(lambda file: promtool_tests(promtool, file), files):
+            assert result.returncode == 0, result.stdout + result.stderr
+
+
+def fails(promtool, folder, text, changed=None):
+    """Whether a test fails, on the rules as they are or with one changed."""
+    for name in RULES:
+        copy = folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy)
+    if changed:
+        (folder / changed.file).write_text(changed.text)
+    test = folder / "alerts/tests/test.yml"
+    test.parent.mkdir(exist_ok=True)
+    test.write_text(text)
+    result = promtool_tests(promtool, test)
+    said = result.stdout + result.stderr
+    assert result.returncode == 0 or "exp:" in said, said
+    return result.returncode != 0
+
+
+def killer(promtool, mutant, folder):
+    return next((text for text in pool(mutant) if fails(promtool, folder, text, mutant)), None)
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_every_fault_in_the_rules_is_found(promtool, tmp_path):
+    every = list(mutants())
+    faults = {re.sub(r" \(\d+\)", "", mutant.fault) for mutant in every}
+    assert len(every) > 80
+    assert {"<= becomes <", "0.25 becomes 0.2", "0.5 becomes 0.6", "a dropped for", "a dropped offset",
+            "a dropped streak condition", "a dropped NaN guard", "a dropped join on the running state"} <= faults  # fmt: skip
+    folders = [tmp_path / str(number) for number in range(len(every))]
+    with ThreadPoolExecutor(2) as pair:
+        found = list(pair.map(partial(killer, promtool), every, folders))
+        assert [str(mutant) for mutant, text in zip(every, found, strict=True) if text is None] == []
+        # What found them fails because of the fault: it passes on the rules as they are.
+        texts = sorted(set(found))
+        assert not any(pair.map(partial(fails, promtool), folders, texts))

@@ -1,0 +1,86 @@
+"""The runs that the rules are tested on show what the exporter shows."""
+
+import math
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rl_exporter import HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter.collector import Renderer
+from rule_tests.simulation import CLOSED, STARVED, UNMEASURED, Measured, Run, decides, exposed, plain
+from rule_tests.states import DEAD, EXPLODING
+
+SEQUENCE = (decides(0.8), decides(0.5), decides(0.25), decides(0.1), decides(0.1), STARVED, STARVED, CLOSED, UNMEASURED,
+            decides(0.2), decides(0.95), DEAD, DEAD, EXPLODING, decides(0.3)._replace(nans=2), UNMEASURED, DEAD,
+            *(decides(0.9 - 0.05 * i) for i in range(12)))  # fmt: skip
+PLAIN = (plain(0.8), plain(0.5), UNMEASURED, plain(0.25), plain(0.05), plain(0.95), plain(0.05)._replace(g=0.0))
+OF_THE_PROCESS = {"rl_exporter_record_errors_total"}
+
+
+def measurement(measured, choices):
+    return HeadMeasurement(
+        entropy=None if measured.normalized is None else measured.normalized * math.log(choices),
+        choice_entropy=measured.choice,
+        choice_share=measured.share,
+        open_share=measured.open,
+        gradient_norm=measured.g,
+        nan_steps=measured.nans,
+    )
+
+
+def shown(aggregator):
+    text = Renderer(aggregator.snapshot).render("")[0].decode()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = {key: value for key, value in sample.labels.items() if key != "run_id"}
+            yield (sample.name, frozenset(labels.items())), sample.value
+
+
+@pytest.mark.parametrize("sequence", [SEQUENCE, PLAIN], ids=["choices", "normalized only"])
+@pytest.mark.parametrize("durations", [True, False])
+def test_a_simulated_run_shows_what_the_exporter_shows(sequence, durations):
+    clock = [0.0]
+    run = Run(policy=lambda n: {"op": sequence[n - 1]}, period=30, start=0, durations=durations)
+    aggregator = SanctumAggregator(Heads.of({"op": 6}), RunInfo("a"), clock=lambda: clock[0])
+    for number in range(len(sequence) + 1):
+        if number:
+            clock[0] = run.update_time(number)
+            spent = {"rollout_duration": 22.5, "update_duration": 7.5} if durations else {}
+            heads = {"op": measurement(sequence[number - 1], 6)}
+            aggregator.handle_ppo_update(PPOUpdatePayload(heads=heads, **spent))
+        real = dict(shown(aggregator))
+        simulated = {(name, frozenset(labels)): value for (name, labels), value in exposed(run, number).items()}
+        assert simulated.keys() <= real.keys(), number
+        ours = {key: real[key] for key in simulated}
+        different = {
+            key: (value, ours[key])
+            for key, value in simulated.items()
+            if value != pytest.approx(ours[key], abs=2e-6)
+        }
+        assert different == {}, number
+        # Nothing that the rules read is missing from the simulation.
+        names = {name for name, _ in simulated} | ALWAYS_THERE
+        left_out = {name for name, _ in real if name.startswith(("rl_policy_head", "rl_training"))} - names
+        assert left_out == set(), number
+
+
+ALWAYS_THERE = {
+    "rl_policy_head_effective_entropy_ratio_bucket",
+    "rl_policy_head_effective_entropy_ratio_sum",
+    "rl_policy_head_entropy_coefficient",
+    "rl_policy_head_gradient_norm",
+    "rl_training_environment_steps_total",
+    "rl_training_episodes_total",
+    "rl_training_run_info",
+    "rl_training_rollout_duration_seconds_bucket",
+    "rl_training_update_duration_seconds_bucket",
+}
+"""What no rule reads."""
+
+
+def test_the_comparison_sees_a_difference():
+    run = Run(policy=lambda n: {"op": decides(0.8)}, period=30)
+    other = Run(
+        policy=lambda n: {"op": Measured(normalized=0.72, choice=0.8, share=0.5, open=0.8, g=9.0)}, period=30
+    )
+    assert exposed(run, 3) != exposed(other, 3)

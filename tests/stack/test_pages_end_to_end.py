@@ -1,0 +1,95 @@
+"""From a real run to a page: trainer, Prometheus, Alertmanager and ``rl-exporter pages``, nothing faked.
+
+The configuration is a copy with shorter intervals (see test_alertmanager.py for what else differs: addresses).
+"""
+
+import re
+import signal
+import sys
+
+import pytest
+
+from local_stack.stack import Binaries, Stack, free_address
+from rl_training.drill import DRILL, HEALTHY_TWIN
+from servers import query, until
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+FASTER = 15
+VICTIM = ("--env", "heads", "--env-arg", "noise=20", "--learning-rate", "1e-5", "--updates", "100000")
+
+
+class Pages:
+    """What the receiver printed: one line for each new page or resolution."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def of(self, run):
+        pattern = rf"^\d\d:\d\d:\d\d  ([A-Z]+)  .*\b[Rr]un {run}\b.*$"
+        return [(found[1], found[0]) for found in re.finditer(pattern, self.text, flags=re.MULTILINE)]
+
+    def words(self, run, about):
+        return [word for word, line in self.of(run) if about in line]
+
+    @property
+    def text(self):
+        return self._path.read_text()
+
+
+@pytest.fixture
+def stack(prometheus, alertmanager, tmp_path):
+    with Stack(tmp_path, Binaries(prometheus=prometheus, alertmanager=alertmanager), faster=FASTER) as stack:
+        yield stack
+
+
+def train(stack, run, *options, pace):
+    address = free_address()
+    command = [sys.executable, "-m", "rl_training", *options, "--run-id", run, "--listen", address]
+    process = stack.start(run, *command, "--quiet", "--pace", str(pace), "--linger", "30")
+    return process.popen, stack.list_target(run, address, {"cluster": "lab"})
+
+
+def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
+    pages = Pages(stack.log_path("pages"))
+    stack.start_pages()
+    stack.start_alertmanager()
+    stack.start_prometheus()
+    # One after the other: two cores.
+    killed, killed_entry = train(stack, "killed", *VICTIM, pace=0.5)
+    lost, _ = train(stack, "lost", *VICTIM, pace=0.5)
+    for run in ("killed", "lost"):
+        until(lambda run=run: query(stack.prometheus, f'rl_training_updates_total{{run_id="{run}"}} > 1'))
+    drill, _ = train(stack, "drill", *DRILL, pace=1)
+    twin, _ = train(stack, "healthy-twin", *HEALTHY_TWIN, pace=1)
+
+    for process in (killed, lost):
+        process.send_signal(signal.SIGKILL)
+    killed_entry.unlink()
+
+    until(lambda: pages.words("drill", "blueprint") and "has collapsed" in pages.text, seconds=150)
+    (collapsed,) = [line for word, line in pages.of("drill") if "has collapsed" in line]
+    assert "Head blueprint of run drill has collapsed (effective entropy 0." in collapsed
+    assert re.search(
+        r"level critical; since \d\d:\d\d:\d\d \(\d+ .*the total over all heads reads \d\.\d\d nats", pages.text
+    )
+    assert f"http://{stack.pages}/runbooks/RLPolicyHeadCollapsed" in pages.text
+    assert "/d/rl-heads?var-cluster=lab&var-run_id=drill&var-head=blueprint" in pages.text
+
+    assert drill.wait(timeout=150) == 0
+    assert twin.wait(timeout=150) == 0
+    until(lambda: "RESOLVED" in pages.words("drill", "has collapsed"))
+
+    assert pages.words("drill", "has collapsed") == ["CRITICAL", "RESOLVED"]
+    critical = {
+        line.split("Head ")[1].split(" of run")[0] for word, line in pages.of("drill") if word == "CRITICAL"
+    }
+    assert critical == {"blueprint"}
+    assert pages.of("healthy-twin") == []
+    assert [word for word, _ in pages.of("killed") if word != "RESOLVED"] == ["CRITICAL"]
+    assert "has vanished" in pages.of("killed")[0][1]
+    assert [word for word, _ in pages.of("lost") if word != "RESOLVED"] == ["WARNING"]
+    assert "cannot be scraped" in pages.of("lost")[0][1]
+    # Nothing of the ended runs is firing any more.
+    assert query(stack.prometheus, 'ALERTS{alertstate="firing", run_id=~"drill|healthy-twin"}') == []
+    assert pages.text.count("The path from Prometheus to the pager works") == 1
