@@ -9,12 +9,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo drill dashboards test check lint types mutants benchmark clean
+.PHONY: help demo drill stack dashboards test check lint types mutants benchmark clean
 help:
 	@echo 'make demo       train with /metrics up (creates $(VENV) first)'
 	@echo 'make drill      one head collapses while the total looks healthy, and the page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
+	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
 	@echo 'make dashboards write grafana/dashboards anew from grafana/source'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs, as ratios'
@@ -33,6 +34,9 @@ demo: $(INSTALLED)
 
 drill: $(INSTALLED)
 	@PYTHONPATH=alerts $(BIN)/python -m local_stack.drill --servers $(SERVERS) $(ARGS)
+
+stack: $(INSTALLED)
+	@PYTHONPATH=alerts $(BIN)/python -m local_stack.live --servers $(SERVERS) $(ARGS)
 
 dashboards: $(INSTALLED)
 	@PYTHONPATH=grafana $(BIN)/python -m source
