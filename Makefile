@@ -9,9 +9,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo drill stack dashboards test check lint types mutants benchmark clean
+.PHONY: help demo train-long drill stack dashboards test check lint types mutants benchmark clean
 help:
-	@echo 'make demo       train with /metrics up (creates $(VENV) first)'
+	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
+	@echo 'make train-long the same for long enough to learn, some 15 minutes'
 	@echo 'make drill      one head collapses while the total looks healthy, and the page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
@@ -30,7 +31,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/rl-train --env heads --updates 60 --learning-rate 1e-3 --hold $(ARGS)
+	@$(BIN)/rl-train --episodes 10 --hold $(ARGS)
+
+train-long: $(INSTALLED)
+	@$(BIN)/rl-train --config benchmarks/train-long.yml $(ARGS)
 
 drill: $(INSTALLED)
 	@PYTHONPATH=alerts $(BIN)/python -m local_stack.drill --servers $(SERVERS) $(ARGS)

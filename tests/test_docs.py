@@ -20,7 +20,7 @@ def missing(text):
     tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
     table = metrics_table()
     for name in names:
-        if re.fullmatch(r"(exporter|training|tests|benchmarks|docs)/[\w./-]+", name):
+        if re.fullmatch(r"(exporter|training|tests|benchmarks|docs|alerts|prometheus)/[\w./-]+", name):
             if not (ROOT / name).exists():
                 yield name
         elif (name.startswith("test_") and f"def {name}(" not in tests) or (
@@ -79,15 +79,31 @@ def test_the_example_that_the_readme_leads_with_runs_and_ends():
     assert 'rl_policy_head_entropy_nats{head="arm",run_id="grasp-17"} 1.2' in done.stdout
 
 
-def test_the_readme_names_every_option():
-    readme = (ROOT / "README.md").read_text()
+def test_readme_and_configuration_page_name_every_option():
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs/configuration.md").read_text()
     options = {
         option
         for action in parser()._actions
         for option in action.option_strings
-        if option.startswith("--") and option != "--help"
+        if option.startswith("--") and option != "--help" and not option.startswith("--no-")
     }
-    assert {option for option in options if f"`{option}" not in readme} == set()
+    assert {option for option in options if f"`{option}" not in text} == set()
+
+
+def test_the_configuration_page_has_the_generated_table():
+    from rl_training.settings import settings_table
+
+    page = (ROOT / "docs/configuration.md").read_text()
+    assert page.endswith("\n\n" + settings_table())
+    assert settings_table().count("\n| ") > 40
+
+
+def test_the_configuration_page_shows_a_file_that_is_accepted(tmp_path):
+    from rl_training.settings import build_settings, read_config
+
+    example = (ROOT / "docs/configuration.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "config.yml").write_text(example)
+    assert build_settings(read_config(tmp_path / "config.yml"), {}).learning.entropy_coefficient == 0.03
 
 
 def test_samples_per_scrape_stay_within_bounds():

@@ -70,6 +70,12 @@ def is_firing(at: float, name: str, count: int = 1) -> Check:
     return Check(at, f'count(ALERTS{{alertstate="firing", alertname="{name}"}})', found)
 
 
+def nothing_at_all(seconds: float, since: float) -> Check:
+    """Not even an info has fired after ``since`` and up to ``seconds``."""
+    every = 'ALERTS{alertstate="firing", alertname!~"RLMonitoring.+"}'
+    return Check(seconds, f"count(count_over_time({every}[{int(seconds - since)}s]))")
+
+
 def ever(seconds: float, *alerts: Mapping[str, str], since: float = 0) -> Check:
     """Of the alerts that page, exactly these have fired at any time after ``since`` and up to ``seconds``."""
     window = int(seconds - since)

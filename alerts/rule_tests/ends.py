@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 
-from rule_tests.case import Case, alert, ever, firing, is_firing
+from rule_tests.case import Case, alert, ever, firing, is_firing, nothing_at_all
 from rule_tests.collapse import COLLAPSED, CRITICAL, LOW, PERIODS
 from rule_tests.simulation import Policy, Run, decides
 
@@ -29,7 +29,7 @@ def _clean(period: float, state: str, fate: str) -> Case:
     removed = end + 60 if fate == "target removed" else inf
     run = Run(policy=COLLAPSING, period=period, end=(end, state), gone=gone, removed=removed)
     seconds = end + (4200 if period == 30 and (state, fate) in _AN_HOUR else 600)
-    checks = [firing(end - 15, COLLAPSED, LOW), firing(end + 60), ever(seconds, since=end + 60)]
+    checks = [firing(end - 15, COLLAPSED, LOW), firing(end + 60), nothing_at_all(seconds, since=end + 60)]
     return Case(f"{state}, {fate}, one update in {period:g} s", (run,), seconds, tuple(checks))
 
 

@@ -85,7 +85,10 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("Collapsed|EntropyLow", _LOW),
     ("FallingFast", "falling (fast, then|to|for)|ratios are a guess"),
     ("Diluted", "diluted"),
-    ("Starved", r"tarved.* (1|600) s|starved.* then|slow updates|consulted every third update, one in 1 s"),
+    (
+        "Starved",
+        r"tarved.* (1|600) s|starved (from|once)|starved, then|slow updates|every third update, one in 1 s",
+    ),
     ("Dead", "RLPolicyHeadDead hovering.* 30 s|RLPolicyHeadDead, then"),
     ("Exploding", "Exploding hovering.* 30 s|Exploding, then"),
     ("NonFinite", "NaN counted"),

@@ -21,7 +21,8 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from rl_exporter.histogram import Histogram
-from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS, Metric
+from rl_exporter.metric import Metric
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.snapshot import SanctumSnapshot, TamiyoState
 
 _FAMILIES: dict[str, Any] = {

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _LARGEST_BODY = 4 * 2**20
 _REMEMBERED = 10_000
 _STYLE = (
-    "body{max-width:46rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}"
-    "pre{background:#f4f4f4;padding:.75rem;overflow-x:auto}code{font-family:ui-monospace,monospace}"
+    "body{max-width:50rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}"
+    "pre{background:#f4f4f4;padding:.75rem;overflow-x:auto;font-size:14px}code{font-family:ui-monospace,monospace}"
     "td,th{border:1px solid #ccc;padding:.25rem .5rem;text-align:left}table{border-collapse:collapse}"
 )
 Response = tuple[str, str, bytes]

@@ -70,7 +70,7 @@ MUTANTS = (
     ),
     Mutant(
         "before the first update: exported as 0.0",
-        "exporter/rl_exporter/metrics.py",
+        "exporter/rl_exporter/head_metrics.py",
         "lambda reading: reading.entropy if reading.measured else None",
         "lambda reading: reading.entropy",
         ("tests/exporter/test_server.py", "-k", "before_the_first_update"),

@@ -58,23 +58,19 @@ def start():
         process.communicate()
 
 
-@pytest.fixture
-def trainer(start, tmp_path):
+ENVIRONMENTS = {
+    "heads": ("--env", "heads", "--env-arg", "consult=table", "--rollout-steps", 64, "--pace", 0.2),
+    "default": ("--num-envs", 8, "--env-arg", "samples=64", "--env-arg", "plateau_epochs=5", "--pace", 0.2),
+}
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def trainer(request, start, tmp_path):
     port, log = free_port(), tmp_path / "updates.jsonl"
     listen = f"127.0.0.1:{port}"
     process = start(
-        *(
-            sys.executable,
-            "-m",
-            "rl_training",
-            "--env",
-            "heads",
-            "--env-arg",
-            "consult=table",
-            "--updates",
-            100000,
-        ),
-        *("--run-id", "e2e", "--listen", listen, "--log-json", log, "--quiet", "--pace", 0.2, "--linger", 30),
+        *(sys.executable, "-m", "rl_training", *ENVIRONMENTS[request.param], "--updates", 100000),
+        *("--run-id", "e2e", "--listen", listen, "--log-json", log, "--quiet", "--linger", 30),
     )
     return process, listen, log
 
@@ -127,7 +123,18 @@ def test_prometheus_scrapes_what_the_trainer_logged(trainer, query):
 def test_no_head_sample_before_the_first_update(start):
     listen = f"127.0.0.1:{free_port()}"
     process = start(
-        *(sys.executable, "-m", "rl_training", "--rollout-steps", 100000, "--listen", listen, "--quiet"),
+        *(
+            sys.executable,
+            "-m",
+            "rl_training",
+            "--env",
+            "heads",
+            "--rollout-steps",
+            100000,
+            "--listen",
+            listen,
+            "--quiet",
+        ),
         *("--updates", 1, "--linger", 0),
     )
     text = until(lambda: get(f"http://{listen}/metrics"))
@@ -139,7 +146,9 @@ def test_no_head_sample_before_the_first_update(start):
 
 def test_promtool_accepts_every_metric(start, promtool):
     listen = f"127.0.0.1:{free_port()}"
-    start(sys.executable, "-m", "rl_training", "--listen", listen, "--quiet", "--updates", 10**6)
+    start(
+        sys.executable, "-m", "rl_training", "--env", "heads", "--listen", listen, "--quiet", "--updates", 10**6
+    )
     until(lambda: get(f"http://{listen}/-/ready"))
     text = get(f"http://{listen}/metrics")
     checked = subprocess.run(

@@ -11,12 +11,15 @@ import pytest
 
 from local_stack.stack import Binaries, Stack, free_address
 from rl_training.drill import DRILL, HEALTHY_TWIN
-from servers import query, until
+from servers import get, query, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 FASTER = 15
 VICTIM = ("--env", "heads", "--env-arg", "noise=20", "--learning-rate", "1e-5", "--updates", "100000")
+
+
+RULE_GROUPS = {"rl-entropy", "rl-heads", "rl-training", "rl-monitoring"}
 
 
 class Pages:
@@ -60,8 +63,8 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     lost, _ = train(stack, "lost", *VICTIM, pace=0.5)
     for run in ("killed", "lost"):
         until(lambda run=run: query(stack.prometheus, f'rl_training_updates_total{{run_id="{run}"}} > 1'))
-    drill, _ = train(stack, "drill", *DRILL, pace=1)
-    twin, _ = train(stack, "healthy-twin", *HEALTHY_TWIN, pace=1)
+    drill, _ = train(stack, "drill", *DRILL, pace=0.5)
+    twin, _ = train(stack, "healthy-twin", *HEALTHY_TWIN, pace=0.5)
 
     for process in (killed, lost):
         process.send_signal(signal.SIGKILL)
@@ -75,6 +78,9 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     )
     assert f"http://{stack.pages}/runbooks/RLPolicyHeadCollapsed" in pages.text
     assert "/d/rl-heads?var-cluster=lab&var-run_id=drill&var-head=blueprint" in pages.text
+
+    for link, name in re.findall(r"what to do: (http://\S+/(RL\w+))", pages.text):
+        assert f"<h1>{name}</h1>" in get(link)
 
     assert drill.wait(timeout=150) == 0
     assert twin.wait(timeout=150) == 0
@@ -92,4 +98,11 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     assert "cannot be scraped" in pages.of("lost")[0][1]
     # Nothing of the ended runs is firing any more.
     assert query(stack.prometheus, 'ALERTS{alertstate="firing", run_id=~"drill|healthy-twin"}') == []
+    # The rules evaluate without failure, and what RLMonitoringRuleFailures reads is there.
+    failures = query(stack.prometheus, 'prometheus_rule_evaluation_failures_total{rule_group=~".+;rl-.+"}')
+    assert {row["metric"]["rule_group"].rpartition(";")[2] for row in failures} == RULE_GROUPS
+    assert {row["value"][1] for row in failures} == {"0"}
+    for metric in ("prometheus_notifications_errors_total", "alertmanager_notifications_failed_total"):
+        assert query(stack.prometheus, metric)
+    assert query(stack.prometheus, "prometheus_notifications_alertmanagers_discovered == 1")
     assert pages.text.count("The path from Prometheus to the pager works") == 1

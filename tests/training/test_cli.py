@@ -5,13 +5,16 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
 from rl_exporter.metrics import UPDATE_METRICS
-from rl_training.cli import main, parser
+from rl_training.cli import main, parser, settings_from
+from rl_training.config import Settings
+from rl_training.environments.growing.options import GrowingOptions
 
-FIXED = ["--listen", "127.0.0.1:0", "--linger", "0"]
+FIXED = ["--env", "heads", "--num-envs", "8", "--listen", "127.0.0.1:0", "--linger", "0"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def test_a_busy_port_is_one_line_and_status_2(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert main(["--listen", f"127.0.0.1:{taken.getsockname()[1]}"]) == 2
+        assert main(["--env", "heads", "--listen", f"127.0.0.1:{taken.getsockname()[1]}"]) == 2
     error = capsys.readouterr().err
     assert "the port is in use" in error
     assert error.count("\n") == 1
@@ -113,4 +116,7 @@ def test_signals_end_a_run_cleanly(number, tmp_path):
 
 def test_defaults():
     options = parser().parse_args([])
-    assert (options.env, options.num_envs, options.linger, options.updates) == ("heads", 8, 60.0, None)
+    settings = settings_from(options)
+    assert settings == Settings(environment=asdict(GrowingOptions()))
+    assert settings.run.env == "growing-network"
+    assert (settings.run.num_envs, settings.output.linger, settings.run.updates) == (32, 60.0, None)

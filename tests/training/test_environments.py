@@ -3,21 +3,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from playing import random_actions
 from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
 from rl_training.environments.heads import HeadsEnv, HeadsVectorEnv
 from rl_training.environments.tables import OFFSETS, SIZES, HeadsOptions, good_actions
-
-
-def random_actions(masks, generator):
-    rows = masks[:, 0] if masks.ndim == 3 else masks
-    drawn = generator.random(rows.shape)
-    weights = np.where(rows, drawn, -1)
-    operation = weights[:, : SIZES[0]].argmax(1)
-    if masks.ndim == 3:
-        weights = np.where(masks[np.arange(len(masks)), operation], drawn, -1)
-    actions = np.stack([weights[:, o : o + s].argmax(1) for o, s in zip(OFFSETS, SIZES, strict=True)], 1)
-    actions[:, 0] = operation
-    return actions
 
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space:UserWarning")

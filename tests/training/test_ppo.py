@@ -24,17 +24,9 @@ from rl_training.rollout import RolloutCollector
 from rl_training.trainer import Limits, train
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def setup(name="heads", seed=0, envs=8, arguments=None, **config):
     env = make_environment(name, envs, arguments or {})
-    agent = PPOAgent(env.heads, env.observation_size, PPOConfig(**config), seed=seed)
+    agent = PPOAgent(env.heads, env.observation_size, PPOConfig(**{"rollout_steps": 64, **config}), seed=seed)
     return env, agent, RolloutCollector(env, agent.network, seed=seed, device=agent.device)
 
 

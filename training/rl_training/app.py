@@ -1,27 +1,30 @@
-"""Puts a run together from its options: environment, agent, exporter, display."""
+"""Puts a run together from its settings: environment, agent, exporter, display."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.listen import parse_listen_address
 from rl_exporter.metrics import update_values
 from rl_exporter.names import generated_run_id
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
+from rl_training.checkpoint import Checkpoint, Checkpointer, CheckpointError, Gate, load, prepare
 from rl_training.cli import DEFAULT_EPISODES
-from rl_training.config import PPOConfig
+from rl_training.config import OutputConfig, RunConfig, Settings
 from rl_training.display import Display
 from rl_training.emitter import Emitter
 from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
@@ -66,69 +69,147 @@ class Pace:
         time.sleep(self._seconds)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train as the options say; returns the exit status. Raises BadInputError before anything starts."""
+def run(settings: Settings) -> int:
+    """Train as the settings say; returns the exit status. Raises BadInputError before anything starts."""
     logging.basicConfig(format="rl-train: %(levelname)s: %(message)s")
-    device = _device(options.device)
+    device = _device(settings.run.device)
     # The policy is small: more threads cost more than they bring, and results would depend on their number.
     torch.set_num_threads(1)
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
-        environment, agent = _agent(options, device)
+        former = _prepared_checkpoint(settings)
+        environment, agent = _agent(settings, device)
         stack.callback(environment.close)
-        info = _run_info(options, agent)
-        aggregator = SanctumAggregator(agent.heads, info, entropy_coefficient=options.entropy_coef)
-        server = stack.enter_context(_server(aggregator, options))
-        console = Console()
-        display = Display(aggregator.snapshot, console, quiet=options.quiet)
-        handlers: list[PPOUpdateHandler] = [aggregator, display]
-        if options.log_json:
-            handlers.append(JsonLog(aggregator.snapshot, stack.enter_context(_opened(options, "log_json"))))
-        if options.record_rollouts:
-            _opened(options, "record_rollouts").close()
-            agent.recorder = RolloutRecorder(agent.network.layout, environment.consulted)
-        if options.pace:
-            handlers.append(Pace(options.pace))
-        if not options.quiet:
-            console.print(f"run {info.run_id}: {server.url}/metrics", highlight=False, soft_wrap=True)
-        state = RunState.FAILED
-        try:
-            with display:
-                collector = RolloutCollector(environment, agent.network, seed=options.seed, device=device)
-                emitter = Emitter(handlers, aggregator.count_record_error)
-                state = train(agent, collector, emitter, _limits(options), signals.received)
-        except Exception:  # noqa: BLE001 - whatever ends the run, /metrics must say so
-            _LOG.exception("the run failed")
-        aggregator.set_run_state(state)
-        server.scrapers.run_ended()
-        if agent.recorder is not None:
-            agent.recorder.save(options.record_rollouts)
-        if not options.quiet:
-            console.print(display.summary(), f"run {info.run_id} {state}", highlight=False)
-        _linger(server, signals, options, console)
+        resumed = _resumed(settings, agent) if former else None
+        snapshot = resumed.snapshot if resumed else None
+        aggregator = SanctumAggregator(
+            agent.heads,
+            _run_info(settings, agent, snapshot),
+            entropy_coefficient=agent.config.entropy_coefficient,
+            resumed=snapshot,
+        )
+        job = Job(settings, environment, agent, aggregator, resumed)
+        return _run_job(job, stack, signals)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is made of; ``resumed`` is the state that it goes on from."""
+
+    settings: Settings
+    environment: TrainingEnvironment
+    agent: PPOAgent
+    aggregator: SanctumAggregator
+    resumed: Checkpoint | None
+
+
+def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
+    output, aggregator = job.settings.output, job.aggregator
+    gate = Gate(aggregator.snapshot)
+    shown = gate.snapshot if job.settings.run.checkpoint else aggregator.snapshot
+    server = stack.enter_context(_server(shown, output.listen))
+    console = Console()
+    display = Display(aggregator.snapshot, console, quiet=output.quiet)
+    handlers = _handlers(job, display, stack)
+    run_id = aggregator.snapshot().run.run_id
+    if not output.quiet:
+        console.print(f"run {run_id}: {server.url}/metrics", highlight=False, soft_wrap=True)
+    state = RunState.FAILED
+    try:
+        with display:
+            state = _train(job, Emitter(handlers, aggregator.count_record_error), gate, signals)
+    except Exception:  # noqa: BLE001 - whatever ends the run, /metrics must say so
+        _LOG.exception("the run failed")
+    aggregator.set_run_state(state)
+    server.scrapers.run_ended()
+    if job.agent.recorder is not None and output.record_rollouts is not None:
+        before = job.resumed.snapshot.tamiyo.updates if job.resumed else 0
+        job.agent.recorder.save(output.record_rollouts, before)
+    if not output.quiet:
+        console.print(display.summary(), f"run {run_id} {state}", highlight=False)
+    _linger(server, signals, output, console)
     return 1 if state is RunState.FAILED else 0
 
 
-def _agent(options: argparse.Namespace, device: torch.device) -> tuple[TrainingEnvironment, PPOAgent]:
+def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHandler]:
+    output, snapshot = job.settings.output, job.aggregator.snapshot
+    handlers: list[PPOUpdateHandler] = [job.aggregator, display]
+    if output.log_json:
+        mode = "a" if job.resumed else "w"
+        handlers.append(JsonLog(snapshot, stack.enter_context(_opened(output.log_json, "--log-json", mode))))
+    if output.record_rollouts:
+        _opened(output.record_rollouts, "--record-rollouts").close()
+        job.agent.recorder = RolloutRecorder(job.agent.network.layout, job.environment.consulted)
+    if output.pace:
+        handlers.append(Pace(output.pace))
+    return handlers
+
+
+def _train(job: Job, emitter: Emitter, gate: Gate, signals: StopSignals) -> RunState:
+    run, agent = job.settings.run, job.agent
+    updates = job.aggregator.snapshot().tamiyo.updates
+    # Environments start anew: the same seed again would replay the episodes that were already played.
+    seed = run.seed if job.resumed is None else _seed_after(run.seed, updates)
+    collector = RolloutCollector(job.environment, agent.network, seed=seed, device=agent.device)
+    if job.resumed is not None:
+        collector.restore(job.resumed.progress)
+    checkpointer = Checkpointer(run.checkpoint, agent, collector, gate) if run.checkpoint else None
+
+    def after_update() -> None:
+        if checkpointer is not None:
+            checkpointer.write(job.aggregator.snapshot())
+
+    limits = _limits(run)
+    return train(
+        agent, collector, emitter, limits, signals.received, updates=updates, after_update=after_update
+    )
+
+
+def _seed_after(seed: int, updates: int) -> int:
+    return int(np.random.SeedSequence([seed, updates]).generate_state(1, np.uint32)[0] >> 1)
+
+
+def _prepared_checkpoint(settings: Settings) -> bool:
+    """Whether a run goes on; its folder is there."""
+    run = settings.run
+    if run.checkpoint is None:
+        if run.resume:
+            raise BadInputError("--resume needs the folder to go on from; give --checkpoint DIR")
+        return False
     try:
-        environment = make_environment(options.env, options.num_envs, dict(options.env_arg))
-        heads = with_multipliers(environment.heads, dict(options.entropy_multiplier))
+        prepare(run.checkpoint, resume=run.resume)
+    except CheckpointError as error:
+        raise BadInputError(str(error)) from error
+    return run.resume
+
+
+def _resumed(settings: Settings, agent: PPOAgent) -> Checkpoint:
+    assert settings.run.checkpoint is not None
+    try:
+        checkpoint = load(settings.run.checkpoint, agent)
+    except CheckpointError as error:
+        raise BadInputError(str(error)) from error
+    agent.restore(checkpoint.agent)
+    return checkpoint
+
+
+def _agent(settings: Settings, device: torch.device) -> tuple[TrainingEnvironment, PPOAgent]:
+    run, config = settings.run, settings.learning
+    try:
+        environment = make_environment(run.env, run.num_envs, settings.environment)
     except EnvironmentSetupError as error:
         raise BadInputError(str(error)) from error
+    try:
+        heads = with_multipliers(environment.heads, config.entropy_multiplier)
     except ValueError as error:
+        environment.close()
         raise BadInputError(f"--entropy-multiplier: {error}") from error
-    config = PPOConfig(
-        rollout_steps=options.rollout_steps,
-        learning_rate=options.learning_rate,
-        entropy_coefficient=options.entropy_coef,
-        gamma=options.gamma,
-    )
-    return environment, PPOAgent(heads, environment.observation_size, config, seed=options.seed, device=device)
+    return environment, PPOAgent(heads, environment.observation_size, config, seed=run.seed, device=device)
 
 
 @contextmanager
-def _server(aggregator: SanctumAggregator, options: argparse.Namespace) -> Iterator[MetricsServer]:
-    server = MetricsServer(aggregator.snapshot, options.listen)
+def _server(snapshot: Callable[[], SanctumSnapshot], listen: str) -> Iterator[MetricsServer]:
+    server = MetricsServer(snapshot, parse_listen_address(listen))
     try:
         server.start()
     except OSError as error:
@@ -139,15 +220,14 @@ def _server(aggregator: SanctumAggregator, options: argparse.Namespace) -> Itera
         server.stop()
 
 
-def _opened(options: argparse.Namespace, name: str) -> IO[str]:
-    path: Path = getattr(options, name)
+def _opened(path: Path, option: str, mode: str = "w") -> IO[str]:
     try:
-        return path.open("w", encoding="utf-8")
+        file: IO[str] = path.open(mode, encoding="utf-8")
     except OSError as error:
-        option = "--" + name.replace("_", "-")
         raise BadInputError(
             f"{option} {str(path)!r}: {error.strerror}; give a file that can be written"
         ) from error
+    return file
 
 
 def _device(name: str) -> torch.device:
@@ -160,30 +240,31 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _run_info(options: argparse.Namespace, agent: PPOAgent) -> RunInfo:
+def _run_info(settings: Settings, agent: PPOAgent, former: SanctumSnapshot | None) -> RunInfo:
+    run = settings.run
     return RunInfo(
-        run_id=options.run_id or generated_run_id(),
-        experiment=options.experiment,
+        run_id=run.run_id or (former.run.run_id if former else generated_run_id()),
+        experiment=run.experiment,
         algorithm="ppo",
-        environment=options.env,
-        seed=str(options.seed),
+        environment=run.env,
+        seed=str(run.seed),
         device=str(agent.device),
     )
 
 
-def _limits(options: argparse.Namespace) -> Limits:
-    if options.updates is None and options.episodes is None:
+def _limits(run: RunConfig) -> Limits:
+    if run.updates is None and run.episodes is None:
         return Limits(None, DEFAULT_EPISODES)
-    return Limits(options.updates, options.episodes)
+    return Limits(run.updates, run.episodes)
 
 
-def _linger(server: MetricsServer, signals: StopSignals, options: argparse.Namespace, console: Console) -> None:
+def _linger(server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console) -> None:
     """Keep the final state up until recent scrapers have it; a further signal ends this at once."""
     before = signals.count
-    hold = options.hold and console.is_terminal and not before
+    hold = output.hold and console.is_terminal and not before
     if hold:
         console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)
-    deadline = time.monotonic() + options.linger
+    deadline = time.monotonic() + output.linger
     while signals.count == before and (hold or time.monotonic() < deadline):
         if server.scrapers.wait(0.2) and not hold:
             return

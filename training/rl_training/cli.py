@@ -5,120 +5,113 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_exporter.cli import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
-from rl_exporter.listen import ListenAddress, parse_listen_address
+
+if TYPE_CHECKING:
+    from rl_training.config import Settings
+    from rl_training.settings import Setting, Values
 
 DEFAULT_EPISODES = 100
+_NEEDED = ("torch", "pydantic", "yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
+    missing = [package for package in _NEEDED if find_spec(package) is None]
+    if missing:
+        return _refuse(f"{missing[0]} is not installed; pip install 'rl-policy-exporter[training]'")
+    from rl_training.settings import SettingsError, dump  # noqa: PLC0415 - the base package has no pydantic
+
     options = parser().parse_args(arguments)
-    if find_spec("torch") is None:
-        sys.stderr.write(
-            "rl-train: error: torch is not installed; pip install 'rl-policy-exporter[training]'\n"
-        )
-        return 2
+    try:
+        settings = settings_from(options)
+    except SettingsError as error:
+        return _refuse(str(error))
+    if options.print_config:
+        sys.stdout.write(dump(settings))
+        return 0
     from rl_training.app import BadInputError, run  # noqa: PLC0415 - torch takes seconds to load; --help must not
 
     try:
-        return run(options)
+        return run(settings)
     except BadInputError as error:
-        sys.stderr.write(f"rl-train: error: {error}\n")
-        return 2
+        return _refuse(str(error))
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"rl-train: error: {reason}\n")
+    return 2
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """The settings that parsed options, and the file they may name, amount to. Raises SettingsError."""
+    from rl_training.settings import build_settings, read_config  # noqa: PLC0415 - as in main
+
+    given: dict[str, dict[str, Any]] = {}
+    for name, value in vars(options).items():
+        section, dot, key = name.partition(".")
+        if section == "environment":
+            given[section] = dict(value)
+        elif dot:
+            given.setdefault(section, {})[key] = dict(value) if isinstance(value, list) else value
+    file: Values = read_config(options.config) if options.config else {}
+    return build_settings(file, given)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of ``rl-train``."""
+    """The options of ``rl-train``: one for each setting, and a few about settings."""
+    from rl_training.settings import SECTIONS, settings_of  # noqa: PLC0415 - as in main
+
     root = OneLineParser(
         prog="rl-train",
         description="Train a PPO policy with several action heads; /metrics shows every head's entropy.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     root.add_argument("--version", action="version", version=version(DISTRIBUTION))
-    run = root.add_argument_group("run")
-    run.add_argument("--env", default="heads", metavar="NAME", help="heads, or a registered Gymnasium id")
-    run.add_argument("--env-arg", action="append", default=[], type=_key_value, metavar="KEY=VALUE",
-                     help="option of the environment; may be repeated")  # fmt: skip
-    run.add_argument("--episodes", type=_positive, metavar="N", help="every parallel environment finishes N")
-    run.add_argument("--updates", type=_positive, metavar="N", help="end after N updates")
-    run.add_argument("--num-envs", type=_positive, default=8, metavar="N", help="parallel environments")
-    run.add_argument("--seed", type=_natural, default=0, metavar="N", help="seed of everything random")
-    run.add_argument("--device", default="cpu", metavar="D", help="torch device")
-    run.add_argument("--run-id", type=_name, metavar="ID", help="name of the run; generated when left out")
-    run.add_argument("--experiment", default="", metavar="NAME", help="what the run belongs to")
-
-    learning = root.add_argument_group("learning")
-    learning.add_argument("--learning-rate", type=_rate, default=3e-4, metavar="X", help="step size of Adam")
-    learning.add_argument("--entropy-coef", type=_share, default=0.01, metavar="X", help="base coefficient")
-    learning.add_argument("--entropy-multiplier", action="append", default=[], type=_multiplier,
-                          metavar="HEAD=X", help="factor on the base for a head; repeatable")  # fmt: skip
-    learning.add_argument("--gamma", type=_share, default=0.99, metavar="X", help="discount")
-    learning.add_argument("--rollout-steps", type=_positive, default=64, metavar="N", help="steps per rollout")
-
-    output = root.add_argument_group("output")
-    output.add_argument("--listen", type=_listen, default=ListenAddress(), metavar="HOST:PORT",
-                        help="address of /metrics; port 0 takes a free one")  # fmt: skip
-    output.add_argument("--linger", type=_seconds, default=60.0, metavar="SECONDS",
-                        help="longest wait for scrapers to fetch the final state")  # fmt: skip
-    output.add_argument("--hold", action="store_true", help="on a terminal, keep /metrics up until Ctrl-C")
-    output.add_argument("--pace", type=_seconds, default=0.0, metavar="SECONDS", help="wait after each update")
-    output.add_argument("--log-json", type=Path, metavar="FILE", help="one JSON line per update")
-    output.add_argument("--record-rollouts", type=Path, metavar="FILE",
-                        help="at the end, write the last update's logits and masks")  # fmt: skip
-    output.add_argument("--quiet", action="store_true", help="no progress display")
+    root.add_argument("--config", type=Path, metavar="FILE",
+                      help="settings from a YAML file; options win")  # fmt: skip
+    root.add_argument("--print-config", action="store_true",
+                      help="print the whole effective configuration as YAML and exit")  # fmt: skip
+    for name, section in SECTIONS.items():
+        group = root.add_argument_group(name)
+        for setting in settings_of(section).values():
+            _add_option(group, name, setting)
+        if name == "run":
+            group.add_argument("--env-arg", action="append", type=_key_value, metavar="KEY=VALUE",
+                               dest="environment", default=argparse.SUPPRESS,
+                               help="argument of the environment; may be repeated")  # fmt: skip
     return root
 
 
-def _number(text: str, kind: type[int] | type[float], low: float, high: float, remedy: str) -> Any:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = kind(-1)
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not possible; give {remedy}")
-    return value
+def _add_option(group: argparse._ArgumentGroup, section: str, setting: Setting) -> None:
+    common: dict[str, Any] = {"dest": f"{section}.{setting.key}", "default": argparse.SUPPRESS}
+    flag, default = f"--{setting.key}", setting.default
+    common["help"] = setting.option.help
+    if isinstance(default, bool):
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+    elif isinstance(default, dict):
+        group.add_argument(flag, action="append", type=_multiplier, metavar=setting.option.metavar, **common)
+    else:
+        shown = "" if default in {None, ""} else f" (default: {default})"
+        common["help"] += shown
+        group.add_argument(flag, type=_checked(setting), metavar=setting.option.metavar, **common)
 
 
-def _positive(text: str) -> int:
-    return int(_number(text, int, 1, 2**31, "a whole number >= 1"))
+def _checked(setting: Setting) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return setting.check(text, strict=False)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-
-def _natural(text: str) -> int:
-    return int(_number(text, int, 0, 2**31, "a whole number >= 0"))
-
-
-def _seconds(text: str) -> float:
-    return float(_number(text, float, 0, 1e9, "seconds >= 0"))
-
-
-def _rate(text: str) -> float:
-    return float(_number(text, float, 1e-12, 1e3, "a number above 0"))
-
-
-def _share(text: str) -> float:
-    return float(_number(text, float, 0, 1, "a number from 0 to 1"))
-
-
-def _name(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("an empty name identifies nothing; give one, or leave the option out")
-    return text
-
-
-def _listen(text: str) -> ListenAddress:
-    try:
-        return parse_listen_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return convert
 
 
 def _key_value(text: str) -> tuple[str, Any]:
@@ -135,6 +128,12 @@ def _key_value(text: str) -> tuple[str, Any]:
 
 def _multiplier(text: str) -> tuple[str, float]:
     head, equals, value = text.rpartition("=")
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = -1.0
     if not equals or not head:
         raise argparse.ArgumentTypeError(f"{text!r} is not HEAD=X; write for example blueprint=1.3")
-    return head, float(_number(value, float, 0, 1e6, "a factor >= 0"))
+    if not 0 <= factor <= 1e6:
+        raise argparse.ArgumentTypeError(f"{value!r} is not possible; give a factor >= 0")
+    return head, factor

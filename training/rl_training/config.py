@@ -1,24 +1,140 @@
-"""The trainer's settings, with the defaults of the literature."""
+"""Every setting of a run: one dataclass a section, each field an option and a key of the configuration file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from rl_exporter.listen import ListenAddress, parse_listen_address
+
+
+class Remedy(NamedTuple):
+    """What to give instead of an impossible value."""
+
+    text: str
+
+
+class Option(NamedTuple):
+    """How a setting reads on the command line; ``name`` where it differs from the field's."""
+
+    help: str
+    metavar: str = ""
+    name: str = ""
+
+
+def option(help_: str, metavar: str = "", name: str = "") -> Mapping[str, Any]:
+    """Metadata of a dataclass field that is a setting."""
+    return {"option": Option(help_, metavar, name)}
+
+
+def _address(text: str) -> str:
+    parse_listen_address(text)
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("an empty name identifies nothing; give one, or leave the option out")
+    return text
+
+
+Positive = Annotated[int, Field(ge=1, le=2**31), Remedy("a whole number >= 1")]
+Natural = Annotated[int, Field(ge=0, le=2**31), Remedy("a whole number >= 0")]
+Rate = Annotated[float, Field(gt=0, le=1e3), Remedy("a number above 0")]
+Share = Annotated[float, Field(ge=0, le=1), Remedy("a number from 0 to 1")]
+Seconds = Annotated[float, Field(ge=0, le=1e9), Remedy("seconds >= 0")]
+Factors = Annotated[
+    Mapping[str, Annotated[float, Field(ge=0, le=1e6)]],
+    Remedy("a factor >= 0 for each head, such as blueprint=1.3"),
+]
+Switch = Annotated[bool, Remedy("true or false")]
+Text = Annotated[str, Remedy("a text")]
+File = Annotated[Path, Field(strict=False), Remedy("a path")]
+Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
+Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What runs, and for how long."""
+
+    env: Name = field(
+        default="growing-network",
+        metadata=option("growing-network, heads, or a registered Gymnasium id", "NAME"),
+    )
+    num_envs: Positive = field(default=32, metadata=option("parallel environments", "N"))
+    episodes: Positive | None = field(
+        default=None,
+        metadata=option("every parallel environment finishes N; 100 without --updates", "N"),
+    )
+    updates: Positive | None = field(default=None, metadata=option("end after N updates", "N"))
+    seed: Natural = field(default=0, metadata=option("seed of everything random", "N"))
+    device: Name = field(default="cpu", metadata=option("torch device", "D"))
+    run_id: Name | None = field(default=None, metadata=option("name of the run; generated when left out", "ID"))
+    experiment: Text = field(default="", metadata=option("what the run belongs to", "NAME"))
+    checkpoint: File | None = field(
+        default=None, metadata=option("folder to keep the last good state of the run in", "DIR")
+    )
+    resume: Switch = field(default=False, metadata=option("go on from the state in the checkpoint folder"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PPOConfig:
-    """Settings of PPO (Schulman et al. 2017, arXiv:1707.06347)."""
+    """Settings of PPO (Schulman et al. 2017, arXiv:1707.06347), with the defaults of the literature."""
 
-    rollout_steps: int = 64
-    epochs: int = 8
-    minibatches: int = 4
-    learning_rate: float = 3e-4
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    entropy_coefficient: float = 0.01
-    value_coefficient: float = 0.5
-    max_gradient_norm: float = 0.5
-    target_kl: float = 0.2
-    hidden: int = 64
+    rollout_steps: Positive = field(
+        default=12, metadata=option("steps of each environment between two updates", "N")
+    )
+    epochs: Positive = field(default=8, metadata=option("passes over a rollout", "N"))
+    minibatches: Positive = field(default=4, metadata=option("parts of a pass", "N"))
+    learning_rate: Rate = field(default=3e-4, metadata=option("step size of Adam", "X"))
+    gamma: Share = field(default=0.99, metadata=option("discount", "X"))
+    gae_lambda: Share = field(default=0.95, metadata=option("decay of advantage estimates", "X"))
+    clip: Rate = field(default=0.2, metadata=option("clip range of importance ratios", "X"))
+    entropy_coefficient: Share = field(
+        default=0.01, metadata=option("base coefficient of the entropy bonus", "X", "entropy-coef")
+    )
+    entropy_multiplier: Factors = field(
+        default_factory=dict, metadata=option("factor on the base for a head; repeatable", "HEAD=X")
+    )
+    value_coefficient: Share = field(
+        default=0.5, metadata=option("weight of the value loss", "X", "value-coef")
+    )
+    max_gradient_norm: Rate = field(default=0.5, metadata=option("clip gradients to this norm", "X"))
+    target_kl: Rate = field(default=0.2, metadata=option("an update ends at this divergence", "X"))
+    hidden: Positive = field(default=64, metadata=option("units of encoder and LSTM", "N"))
     telemetry: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputConfig:
+    """What a run shows and leaves behind."""
+
+    listen: Address = field(
+        default=str(ListenAddress()),
+        metadata=option("address of /metrics; port 0 takes a free one", "HOST:PORT"),
+    )
+    linger: Seconds = field(
+        default=60.0, metadata=option("longest wait for scrapers to fetch the final state", "SECONDS")
+    )
+    hold: Switch = field(default=False, metadata=option("on a terminal, keep /metrics up until Ctrl-C"))
+    pace: Seconds = field(default=0.0, metadata=option("wait after each update", "SECONDS"))
+    log_json: File | None = field(default=None, metadata=option("one JSON line per update", "FILE"))
+    record_rollouts: File | None = field(
+        default=None, metadata=option("at the end, write the last update's logits and masks", "FILE")
+    )
+    quiet: Switch = field(default=False, metadata=option("no progress display"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole effective configuration; ``environment`` holds the arguments of the environment."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    learning: PPOConfig = field(default_factory=PPOConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -68,6 +69,22 @@ class PPOAgent:
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
         self._coefficients = config.entropy_coefficient * torch.tensor(multipliers, device=self.device)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that an update reads and writes, for a checkpoint."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "shuffle": json.dumps(self._shuffle.bit_generator.state),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``; the learning rate stays that of the configuration."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.config.learning_rate
+        self._shuffle.bit_generator.state = json.loads(state["shuffle"])
 
     def _update_network(self, rollout: Rollout) -> UpdateResult:
         """Several epochs over one rollout.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,17 @@ class RolloutCollector:
     def episode_return(self) -> float | None:
         """Mean return of the last finished episodes; None before the first."""
         return float(np.mean(self._finished)) if self._finished else None
+
+    def progress(self) -> dict[str, list[Any]]:
+        """Episodes of each environment and the last returns, for a checkpoint."""
+        return {"episodes": self.episodes.tolist(), "returns": list(self._finished)}
+
+    def restore(self, progress: Mapping[str, Sequence[Any]]) -> None:
+        """Go on counting from ``progress``; with another number of environments from the fewest episodes."""
+        episodes = np.array(progress["episodes"], dtype=np.int64)
+        same = len(episodes) == len(self.episodes)
+        self.episodes = episodes if same else np.full(len(self.episodes), episodes.min())
+        self._finished.extend(progress["returns"])
 
     @torch.inference_mode()
     def collect(self, steps: int) -> Rollout:

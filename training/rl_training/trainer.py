@@ -32,13 +32,18 @@ def train(
     emitter: Emitter,
     limits: Limits,
     should_stop: Callable[[], bool],
+    *,
+    updates: int = 0,
+    after_update: Callable[[], None] = lambda: None,
 ) -> RunState:
     """Train until a limit (completed), a wish to stop (interrupted), or non-finite losses (failed).
 
-    A stop is honoured between updates. What the environment raises passes through.
+    A stop is honoured between updates. What the environment raises passes through. ``updates`` have been
+    made before; limits are totals. ``after_update`` is called when telemetry has heard of an update.
     """
-    updates = 0
     nonfinite = 0
+    if _reached(limits, updates, collector):
+        return RunState.COMPLETED
     while not should_stop():
         began = time.perf_counter()
         rollout = collector.collect(agent.config.rollout_steps)
@@ -57,6 +62,7 @@ def train(
                 update_duration=time.perf_counter() - collected,
             ),
         )
+        after_update()
         updates += 1
         nonfinite = nonfinite + 1 if result.nonfinite else 0
         if result.nonfinite:
@@ -68,8 +74,12 @@ def train(
             )
         if nonfinite >= NONFINITE_LIMIT:
             return RunState.FAILED
-        if limits.updates is not None and updates >= limits.updates:
-            return RunState.COMPLETED
-        if limits.episodes is not None and int(collector.episodes.min()) >= limits.episodes:
+        if _reached(limits, updates, collector):
             return RunState.COMPLETED
     return RunState.INTERRUPTED
+
+
+def _reached(limits: Limits, updates: int, collector: RolloutCollector) -> bool:
+    if limits.updates is not None and updates >= limits.updates:
+        return True
+    return limits.episodes is not None and int(collector.episodes.min()) >= limits.episodes

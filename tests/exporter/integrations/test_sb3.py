@@ -63,6 +63,26 @@ def evaluated(monkeypatch):
     return record
 
 
+@pytest.fixture
+def raw_norms(monkeypatch):
+    """Gradient norm of each head at each optimiser step, as it is handed to the clipping."""
+
+    def record(model):
+        norms = []
+        original = torch.nn.utils.clip_grad_norm_
+
+        def clip(parameters, limit):
+            layer = model.policy.action_net
+            rows = np.concatenate([layer.weight.grad.numpy(), layer.bias.grad.numpy()[:, None]], 1)
+            norms.append([np.linalg.norm(part) for part in split(rows.T, SIZES)])
+            return original(parameters, limit)
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+        return norms
+
+    return record
+
+
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 def test_entropies_are_means_over_every_step_of_the_rollout():
     model = sharpen(ppo(learning_rate=0.0, batch_size=24))
@@ -117,22 +137,22 @@ def test_without_a_whole_epoch_nothing_was_measured(evaluated):
     assert snapshot.record_errors == 0
 
 
-def test_gradient_norms_are_those_before_clipping(monkeypatch):
-    norms = []
-    original = torch.nn.utils.clip_grad_norm_
+def test_gradient_norms_are_those_before_clipping(raw_norms):
     model = sharpen(ppo(max_grad_norm=1e-3, batch_size=8))
-
-    def clip(parameters, limit):
-        layer = model.policy.action_net
-        rows = np.concatenate([layer.weight.grad.numpy(), layer.bias.grad.numpy()[:, None]], 1)
-        norms.append([np.linalg.norm(part) for part in split(rows.T, SIZES)])
-        return original(parameters, limit)
-
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    norms = raw_norms(model)
     readings = learned(model).tamiyo.readings
     assert len(norms) == 12
     assert [readings[name].gradient_norm for name in NAMES] == pytest.approx(np.mean(norms, 0), rel=1e-5)
     assert np.mean(norms, 0).min() > 1e-2
+
+
+def test_gradient_norms_of_an_epoch_cut_short_count_nowhere(evaluated, raw_norms):
+    model = sharpen(ppo(batch_size=8, target_kl=1e3))
+    evaluated(model, abort_at=7)
+    norms = raw_norms(model)
+    readings = learned(model).tamiyo.readings
+    assert len(norms) == 6
+    assert [readings[name].gradient_norm for name in NAMES] == pytest.approx(np.mean(norms[:4], 0), rel=1e-5)
 
 
 def test_masked_entropies_choices_and_shares():

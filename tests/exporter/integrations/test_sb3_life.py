@@ -1,8 +1,10 @@
 """How a run with HeadEntropyCallback starts, fails and ends."""
 
+import re
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 from stable_baselines3 import DQN
@@ -154,5 +156,18 @@ def test_ctrl_c_while_lingering_keeps_the_model(monkeypatch):
     monkeypatch.setattr(
         rl_exporter.scrapers.Scrapers, "wait", lambda self, seconds: fail(KeyboardInterrupt)(self)
     )
-    assert model.learn(32, callback=callback) is model
+    try:
+        assert model.learn(32, callback=callback) is model
+    except KeyboardInterrupt:
+        pytest.fail("whoever trained the model lost it")
     assert callback.recorder.snapshot().run_state is RunState.COMPLETED
+
+
+def test_the_documented_lines_run():
+    (code,) = re.findall(r"```python\n(.*?)```", Path("docs/integrations.md").read_text(), re.DOTALL)
+    assert code.count("127.0.0.1:28008") == code.count("1_000_000") == 1
+    names = {"model": ppo(Reach((4, 9)))}
+    exec(code.replace(":28008", ":0").replace("1_000_000", "32"), names)
+    snapshot = names["callback"].recorder.snapshot()
+    assert (snapshot.run_state, snapshot.tamiyo.updates) == (RunState.COMPLETED, 2)
+    assert snapshot.tamiyo.readings["arm"].measured

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -14,7 +15,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from rl_exporter.heads import Head, Heads
 from rl_training.action_space import HEADS
 from rl_training.distributions import BoolArray
+from rl_training.environments.growing.vector import GrowingVectorEnv
 from rl_training.environments.heads import HeadsVectorEnv
+
+_OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
+    {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}
+)
+"""Our environments by name; each takes the number of copies and its options."""
 
 
 class EnvironmentSetupError(ValueError):
@@ -41,7 +48,7 @@ class TrainingEnvironment:
         self._native_masks = getattr(vector, "action_masks", None)
 
     def reset(self, seed: int) -> npt.NDArray[np.float32]:
-        """First observations (N, D); environment i is seeded with seed + i."""
+        """First observations (N, D); every environment has a seed of its own, made from this one."""
         return self._flat(self.vector.reset(seed=seed)[0])
 
     def step(
@@ -82,12 +89,12 @@ class TrainingEnvironment:
 
 
 def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> TrainingEnvironment:
-    """``heads``, or any registered Gymnasium id. Raises EnvironmentSetupError with one clear line."""
-    if name == "heads":
+    """One of ours, or any registered Gymnasium id. Raises EnvironmentSetupError with one clear line."""
+    if name in _OURS:
         try:
-            return TrainingEnvironment(HeadsVectorEnv(num_envs, **arguments), HEADS)
+            return TrainingEnvironment(_OURS[name](num_envs, **arguments), HEADS)
         except (TypeError, ValueError) as error:
-            raise EnvironmentSetupError(f"environment 'heads': {error}") from error
+            raise EnvironmentSetupError(f"environment {name!r}: {error}") from error
     try:
         vector = SyncVectorEnv(
             [lambda: _flat_observations(gymnasium.make(name, **arguments)) for _ in range(num_envs)],
@@ -96,7 +103,8 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
     except (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise EnvironmentSetupError(
-            f"environment {name!r} cannot be made: {reason}; give --env heads or a registered Gymnasium id"
+            f"environment {name!r} cannot be made: {reason}; "
+            f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
         ) from error
     return TrainingEnvironment(vector, _heads_of(name, vector))
 

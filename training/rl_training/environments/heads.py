@@ -16,7 +16,9 @@ from gymnasium.vector.utils import batch_space
 from rl_training.action_space import HEAD_NAMES
 from rl_training.distributions import BoolArray
 from rl_training.environments.tables import (
+    CANONICAL,
     OFFSETS,
+    SEGMENT,
     SIZES,
     TOTAL,
     VALID_SHARE,
@@ -29,7 +31,6 @@ from rl_training.environments.tables import (
 
 Observations = npt.NDArray[np.float32]
 Actions = npt.NDArray[np.int64]
-_SEGMENT = np.repeat(np.arange(len(SIZES)), SIZES)
 _EPISODES_PER_BLOCK = 16
 
 
@@ -49,9 +50,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         self.consulted_heads = consulted_table(self.options)
         self._good = good_actions(self.options)
         self._weights = reward_weights(self.options)
-        self._unused = ~self.consulted_heads[:, _SEGMENT]
-        self._canonical = np.zeros(TOTAL, dtype=np.bool_)
-        self._canonical[OFFSETS] = True
+        self._unused = ~self.consulted_heads[:, SEGMENT]
         self._rows = np.arange(num_envs)
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
         self._block_steps = self.options.episode_steps * _EPISODES_PER_BLOCK
@@ -105,7 +104,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         masks: BoolArray = self._masks[self._position]
         if self.options.consult == "all":
             return masks
-        return np.where(self._unused, self._canonical, masks[:, None, :])
+        return np.where(self._unused, CANONICAL, masks[:, None, :])
 
     def _draw_block(self) -> None:
         """Draw contexts, masks and noise of the coming episodes, each environment from its generator."""
@@ -126,7 +125,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         good = self._good[self._contexts]
         ranked = np.where(good, forced, -1.0)
         best = np.maximum.reduceat(ranked, OFFSETS, axis=-1)
-        self._masks = (uniform < VALID_SHARE) | (good & (ranked == best[..., _SEGMENT]))
+        self._masks = (uniform < VALID_SHARE) | (good & (ranked == best[..., SEGMENT]))
         self._observations = np.concatenate(
             [np.eye(self.options.contexts, dtype=np.float32)[shown], noise], axis=-1
         )

@@ -16,6 +16,16 @@ TOTAL = sum(SIZES)
 VALID_SHARE = 0.7
 """Chance of an action to be valid; one good action of each head always is."""
 
+OPERATIONS_TABLE = np.array([[name in heads for name in HEAD_NAMES] for heads in CONSULTED_HEADS.values()])
+"""(operations, H): which operation consults which head."""
+
+SEGMENT = np.repeat(np.arange(len(SIZES)), SIZES)
+"""(Σn,): the head that an entry of the flat row belongs to."""
+
+CANONICAL = np.zeros(TOTAL, dtype=np.bool_)
+"""(Σn,): the mask that allows every head its canonical action, 0, alone."""
+CANONICAL[OFFSETS] = True
+
 _TABLE_SEED = 20240229
 
 
@@ -74,7 +84,7 @@ def consulted_table(options: HeadsOptions) -> npt.NDArray[np.bool_]:
     """(operations, H): which operation consults which head; one row of all heads for ``consult=all``."""
     if options.consult == "all":
         return np.ones((1, len(SIZES)), dtype=np.bool_)
-    return np.array([[name in heads for name in HEAD_NAMES] for heads in CONSULTED_HEADS.values()])
+    return OPERATIONS_TABLE
 
 
 def reward_weights(options: HeadsOptions) -> npt.NDArray[np.float64]:

@@ -1,0 +1,141 @@
+"""One growing network as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rl_training.action_space import HEAD_NAMES, Slot
+from rl_training.environments.growing.data import digits
+from rl_training.environments.growing.host import GrowingNetwork, LearningRates, Score, plateau_weights
+from rl_training.environments.growing.lifecycle import (
+    Decision,
+    IllegalDecisionError,
+    Slots,
+    Stage,
+    decide,
+    dormant_slots,
+    pass_step,
+)
+from rl_training.environments.growing.observation import (
+    OBSERVATION_SIZE,
+    HostReading,
+    ModuleReading,
+    Observation,
+    observe,
+)
+from rl_training.environments.growing.options import GrowingOptions
+from rl_training.environments.growing.rules import action_masks
+from rl_training.environments.tables import OPERATIONS_TABLE, SIZES
+
+Actions = npt.NDArray[np.int64]
+
+FOSSIL_RENT = 0.5
+"""A fossilized module pays this share of the rent: to make it permanent is worth something."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where an episode is."""
+
+    steps: int
+    score: Score
+    best: float
+    gain: float = 0.0
+    training_loss: float = 3.0
+
+
+class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
+    """A policy grows a network on scikit-learn's digits: one host training epoch a step.
+
+    Reward: ``reward_scale`` x (gain in validation accuracy - ``rent`` x grown parameters / host parameters).
+    An episode terminates when every slot is fossilized, or after ``episode_steps``. An action that
+    ``action_masks`` does not allow waits instead, and ``info["illegal"]`` says why.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(self, **options: Any) -> None:
+        self.options = GrowingOptions(**options)
+        self.head_names = HEAD_NAMES
+        self.consulted_heads = OPERATIONS_TABLE
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (OBSERVATION_SIZE,), np.float32)
+        self.action_space = gymnasium.spaces.MultiDiscrete(list(SIZES))
+        self._slots = dormant_slots()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start with the host at its plateau; what is drawn comes from this environment's own generator."""
+        super().reset(seed=seed, options=options)
+        generator = torch.Generator().manual_seed(int(self.np_random.integers(2**62)))
+        own = self.options
+        rates = LearningRates(own.host_learning_rate, own.module_learning_rate)
+        weights = plateau_weights(own.plateau_epochs, own.samples, own.batch)
+        self._network = GrowingNetwork(digits(), generator, rates, weights)
+        self._slots = dormant_slots()
+        score = self._network.validate(self._slots)
+        self._progress = _Progress(0, score, score.accuracy)
+        return self._observe(), {}
+
+    def step(self, action: Actions) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Decide, let time pass in every slot, train for an epoch, validate."""
+        info = self._decide(action)
+        self._slots = tuple(pass_step(slot) for slot in self._slots)
+        self._network.follow(self._slots)
+        loss = self._network.train_epoch(self._slots, self.options.samples, self.options.batch)
+        score = self._network.validate(self._slots)
+        before = self._progress
+        gain = score.accuracy - before.score.accuracy
+        best = max(before.best, score.accuracy)
+        self._progress = _Progress(before.steps + 1, score, best, gain, loss)
+        reward = self.options.reward_scale * (gain - self.options.rent * self._rented())
+        fossil = all(slot.stage is Stage.FOSSILIZED for slot in self._slots)
+        terminated = fossil or self._progress.steps >= self.options.episode_steps
+        return self._observe(), reward, terminated, False, info
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Valid actions now, (operations, Σn)."""
+        return action_masks(self._slots)
+
+    @property
+    def slots(self) -> Slots:
+        """The states of the slots."""
+        return self._slots
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy now."""
+        return self._progress.score.accuracy
+
+    def _decide(self, action: Actions) -> dict[str, Any]:
+        try:
+            self._slots = decide(self._slots, Decision.of(action))
+        except IllegalDecisionError as error:
+            return {"illegal": str(error)}
+        return {}
+
+    def _size(self, index: int) -> float:
+        return self._network.parameters_of(index) / self._network.host_parameters
+
+    def _rented(self) -> float:
+        shares = (FOSSIL_RENT if slot.stage is Stage.FOSSILIZED else 1.0 for slot in self._slots)
+        return sum(share * self._size(index) for index, share in enumerate(shares))
+
+    def _observe(self) -> Observation:
+        progress, steps = self._progress, self.options.episode_steps
+        reading = HostReading(
+            time=progress.steps / steps,
+            accuracy=progress.score.accuracy,
+            gain=progress.gain,
+            best_accuracy=progress.best,
+            validation_loss=progress.score.loss,
+            training_loss=progress.training_loss,
+        )
+        modules = tuple(ModuleReading(self._size(i), self._network.gradient_norm(i)) for i in range(len(Slot)))
+        return observe(reading, self._slots, modules, steps)

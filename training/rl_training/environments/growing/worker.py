@@ -1,0 +1,83 @@
+"""A process that steps some of the environments for the trainer."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rl_training.environments.growing.environment import Actions, GrowingNetworkEnv
+from rl_training.environments.growing.observation import Observation
+
+
+class Outcome(NamedTuple):
+    """What a reset or step gave, one row an environment; ``final``: last observations of ended episodes."""
+
+    observations: Observation
+    masks: npt.NDArray[np.bool_]
+    rewards: npt.NDArray[np.float64]
+    terminated: npt.NDArray[np.bool_]
+    final: dict[int, Observation]
+
+
+class Group:
+    """Some environments, stepped one after the other; an ended episode starts anew within the same step."""
+
+    def __init__(self, count: int, options: Mapping[str, Any]) -> None:
+        self._environments = [GrowingNetworkEnv(**options) for _ in range(count)]
+
+    def reset(self, seeds: Sequence[int | None]) -> Outcome:
+        """Start an episode in each environment, with a seed each or going on with its generator."""
+        pairs = zip(self._environments, seeds, strict=True)
+        observations = [environment.reset(seed=seed)[0] for environment, seed in pairs]
+        count = len(observations)
+        return self._outcome(observations, np.zeros(count), np.zeros(count, dtype=np.bool_), {})
+
+    def step(self, actions: Actions) -> Outcome:
+        """One step in each environment."""
+        observations, final = [], {}
+        rewards = np.zeros(len(actions))
+        terminated = np.zeros(len(actions), dtype=np.bool_)
+        for index, (environment, action) in enumerate(zip(self._environments, actions, strict=True)):
+            observation, rewards[index], terminated[index], _, _ = environment.step(action)
+            if terminated[index]:
+                final[index] = observation
+                observation = environment.reset()[0]
+            observations.append(observation)
+        return self._outcome(observations, rewards, terminated, final)
+
+    def _outcome(
+        self,
+        observations: list[Observation],
+        rewards: npt.NDArray[np.float64],
+        terminated: npt.NDArray[np.bool_],
+        final: dict[int, Observation],
+    ) -> Outcome:
+        masks = np.stack([environment.action_masks() for environment in self._environments])
+        return Outcome(np.stack(observations), masks, rewards, terminated, final)
+
+
+def work(connection: Connection, count: int, options: Mapping[str, Any]) -> None:
+    """Serve ``reset`` and ``step`` requests until the trainer hangs up, however it ended."""
+    torch.set_num_threads(1)
+    try:
+        group = Group(count, options)
+        while True:
+            name, argument = connection.recv()
+            connection.send((None, group.reset(argument) if name == "reset" else group.step(argument)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except BaseException:  # noqa: BLE001 - whatever it was, the trainer is to say it
+        _report(connection, traceback.format_exc())
+
+
+def _report(connection: Connection, message: str) -> None:
+    try:
+        connection.send((message, None))
+    except OSError:
+        return
