@@ -27,7 +27,8 @@ _TRAINING = ("--env", "heads", "--updates", "2000000000", "--run-id", "stack", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns 0 after Ctrl-C, 2 when something cannot start, 1 when something ends by itself."""
     options, training = _parser().parse_known_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore SIGINT
+        signal.signal(number, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="rl-stack-") as folder:
             return _live(Path(folder), options, training)

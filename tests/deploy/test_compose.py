@@ -12,7 +12,7 @@ import yaml
 
 from local_stack.configuration import PAGES
 from rl_exporter.cli import main as exporter
-from rl_training.cli import parser
+from rl_training.cli import parser, settings_from
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -115,9 +115,9 @@ def test_the_trainer_runs_until_stopped_and_is_not_restarted():
     trainer = SERVICES["trainer"]
     assert trainer["restart"] == "no"
     command = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", part) for part in trainer["command"]]
-    options = parser().parse_args(command)
-    assert options.updates > 10**9
-    assert options.linger < float(trainer["stop_grace_period"].removesuffix("s"))
+    settings = settings_from(parser().parse_args(command))
+    assert settings.run.updates > 10**9
+    assert settings.output.linger < float(trainer["stop_grace_period"].removesuffix("s"))
 
 
 def test_the_receiver_s_command_is_one(capsys):

@@ -208,3 +208,20 @@ def test_every_query_on_a_run_follows_the_variables(uid):
         ):
             assert 'cluster=~"$cluster"' in selector, where
             assert 'run_id=~"$run_id"' in selector, where
+
+
+def test_a_prometheus_without_rules_is_named_where_it_would_be_missed():
+    for uid in ("rl-heads", "rl-fleet", "rl-pipeline"):
+        for panel in panels(BOARDS[uid]):
+            needed = [
+                t["expr"]
+                for t in panel["targets"]
+                if "head:rl_policy" in t["expr"] or "prometheus_rule_group_rules" in t["expr"]
+            ]
+            if needed and panel["type"] in {"stat", "timeseries"}:
+                assert "rules loaded" in panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
+
+
+def test_the_readme_lists_every_dashboard():
+    rows = re.findall(r"^\| (RL \w+) \| `([\w-]+)` \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert {uid: title for title, uid in rows} == {uid: board["title"] for uid, board in BOARDS.items()}

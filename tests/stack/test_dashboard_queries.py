@@ -2,21 +2,17 @@
 
 import json
 import signal
-import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from types import SimpleNamespace
 
 import pytest
 
 from dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
-from local_stack.stack import Binaries, Stack, free_address
 from servers import query, until
 
 pytestmark = pytest.mark.stack
-FASTER = 10
 
 QUIET = {  # where an answer may be empty, and why
     "Alerts firing": "no alert fires",
@@ -51,45 +47,6 @@ def ask(prometheus, expression, *, start=None, end=None):
             return json.load(response)["data"]["result"]
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{expression}: {error.read().decode()}") from error
-
-
-def train(stack, run, labels, *options):
-    address = free_address()
-    command = (
-        "--listen",
-        address,
-        "--run-id",
-        run,
-        "--quiet",
-        "--pace",
-        "0.3",
-        "--linger",
-        "20",
-        "--num-envs",
-        "4",
-    )
-    process = stack.start(run, sys.executable, "-m", "rl_training", *command, *options)
-    listed = stack.list_target(run, address, labels)
-    return SimpleNamespace(run=run, process=process.popen, listed=listed)
-
-
-@pytest.fixture(scope="module")
-def world(prometheus, alertmanager, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dashboards")
-    with Stack(folder, Binaries(prometheus=prometheus, alertmanager=alertmanager), faster=FASTER) as stack:
-        started = time.time()
-        stack.start_pages()
-        stack.start_alertmanager()
-        stack.start_prometheus()
-        tables = ("--env", "heads", "--env-arg", "consult=table", "--updates", "100000")
-        one = train(stack, "run-1", {"cluster": "lab"}, *tables)
-        two = train(stack, "run.2+b", {}, "--env", "heads", "--updates", "100000")
-        server = stack.prometheus
-        until(lambda: len(query(server, "count by (run_id) (head:rl_policy_effective_entropy:level)")) == 2)
-        until(lambda: query(server, "min(rl_training_updates_total) > 12"))
-        until(lambda: query(server, "rate(prometheus_notifications_sent_total[30s]) > 0"))
-        until(lambda: query(server, "alertmanager_notifications_total > 0"))
-        yield SimpleNamespace(stack=stack, server=server, started=started, one=one, two=two)
 
 
 def span(world):
@@ -154,8 +111,8 @@ def test_variables_offer_what_is_there(world, uid):
         ) as response:
             offered[name] = json.load(response)["data"]
     assert offered["cluster"] == ["lab"]
-    assert offered["run_id"] == ["run-1", "run.2+b"]
-    assert len(offered["head"]) == 8
+    assert offered["run_id"] == ["run-1", "run.2+b", "young"]
+    assert len(offered["head"]) == 10
 
 
 def values(world, uid, title, **selected):
@@ -172,13 +129,35 @@ def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
     (status,) = values(world, "rl-heads", "Run", run_id="run-1")["A"]
     assert float(status["value"][1]) == 0
     rows = values(world, "rl-fleet", "Runs, worst head first")
-    assert {row["metric"]["run"] for row in rows["Q0"]} == {"lab//run-1", "//run.2+b"}
+    assert {row["metric"]["run"] for row in rows["Q0"]} == {"lab//run-1", "//run.2+b", "//young"}
     assert {row["metric"].get("cluster", "-"): row["metric"]["in_cluster"] for row in rows["Q0"]} == {
         "lab": "lab", "-": ".*"}  # fmt: skip
     assert len(rows["Q1"]) == 2
     assert len(rows["L"]) == 16
     shown = values(world, "rl-heads", "Heads in numbers", run_id="run-1")
     assert {row["metric"]["head"] for row in shown["Q0"]} == {row["metric"]["head"] for row in shown["Q3"]}
+
+
+@every_board
+def test_before_the_first_update_no_query_fails_and_nothing_is_made_up(world, uid):
+    empty = {where for where in empty_answers(world, BOARDS[uid], QUIET, run_id="young") if ": " not in where}
+    if uid == "rl-heads":
+        shown = {
+            "Run",
+            "Last update",
+            "Updates",
+            "Alerts firing",
+            "Heads in numbers",
+            "Entropy in nats (maximum dashed)",
+        }
+        shown |= {"Every update, by effective ratio"}
+        titles = {title for title, _ in targets(BOARDS[uid])}
+        assert {where.rpartition(" / ")[0] for where in empty} >= titles - shown
+        (status,) = values(world, "rl-heads", "Run", run_id="young")["A"]
+        assert float(status["value"][1]) == 0
+    if uid == "rl-fleet":
+        rank = values(world, "rl-fleet", "Runs, worst head first", run_id="young")["Q4"]
+        assert [float(row["value"][1]) for row in rank] == [1]
 
 
 @every_board

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,10 @@ def test_it_starts_what_it_finds_names_what_is_missing_and_leaves_nothing(promet
         assert "Runbooks" in get(f"http://{addresses['pages']}/runbooks/")
     finally:
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        watchdog = threading.Timer(90, process.kill)
+        watchdog.start()
+        said, _ = process.communicate()
+        watchdog.cancel()
     assert process.returncode == 0, said
     assert "Grafana       missing: set GRAFANA_HOME to a Grafana" in said
     for name in ("prometheus", "alertmanager", "pages", "trainer"):
