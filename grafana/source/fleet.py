@@ -14,7 +14,7 @@ from source.panels import at_the_end, lines, number, over_time, overridden
 from source.queries import LEVEL, RUN_KEY, Status, run_status
 from source.tables import alerts_table, fleet_table
 
-RULES_MISSING = "no level: no run, or Prometheus has no rules loaded (see Pipeline)"
+RULES_MISSING = "no run, or no rules loaded"
 
 
 def dashboard() -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _worst_levels() -> str:
 def _runs_at(number_of: int, level: Level) -> stat.Panel:
     word, colour = looks.LEVELS[level]
     panel = number(
-        word.capitalize() if level is Level.HEALTHY else word,
+        word,
         f"Runs that are scraped now and whose worst head is {level}.",
         RULES_MISSING,
         at_the_end(f"count({_worst_levels()} == {number_of}) or vector(0)"),

@@ -59,7 +59,7 @@ class _AlertAnnotation(model.AnnotationQuery):
 
     def to_json(self) -> dict[str, object]:
         fields = {"step": "15s", "titleFormat": "{{alertname}}", "textFormat": "{{head}} {{run_id}}"}
-        return super().to_json() | fields | {"tagKeys": "severity", "useValueForTime": "false"}
+        return super().to_json() | fields | {"tagKeys": "severity", "useValueForTime": False}
 
 
 class _Alerts(builders.AnnotationQuery):

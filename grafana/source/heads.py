@@ -15,8 +15,10 @@ from source.panels import at_the_end, banded, described, lines, number, over_tim
 from source.queries import RATIO, RUN, per_head, per_run
 from source.tables import alerts_table, heads_table
 
-NOT_YET = "not measured yet: no run selected, or before its first update"
-NO_RATIO = "no ratio: before the first update, or Prometheus has no rules loaded (see Pipeline)"
+NO_RUN = "no run in this time range"
+NOT_YET = "not measured yet"
+NO_RATIO = "no ratio yet, or no rules loaded"
+"""Before the first update; or Prometheus has no recording rules, as Pipeline would say."""
 WORST = " With several runs selected, the worst of them."
 
 
@@ -90,7 +92,7 @@ def _status() -> stat.Panel:
         "Run",
         "What the run is doing. An ended run shows its last values within the time range. lost: last seen running, "
         "no longer scraped. stalled: RLTrainingStalled fires. With several runs, the worst.",
-        "no run in this time range",
+        NO_RUN,
         at_the_end(f"max({queries.run_status()})", "run"),
     )
     return panel.mappings([looks.STATUS_MAPPING])
@@ -101,7 +103,7 @@ def _age() -> stat.Panel:
         "Last update",
         "Time since the last update, or since the start before the first one: the age of everything shown here. "
         "Of a running run it should stay within a few times its update time.",
-        "no run in this time range",
+        NO_RUN,
         at_the_end(f"min({queries.age()})", "age"),
         colour=False,
     )
@@ -112,7 +114,7 @@ def _updates() -> stat.Panel:
     panel = number(
         "Updates",
         "PPO updates since the start of the run; with several runs selected, of the one that is furthest.",
-        "no run in this time range",
+        NO_RUN,
         at_the_end(
             queries.latest(lambda read: f"max({read(per_run('rl_training_updates_total'))})"), "updates"
         ),

@@ -72,7 +72,7 @@ def verdict_mapping() -> model.ValueMap:
     words: dict[int, tuple[str, str]] = {NO_CHOICE_CODE: NO_CHOICE}
     for state, code in HEAD_STATE_CODES.items():
         words[code] = (STATES[state][0], STATES[state][1])
-    for number, (level, (word, colour)) in enumerate(LEVELS.items()):
+    for number, (level, (word, colour)) in enumerate(LEVELS.items(), start=1):
         for state, code in HEAD_STATE_CODES.items():
             same = state is HeadState.HEALTHY and level is Level.HEALTHY
             worse = RED if STATES[state][1] == RED else colour

@@ -12,7 +12,7 @@ from source.tables import alerts_table
 
 TRAINERS = 'job="rl-training", cluster=~"$cluster"'
 RULES = 'rule_group=~".+;rl-.+"'
-NO_PROMETHEUS = "Prometheus does not scrape itself: see the job prometheus in prometheus.yml"
+NO_PROMETHEUS = "Prometheus does not scrape itself"
 NO_ALERTMANAGER = "no Alertmanager is scraped: see prometheus/alertmanagers/"
 NO_TARGET = "no training target: list one in prometheus/targets/*.json"
 WATCHDOG = 'ALERTS{alertname="RLMonitoringWatchdog", alertstate="firing"}'
@@ -34,8 +34,8 @@ def _watchdog() -> stat.Panel:
     panel = number(
         "Watchdog last seen",
         "RLMonitoringWatchdog always fires. Its age should stay below a minute; when it grows, rules are not evaluated "
-        "and no alert can fire.",
-        "no Watchdog: Prometheus has no alert rules loaded; see rule_files in prometheus.yml",
+        "and no alert can fire. None: Prometheus has no alert rules loaded; see rule_files in prometheus.yml.",
+        "never: no rules loaded",
         at_the_end(f"time() - max(max_over_time(timestamp({WATCHDOG})[1h:15s]))"),
     )
     return (
@@ -49,8 +49,8 @@ def _rules() -> stat.Panel:
     panel = number(
         "Rules loaded",
         "Recording and alert rules of this project that Prometheus evaluates. None: dashboards show no level and no "
-        "alert can fire.",
-        "no rules loaded: see rule_files in prometheus.yml",
+        "alert can fire: see rule_files in prometheus.yml.",
+        "no rules loaded",
         at_the_end(f"sum(prometheus_rule_group_rules{{{RULES}}})"),
     )
     return panel.decimals(0).thresholds(looks.thresholds((None, looks.RED), (1, looks.GREEN)))
@@ -101,11 +101,14 @@ def _down() -> stat.Panel:
 
 
 def _targets() -> table.Panel:
+    def seen(metric: str, by: str = "instance") -> str:
+        return f'max by ({by}) ({metric}{{{TRAINERS}}} or {metric}{{job=~"prometheus|alertmanager"}})'
+
     queries = (
-        f'max by (job, instance) (up{{{TRAINERS}}} or up{{job=~"prometheus|alertmanager"}})',
-        f'max by (job, instance) (scrape_duration_seconds{{{TRAINERS}}} or scrape_duration_seconds{{job=~"prometheus|alertmanager"}})',
-        f'max by (job, instance) (scrape_samples_scraped{{{TRAINERS}}} or scrape_samples_scraped{{job=~"prometheus|alertmanager"}})',
-        "max by (job, instance, version) (rl_exporter_build_info)",
+        seen("up", "job, instance"),
+        seen("scrape_duration_seconds"),
+        seen("scrape_samples_scraped"),
+        "max by (instance, version) (rl_exporter_build_info)",
     )
     panel = grid(
         "Targets",
@@ -114,23 +117,18 @@ def _targets() -> table.Panel:
         *(rows(expression, ref) for expression, ref in zip(queries, "ABCD", strict=True)),
     )
     panel = panel.with_transformation(
-        transform("filterFieldsByName", {"exclude": {"pattern": "^(Time|job .|Value #D)$"}})
+        transform("filterFieldsByName", {"exclude": {"pattern": "^(Time|Value #D)$"}})
     )
     panel = panel.with_transformation(transform("joinByField", {"byField": "instance", "mode": "outer"}))
-    order = ("job 1", "instance", "Value #A", "Value #B", "Value #C", "version")
+    order = ("job", "instance", "Value #A", "Value #B", "Value #C", "version")
     places = {name: place for place, name in enumerate(order)}
-    hidden = {f"job {number}": True for number in (2, 3, 4)}
-    panel = panel.with_transformation(transform("organize", {"indexByName": places, "excludeByName": hidden}))
+    panel = panel.with_transformation(transform("organize", {"indexByName": places}))
     answers = looks.mapping({1: ("● up", looks.GREEN), 0: ("▲ down", looks.RED)})
+    coloured = {"mappings": [answers], "custom.cellOptions": {"type": "color-background", "mode": "basic"}}
     return overridden(
         panel,
         {
-            "job 1": {"displayName": "job"},
-            "Value #A": {
-                "displayName": "answers",
-                "mappings": [answers],
-                "custom.cellOptions": {"type": "color-text"},
-            },
+            "Value #A": {"displayName": "answers", "custom.width": 100} | coloured,
             "Value #B": {"displayName": "scrape takes", "unit": "s", "decimals": 3},
             "Value #C": {"displayName": "samples", "decimals": 0},
             "version": {"displayName": "exporter"},

@@ -95,10 +95,10 @@ def head_states(read: Read = str, by: str = "head") -> str:
 
 
 def verdicts() -> str:
-    """Level and state of each head in one number: ten times the level, plus the state."""
+    """Level and state of each head in one number: ten times the level counted from one, plus the state."""
     return latest(
         lambda read: (
-            f"({head_states(read)} + on (head) 10 * max by (head) ({read(LEVEL)})"
+            f"({head_states(read)} + on (head) 10 * (1 + max by (head) ({read(LEVEL)}))"
             f" unless on (head) {read(CHOICE_SHARE)} == 0 or {head_states(read)})"
         )
     )

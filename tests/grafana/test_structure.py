@@ -165,6 +165,26 @@ def test_every_level_state_and_status_has_a_word_beside_its_colour():
         assert len(word.split()) >= 2
 
 
+def test_level_and_state_together_read_as_level_and_state():
+    words = looks.verdict_mapping().options
+    for number, verdict in enumerate(Level):
+        for state, code in queries.HEAD_STATE_CODES.items():
+            shown = words[str(10 * (number + 1) + code)]
+            assert verdict in shown.text
+            assert state in shown.text
+            severe = looks.STATES[state][1] == looks.RED
+            assert shown.color == (looks.RED if severe else looks.LEVELS[verdict][1])
+    for state, code in queries.HEAD_STATE_CODES.items():
+        assert words[str(code)].text == looks.STATES[state][0], "without a level: no rules loaded"
+    assert words[str(queries.NO_CHOICE_CODE)].text == looks.NO_CHOICE[0]
+
+
+def test_annotations_are_dated_by_their_time():
+    for board in BOARDS.values():
+        (annotation,) = board["annotations"]["list"]
+        assert annotation["useValueForTime"] is False
+
+
 def exported():
     families = {metric.name: metric.kind for metric in (*UPDATE_METRICS, *LIVE_METRICS)}
     return families | {name: kind for name, kind, *_ in SELF_METRICS}

@@ -11,6 +11,7 @@ import pytest
 
 from dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
 from servers import query, until
+from source.queries import NO_CHOICE_CODE
 
 pytestmark = pytest.mark.stack
 
@@ -123,6 +124,17 @@ def values(world, uid, title, **selected):
             expression = filled(target["expr"], **selected, span=span(world), rate="10s")
             found[target["refId"]] = ask(world.server, expression)
     return found
+
+
+def test_a_tile_s_number_is_level_and_state(world):
+    tile = values(world, "rl-heads", "$head", run_id="run-1")
+    shown = {row["metric"]["head"]: int(float(row["value"][1])) for row in tile["B"]}
+    level = {row["metric"]["head"]: int(row["value"][1]) for row in query(
+        world.server, 'head:rl_policy_effective_entropy:level{run_id="run-1"}')}  # fmt: skip
+    assert set(shown) == set(level)
+    consulted = {head: number for head, number in shown.items() if number != NO_CHOICE_CODE}
+    assert consulted
+    assert all(number // 10 - 1 in {0, 1, 2} for number in consulted.values())
 
 
 def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
