@@ -1,6 +1,6 @@
 """Draws docs/learning-curve.svg from the logs of `make train-long` with different seeds.
 
-for seed in 0 1 2; do make train-long ARGS="--seed $seed --log-json seed-$seed.jsonl"; done
+for seed in 0 1 2; do make train-long ARGS="--seed $seed --log-json seed-$seed.jsonl --linger 0"; done
 python benchmarks/learning_curve.py docs/learning-curve.svg seed-0.jsonl seed-1.jsonl seed-2.jsonl
 """
 

@@ -31,6 +31,7 @@ def often_switching():
     sys.setswitchinterval(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often_switching")
 def test_ten_thousand_scrapes_during_updates_show_one_update_each():
     aggregator = SanctumAggregator(HEADS, RunInfo("run"))

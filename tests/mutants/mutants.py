@@ -101,7 +101,7 @@ MUTANTS = (
         "training/rl_training/ppo.py",
         "        return norm, head_norms\n",
         "        return norm, self.network.heads.gradient_norms() if self.config.telemetry else None\n",
-        ("tests/training/test_ppo.py", "-k", "before_clipping"),
+        ("tests/training/test_telemetry.py", "-k", "before_clipping"),
     ),
 )
 

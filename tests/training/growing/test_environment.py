@@ -128,12 +128,14 @@ def vector_trajectory(env, steps=8):
     return parts
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(vector):
     inside = vector_trajectory(vector(0))
     assert same(inside, vector_trajectory(vector(2)))
     assert same(inside, vector_trajectory(vector(3)))
 
 
+@pytest.mark.slow
 def test_the_vector_form_is_the_single_form_many_times(vector):
     env = vector(0)
     singles = [GrowingNetworkEnv(**SMALL) for _ in range(3)]
@@ -166,6 +168,7 @@ def test_the_trainer_finds_heads_masks_and_who_consults_whom():
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_named(vector):
     env = vector(2)
     env.reset(seed=0)
@@ -176,6 +179,7 @@ def test_a_killed_worker_is_named(vector):
         env.step(np.zeros((3, 8), dtype=np.int64))
 
 
+@pytest.mark.slow
 def test_the_message_of_a_failing_worker_arrives(vector):
     env = vector(2)
     env.reset(seed=0)
@@ -183,6 +187,7 @@ def test_the_message_of_a_failing_worker_arrives(vector):
         env.step(np.full((3, 8), 99))
 
 
+@pytest.mark.slow
 def test_closing_ends_the_workers(vector):
     env = vector(2)
     env.reset(seed=0)
@@ -191,6 +196,7 @@ def test_closing_ends_the_workers(vector):
     assert not any(alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_an_environment_that_nobody_closes_keeps_no_process_alive():
     code = (
         "from rl_training.environments.growing.vector import GrowingVectorEnv\n"
