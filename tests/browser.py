@@ -58,7 +58,7 @@ class Visit:
                 f"query {ref}: {result['error']}" for ref, result in results.items() if "error" in result
             ]
 
-    def open(self, url, seconds=60):
+    def open(self, url, seconds):
         """Open a page; it has settled when no panel loads and nothing changes for a while."""
         self.page.goto(url, wait_until="domcontentloaded")
         deadline, seen, since = time.monotonic() + seconds, None, time.monotonic()
@@ -82,14 +82,14 @@ class Visit:
 
 
 @contextmanager
-def browser(executable, height=3000):
+def browser(executable, height=3000, seconds=60):
     """A function that opens pages one after the other; the viewport is tall, so that every panel loads."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=executable, args=OPTIONS)
 
         def visit(url):
             page = opened.new_page(viewport={"width": 1600, "height": height})
-            return Visit(page).open(url)
+            return Visit(page).open(url, seconds)
 
         yield visit
         opened.close()
