@@ -9,13 +9,15 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo train-long drill test check lint types mutants benchmark clean
+.PHONY: help demo train-long drill stack dashboards test check lint types mutants benchmark clean
 help:
 	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long the same for long enough to learn, some 15 minutes'
 	@echo 'make drill      one head collapses while the total looks healthy, and the page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
+	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
+	@echo 'make dashboards write grafana/dashboards anew from grafana/source'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs, as ratios'
 	@echo 'make clean      remove $(VENV), $(SERVERS) and caches'
@@ -36,6 +38,12 @@ train-long: $(INSTALLED)
 
 drill: $(INSTALLED)
 	@PYTHONPATH=alerts $(BIN)/python -m local_stack.drill --servers $(SERVERS) $(ARGS)
+
+stack: $(INSTALLED)
+	@PYTHONPATH=alerts $(BIN)/python -m local_stack.live --servers $(SERVERS) $(ARGS)
+
+dashboards: $(INSTALLED)
+	@PYTHONPATH=grafana $(BIN)/python -m source
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

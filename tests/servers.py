@@ -20,7 +20,9 @@ def until(condition, seconds=90):
     while time.monotonic() < deadline:
         try:
             found = condition()
-        except (urllib.error.URLError, ConnectionError):
+        except (urllib.error.URLError, ConnectionError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             found = None
         if found:
             return found

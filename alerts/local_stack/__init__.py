@@ -1,1 +1,1 @@
-"""Prometheus, Alertmanager and ``rl-exporter pages`` on this machine, for the drill and for tests."""
+"""Trainer, Prometheus, Alertmanager, ``rl-exporter pages`` and Grafana on this machine: stack, drill, tests."""

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS, Changes, write_configuration
+from local_stack.grafana import grafana_command, grafana_environment
 from local_stack.servers import home
 
 _START_SECONDS = 30.0
+_GRAFANA_START_SECONDS = 180.0
+"""The first start writes its database, with hundreds of migrations."""
 
 
 class StackError(RuntimeError):
@@ -28,8 +31,37 @@ class StackError(RuntimeError):
 class Binaries:
     """The executables of the servers."""
 
-    prometheus: Path
-    alertmanager: Path
+    prometheus: Path | None = None
+    alertmanager: Path | None = None
+    grafana: Path | None = None
+    """The tree that holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers listen; by default where nothing listens now."""
+
+    prometheus: str
+    alertmanager: str
+    pages: str
+    grafana: str
+
+    @classmethod
+    def free(cls) -> Addresses:
+        """Addresses that nothing listens on now."""
+        return cls(*(free_address() for _ in range(4)))
+
+
+def is_free(address: str) -> bool:
+    """Whether a server of this machine could listen on ``address`` now."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def free_address() -> str:
@@ -51,13 +83,17 @@ def answers(url: str) -> bool:
 class Stack:
     """The servers of one folder: ``prometheus/``, ``alerts/``, their data and logs."""
 
-    def __init__(self, folder: Path, binaries: Binaries, *, faster: float = 1.0) -> None:
+    def __init__(
+        self, folder: Path, binaries: Binaries, *, faster: float = 1.0, addresses: Addresses | None = None
+    ) -> None:
         self.folder = folder.resolve()
         self._binaries = binaries
         self._resend_delay = f"{round(60_000 / faster)}ms"
-        self.prometheus, self.alertmanager, self.pages = (free_address() for _ in range(3))
-        addresses = {PROMETHEUS: self.prometheus, ALERTMANAGER: self.alertmanager, PAGES: self.pages}
-        self.changes = Changes(faster, addresses)
+        chosen = addresses or Addresses.free()
+        self.prometheus, self.alertmanager = chosen.prometheus, chosen.alertmanager
+        self.pages, self.grafana = chosen.pages, chosen.grafana
+        moved = {PROMETHEUS: self.prometheus, ALERTMANAGER: self.alertmanager, PAGES: self.pages}
+        self.changes = Changes(faster, moved)
         write_configuration(folder, self.changes)
         self._running = ExitStack()
 
@@ -67,9 +103,10 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def start_prometheus(self) -> None:
+    def start_prometheus(self) -> Process:
         """Start Prometheus and wait until it is ready."""
-        self.start(
+        assert self._binaries.prometheus
+        return self.start(
             "prometheus",
             str(self._binaries.prometheus),
             f"--config.file={self.folder / 'prometheus/prometheus.yml'}",
@@ -79,9 +116,10 @@ class Stack:
             ready=f"http://{self.prometheus}/-/ready",
         )
 
-    def start_alertmanager(self) -> None:
+    def start_alertmanager(self) -> Process:
         """Start Alertmanager and wait until it is ready."""
-        self.start(
+        assert self._binaries.alertmanager
+        return self.start(
             "alertmanager",
             str(self._binaries.alertmanager),
             f"--config.file={self.folder / 'alerts/alertmanager.yml'}",
@@ -92,6 +130,18 @@ class Stack:
             cwd=home(self._binaries.alertmanager),
         )
 
+    def start_grafana(self) -> Process:
+        """Start Grafana, with the data source and the dashboards, and wait until it is ready."""
+        assert self._binaries.grafana
+        return self.start(
+            "grafana",
+            *grafana_command(self._binaries.grafana),
+            ready=f"http://{self.grafana}/api/health",
+            cwd=self._binaries.grafana,
+            environment=grafana_environment(self.grafana, self.prometheus, self.folder / "data/grafana"),
+            seconds=_GRAFANA_START_SECONDS,
+        )
+
     def start_pages(self, *, relayed: bool = False) -> Process:
         """Start ``rl-exporter pages``."""
         command = (sys.executable, "-c", "import sys; from rl_exporter.cli import main; sys.exit(main())")
@@ -99,16 +149,23 @@ class Stack:
         return self.start("pages", *command, "pages", "--listen", self.pages, ready=ready, relayed=relayed)
 
     def start(
-        self, name: str, *command: str, ready: str = "", relayed: bool = False, cwd: Path | None = None
+        self,
+        name: str,
+        *command: str,
+        ready: str = "",
+        relayed: bool = False,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        seconds: float = _START_SECONDS,
     ) -> Process:
         """Start a process that ends with the stack.
 
         Its output goes to a log; or, if it is to be ``relayed``, to a pipe, which the caller must read.
         """
         log = None if relayed else self.log_path(name)
-        process = self._running.enter_context(_process(name, command, log, cwd))
+        process = self._running.enter_context(_process(name, command, log, cwd, environment))
         if ready:
-            process.wait_until(lambda: answers(ready))
+            process.wait_until(lambda: answers(ready), seconds)
         return process
 
     def list_target(self, run: str, address: str, labels: Mapping[str, str] | None = None) -> Path:
@@ -132,9 +189,9 @@ class Process:
     popen: subprocess.Popen[bytes]
     log: Path | None
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition; StackError when the process ends first, or after half a minute."""
-        deadline = time.monotonic() + _START_SECONDS
+    def wait_until(self, condition: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
+        """Wait for a condition; StackError when the process ends first, or after ``seconds``."""
+        deadline = time.monotonic() + seconds
         while not condition():
             if self.popen.poll() is not None or time.monotonic() > deadline:
                 said = self.log.read_text(errors="replace")[-500:] if self.log else ""
@@ -143,11 +200,17 @@ class Process:
 
 
 @contextmanager
-def _process(name: str, command: tuple[str, ...], log: Path | None, cwd: Path | None) -> Iterator[Process]:
+def _process(
+    name: str,
+    command: tuple[str, ...],
+    log: Path | None,
+    cwd: Path | None,
+    environment: Mapping[str, str] | None,
+) -> Iterator[Process]:
     with ExitStack() as files:
         out = files.enter_context(log.open("ab")) if log else subprocess.PIPE
         popen = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=cwd
+            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=cwd, env=environment
         )
         try:
             yield Process(name, popen, log)

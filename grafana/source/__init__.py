@@ -1,0 +1,1 @@
+"""The dashboards as code: ``python -m source`` in ``grafana/`` writes ``grafana/dashboards/*.json``."""
