@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.metrics import update_values
 from rl_exporter.names import generated_run_id
+from rl_exporter.panel.sources import LocalSource
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
@@ -30,6 +32,7 @@ from rl_training.recording import RolloutRecorder
 from rl_training.rollout import RolloutCollector
 from rl_training.signals import StopSignals
 from rl_training.trainer import Limits, train
+from rl_training.tui import require_panel, train_beside_panel
 
 _LOG = logging.getLogger("rl_training")
 
@@ -69,6 +72,8 @@ class Pace:
 def run(options: argparse.Namespace) -> int:
     """Train as the options say; returns the exit status. Raises BadInputError before anything starts."""
     logging.basicConfig(format="rl-train: %(levelname)s: %(message)s")
+    if options.tui:
+        _require_panel()
     device = _device(options.device)
     # The policy is small: more threads cost more than they bring, and results would depend on their number.
     torch.set_num_threads(1)
@@ -80,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         aggregator = SanctumAggregator(agent.heads, info, entropy_coefficient=options.entropy_coef)
         server = stack.enter_context(_server(aggregator, options))
         console = Console()
-        display = Display(aggregator.snapshot, console, quiet=options.quiet)
+        display = Display(aggregator.snapshot, console, quiet=options.quiet or options.tui)
         handlers: list[PPOUpdateHandler] = [aggregator, display]
         if options.log_json:
             handlers.append(JsonLog(aggregator.snapshot, stack.enter_context(_opened(options, "log_json"))))
@@ -96,7 +101,9 @@ def run(options: argparse.Namespace) -> int:
             with display:
                 collector = RolloutCollector(environment, agent.network, seed=options.seed, device=device)
                 emitter = Emitter(handlers, aggregator.count_record_error)
-                state = train(agent, collector, emitter, _limits(options), signals.received)
+                training = partial(train, agent, collector, emitter, _limits(options), signals.received)
+                source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
+                state = train_beside_panel(training, source, signals) if options.tui else training()
         except Exception:  # noqa: BLE001 - whatever ends the run, /metrics must say so
             _LOG.exception("the run failed")
         aggregator.set_run_state(state)
@@ -107,6 +114,13 @@ def run(options: argparse.Namespace) -> int:
             console.print(display.summary(), f"run {info.run_id} {state}", highlight=False)
         _linger(server, signals, options, console)
     return 1 if state is RunState.FAILED else 0
+
+
+def _require_panel() -> None:
+    try:
+        require_panel()
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
 
 
 def _agent(options: argparse.Namespace, device: torch.device) -> tuple[TrainingEnvironment, PPOAgent]:

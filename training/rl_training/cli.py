@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     output.add_argument("--log-json", type=Path, metavar="FILE", help="one JSON line per update")
     output.add_argument("--record-rollouts", type=Path, metavar="FILE",
                         help="at the end, write the last update's logits and masks")  # fmt: skip
+    output.add_argument("--tui", action="store_true", help="show the panel ACTION HEADS instead of the table")
     output.add_argument("--quiet", action="store_true", help="no progress display")
     return root
 
