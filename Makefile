@@ -65,6 +65,7 @@ mutants: $(INSTALLED)
 benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/environment.py
+	@$(BIN)/python benchmarks/watching.py
 
 clean:
 	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

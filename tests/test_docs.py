@@ -106,6 +106,15 @@ def test_the_configuration_page_shows_a_file_that_is_accepted(tmp_path):
     assert build_settings(read_config(tmp_path / "config.yml"), {}).learning.entropy_coefficient == 0.03
 
 
+def test_the_readme_names_every_option_of_watch(capsys):
+    with pytest.raises(SystemExit):
+        exporter(["watch", "--help"])
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert {"--once", "--targets"} <= options
+    readme = (ROOT / "README.md").read_text()
+    assert {option for option in options if f"`{option}" not in readme} == set()
+
+
 def test_samples_per_scrape_stay_within_bounds():
     from rl_exporter import HeadMeasurement, PPOUpdatePayload, RunInfo, SanctumAggregator
     from rl_exporter.collector import Renderer

@@ -7,22 +7,32 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from rl_exporter.bundle import GRAFANA_URL, RUNBOOK_URL, BundleError, Links, link_base, write_bundle
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.listen import PAGES_ADDRESS, parse_listen_address
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
+from rl_exporter.panel import command as watch
 
 T = TypeVar("T")
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that answers bad usage with one line and exit status 2."""
+    """An argument parser that answers bad usage with one line and ``usage_status``."""
+
+    usage_status = 2
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is not known, here rather than in the root parser: a command has a status of its own."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the reason and the remedy, and exit."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(self.usage_status, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def metrics_table() -> str:
@@ -51,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
                         help=f"base of the dashboard links in alerts ({GRAFANA_URL})")  # fmt: skip
     bundle.add_argument("--runbook-url", type=_checked(link_base), default=RUNBOOK_URL, metavar="U",
                         help=f"base of the runbook links in alerts ({RUNBOOK_URL})")  # fmt: skip
+    watch.add_parser(commands)
     return root
 
 
@@ -67,7 +78,7 @@ def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, or 2 for bad input."""
+    """Entry point; returns the exit status: 0, 2 for bad input; ``watch`` has its own."""
     options = parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
@@ -94,4 +105,4 @@ def _bundle(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"metrics": _metrics, "pages": _pages, "bundle": _bundle}
+_COMMANDS = {"metrics": _metrics, "watch": watch.run, "pages": _pages, "bundle": _bundle}

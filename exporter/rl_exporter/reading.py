@@ -36,7 +36,18 @@ def parse_snapshot(text: str) -> SanctumSnapshot:
     Equal to the one that was rendered. Raises NotAnExporterError when the body is cut off, malformed, or
     shows no run or more than one.
     """
-    series = _Series(text)
+    try:
+        return _snapshot(_Series(text))
+    except NotAnExporterError:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise NotAnExporterError(
+            f"not the /metrics of a run: a value or label is impossible: {reason}"
+        ) from error
+
+
+def _snapshot(series: _Series) -> SanctumSnapshot:
     run = _run_info(series)
     states = series.by_label("rl_training_run_state", "state")
     return SanctumSnapshot(
@@ -102,6 +113,8 @@ def _active(states: Mapping[str, float]) -> str | None:
 
 def _run_info(series: _Series) -> RunInfo:
     infos = [labels for labels, _ in series.all("rl_training_run_info")]
+    if not infos:
+        raise NotAnExporterError("it shows 0 runs: not the /metrics of a run, or not all of it")
     if len(infos) != 1:
         raise NotAnExporterError(
             f"it shows {len(infos)} runs; the address of one rl_exporter shows exactly one"

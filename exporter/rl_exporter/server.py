@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import html
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from types import TracebackType
@@ -16,6 +16,7 @@ from prometheus_client.exposition import gzip_accepted
 
 from rl_exporter.collector import Renderer
 from rl_exporter.listen import ListenAddress
+from rl_exporter.panel import page
 from rl_exporter.scrapers import Scrapers
 from rl_exporter.snapshot import RunState, SanctumSnapshot
 
@@ -135,15 +136,9 @@ class MetricsServer:
         return _text("503 Service Unavailable", "waiting for the first update\n")
 
     def _landing(self, _environ: WSGIEnvironment) -> Response:
-        snapshot = self._snapshot()
-        run_id = html.escape(snapshot.run.run_id)
-        body = (
-            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{run_id}</title></head>'
-            f"<body><h1>{run_id}</h1><p>{snapshot.run_state.value}, update {snapshot.tamiyo.updates}</p>"
-            '<ul><li><a href="/metrics">/metrics</a></li><li><a href="/-/healthy">/-/healthy</a></li>'
-            '<li><a href="/-/ready">/-/ready</a></li></ul></body></html>'
-        )
-        return "200 OK", [("Content-Type", "text/html; charset=utf-8")], body.encode()
+        body = page.landing_page(self._snapshot(), time.time())
+        headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", page.POLICY)]
+        return "200 OK", [*headers, ("Cache-Control", "no-store")], body.encode()
 
 
 class _QuietServer(wsgi.Server):

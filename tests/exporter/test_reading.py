@@ -73,6 +73,12 @@ def body():
         (body()[:3000], "breaks off within a line"),
         (body().partition("# HELP rl_exporter_record_errors")[0], "rl_exporter_record_errors_total is missing"),
         (body() + 'rl_training_run_info{run_id="b"} 1\n', "shows 2 runs"),
+        (body().replace('state="running"', 'state="sleeping"'), "impossible: 'sleeping' is not a valid"),
+        (
+            body().replace('updates_total{run_id="run"} 1.0', 'updates_total{run_id="run"} NaN'),
+            "impossible: cannot",
+        ),
+        (body().replace('run_id="run",seed', 'run_id="",seed'), "run_id is empty"),
         (
             body().replace('max_nats{head="op",run_id="run"} ', 'max_nats{head="op",run_id="run"} -'),
             "not those of a",

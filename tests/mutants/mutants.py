@@ -76,6 +76,20 @@ MUTANTS = (
         ("tests/exporter/test_server.py", "-k", "before_the_first_update"),
     ),
     Mutant(
+        "prefix: also for heads at the base coefficient",
+        "exporter/rl_exporter/panel/cells.py",
+        'x" if head.entropy_multiplier > 1 else',
+        'x" if head.entropy_multiplier >= 1 else',
+        ("tests/exporter/panel/test_cells.py", "-k", "prefix"),
+    ),
+    Mutant(
+        "panel: colour from the nats instead of the normalized entropy",
+        "exporter/rl_exporter/panel/cells.py",
+        '{number(reading.entropy)}", reading.normalized)',
+        '{number(reading.entropy)}", reading.entropy)',
+        ("tests/exporter/panel/test_cells.py", "-k", "normalized_entropy_decides"),
+    ),
+    Mutant(
         "streak: not reset by a good update",
         _TRACKER,
         "if ratio <= CRITICAL_THRESHOLD else 0",

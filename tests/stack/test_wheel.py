@@ -14,12 +14,14 @@ from rl_exporter.bundle import shipped_files
 pytestmark = pytest.mark.stack
 
 PROBE = """
-import sys, urllib.request
+import subprocess, sys, urllib.request
 import rl_exporter as rl
 heads = rl.Heads.of({"gripper": 4})
 aggregator = rl.SanctumAggregator(heads, rl.RunInfo("wheel"))
 aggregator.handle_ppo_update(rl.PPOUpdatePayload(heads={"gripper": rl.HeadMeasurement(0.8)}))
 with rl.MetricsServer(aggregator.snapshot, rl.ListenAddress(port=0)) as server:
+    once = subprocess.run([*sys.argv[1:], "watch", "--once", server.url], capture_output=True, text=True)
+    assert once.returncode == 0 and "0.800 H" in once.stdout, once
     text = urllib.request.urlopen(server.url + "/metrics", timeout=10).read().decode()
 assert 'rl_policy_head_entropy_nats{head="gripper",run_id="wheel"} 0.8' in text, text
 assert "torch" not in sys.modules
@@ -40,7 +42,11 @@ def environment(tmp_path_factory):
 
 def test_it_serves_metrics_without_torch(environment, tmp_path):
     probe = subprocess.run(
-        [environment / "python", "-c", PROBE], cwd=tmp_path, capture_output=True, text=True, check=False
+        [environment / "python", "-c", PROBE, environment / "rl-exporter"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert probe.returncode == 0, probe.stderr
 
@@ -90,6 +96,12 @@ def test_console_scripts_say_which_extra_is_missing(environment, tmp_path):
     )
     assert exporter.returncode == 0
     assert "rl_policy_head_entropy_nats" in exporter.stdout
+    watch = subprocess.run(
+        [environment / "rl-exporter", "watch"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert watch.returncode == 3
+    assert watch.stderr.count("\n") == 1
+    assert "rl-policy-exporter[tui]" in watch.stderr
     trainer = subprocess.run(
         [environment / "rl-train"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

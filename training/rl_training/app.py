@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,7 @@ from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.listen import parse_listen_address
 from rl_exporter.metrics import update_values
 from rl_exporter.names import generated_run_id
+from rl_exporter.panel.sources import LocalSource
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
@@ -33,6 +35,7 @@ from rl_training.recording import RolloutRecorder
 from rl_training.rollout import RolloutCollector
 from rl_training.signals import StopSignals
 from rl_training.trainer import Limits, train
+from rl_training.tui import require_panel, train_beside_panel
 
 _LOG = logging.getLogger("rl_training")
 
@@ -72,6 +75,8 @@ class Pace:
 def run(settings: Settings) -> int:
     """Train as the settings say; returns the exit status. Raises BadInputError before anything starts."""
     logging.basicConfig(format="rl-train: %(levelname)s: %(message)s")
+    if settings.output.tui:
+        _require_panel()
     device = _device(settings.run.device)
     # The policy is small: more threads cost more than they bring, and results would depend on their number.
     torch.set_num_threads(1)
@@ -92,6 +97,13 @@ def run(settings: Settings) -> int:
         return _run_job(job, stack, signals)
 
 
+def _require_panel() -> None:
+    try:
+        require_panel()
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a run is made of; ``resumed`` is the state that it goes on from."""
@@ -109,7 +121,7 @@ def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
     shown = gate.snapshot if job.settings.run.checkpoint else aggregator.snapshot
     server = stack.enter_context(_server(shown, output.listen))
     console = Console()
-    display = Display(aggregator.snapshot, console, quiet=output.quiet)
+    display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
     handlers = _handlers(job, display, stack)
     run_id = aggregator.snapshot().run.run_id
     if not output.quiet:
@@ -117,7 +129,10 @@ def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
     state = RunState.FAILED
     try:
         with display:
-            state = _train(job, Emitter(handlers, aggregator.count_record_error), gate, signals)
+            emitter = Emitter(handlers, aggregator.count_record_error)
+            training = partial(_train, job, emitter, gate, signals)
+            source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
+            state = train_beside_panel(training, source, signals) if output.tui else training()
     except Exception:  # noqa: BLE001 - whatever ends the run, /metrics must say so
         _LOG.exception("the run failed")
     aggregator.set_run_state(state)

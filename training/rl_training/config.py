@@ -127,6 +127,7 @@ class OutputConfig:
     record_rollouts: File | None = field(
         default=None, metadata=option("at the end, write the last update's logits and masks", "FILE")
     )
+    tui: Switch = field(default=False, metadata=option("show the panel ACTION HEADS instead of the table"))
     quiet: Switch = field(default=False, metadata=option("no progress display"))
 
 

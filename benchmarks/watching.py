@@ -1,0 +1,133 @@
+"""What a watcher costs the run that it watches.
+
+A real `rl-train` in a process of its own is left alone, and watched by the panel's own fetcher from this
+process, in turns: tens of times a second, so that the cost rises above the noise, and is then divided by how
+much rarer `rl-exporter watch` looks. Measured is the CPU time of the trainer's process per update, as its
+/metrics reports it. The peer scrapes the same address as often, the way Prometheus does: OpenMetrics with gzip.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import urllib3
+
+from rl_exporter.panel.addresses import Target, parse_target
+from rl_exporter.panel.command import INTERVAL_SECONDS
+from rl_exporter.panel.fetch import Fetcher
+
+WINDOW_SECONDS = 6.0
+ROUNDS = 5
+OFTEN = 0.02
+"""Seconds between two looks here."""
+
+PROMETHEUS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
+
+
+@contextmanager
+def trainer() -> Iterator[Target]:
+    """A run, as fast as it goes."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = [
+        "--env",
+        "heads",
+        "--env-arg",
+        "consult=table",
+        "--quiet",
+        "--linger",
+        "0",
+        "--updates",
+        "1000000",
+    ]
+    process = subprocess.Popen([sys.executable, "-m", "rl_training", *options, "--listen", address])
+    try:
+        target = parse_target(address)
+        while True:
+            try:
+                if Fetcher().fetch(target).snapshot.tamiyo.updates > 5:
+                    break
+            except Exception:  # noqa: BLE001 - it is not up yet
+                pass
+            time.sleep(0.2)
+        yield target
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def cpu_and_updates(target: Target) -> tuple[float, float]:
+    """CPU seconds and updates of the run so far."""
+    text = urllib3.request("GET", target.url).data.decode()
+    cpu = re.search(r"^process_cpu_seconds_total (\S+)", text, re.MULTILINE)
+    updates = re.search(r"^rl_training_updates_total\S* (\S+)", text, re.MULTILINE)
+    assert cpu is not None
+    assert updates is not None
+    return float(cpu[1]), float(updates[1])
+
+
+class Window(NamedTuple):
+    """CPU seconds per update, updates per second, and looks per second."""
+
+    cost: float
+    rate: float
+    looks: float
+
+
+def window(target: Target, look: Callable[[], object] | None) -> Window:
+    """The run while ``look`` is repeated, or while nobody looks."""
+    stop = threading.Event()
+    looks = 0
+
+    def watch() -> None:
+        nonlocal looks
+        while look is not None and not stop.wait(OFTEN):
+            look()
+            looks += 1
+
+    watcher = threading.Thread(target=watch)
+    began, (cpu, updates) = time.monotonic(), cpu_and_updates(target)
+    watcher.start()
+    time.sleep(WINDOW_SECONDS)
+    stop.set()
+    watcher.join()
+    seconds, (cpu_after, updates_after) = time.monotonic() - began, cpu_and_updates(target)
+    done = updates_after - updates
+    return Window((cpu_after - cpu) / done, done / seconds, looks / seconds)
+
+
+def main() -> None:
+    """Print the figures."""
+    with trainer() as target:
+        fetcher, pool = Fetcher(), urllib3.PoolManager()
+        looks: dict[str, Callable[[], object] | None] = {
+            "alone": None,
+            "watched": lambda: fetcher.fetch(target),
+            "scraped": lambda: pool.request("GET", target.url, headers=PROMETHEUS),
+        }
+        seen: dict[str, list[Window]] = {name: [] for name in looks}
+        for turn in range(ROUNDS):
+            for name in list(looks)[:: 1 if turn % 2 else -1]:
+                seen[name].append(window(target, looks[name]))
+    alone, watched, scraped = (Window(*map(statistics.median, zip(*seen[n], strict=True))) for n in looks)
+    print(f"trainer alone                   {alone.cost * 1e3:8.2f} ms CPU per update")
+    for name, found in (("watched", watched), ("scraped (peer)", scraped)):
+        more = found.cost / alone.cost - 1
+        usual = more / (found.looks * INTERVAL_SECONDS)
+        print(
+            f"{name:15}{found.looks:5.1f} times a s    {found.cost * 1e3:8.2f} ms CPU per update {more:+8.2%}"
+        )
+        print(f"  as often as the panel, every {INTERVAL_SECONDS:g} s                            {usual:+8.3%}")
+
+
+if __name__ == "__main__":
+    main()

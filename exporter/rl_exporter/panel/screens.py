@@ -1,0 +1,173 @@
+"""The screens of the terminal panel: one run, the list of runs, and help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen, Screen
+from textual.widgets import DataTable, Footer, Static
+
+from rl_exporter.panel.action_heads_panel import ActionHeadsPanel, cell_style, styled
+from rl_exporter.panel.cells import Tone
+from rl_exporter.panel.help import help_lines
+from rl_exporter.panel.layout import finding_lines
+from rl_exporter.panel.runs import COLUMNS, run_row
+from rl_exporter.panel.verdict import Finding
+from rl_exporter.panel.watched import Watched, worst_first
+
+
+class Watching(Protocol):
+    """What a screen asks the app."""
+
+    runs: Sequence[Watched]
+    with_legend: bool
+
+    def notices(self) -> list[Finding]:
+        """What concerns the whole program, such as a pause."""
+
+
+class RunScreen(Screen[None]):
+    """One run."""
+
+    CSS = """
+    RunScreen VerticalScroll { scrollbar-size-vertical: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.leave", "Back", show=False)]
+
+    def __init__(self, run: Watched) -> None:
+        super().__init__()
+        self.run = run
+        self.ready = False
+        self._panel = ActionHeadsPanel()
+
+    def compose(self) -> ComposeResult:
+        """The panel above the keys."""
+        with VerticalScroll():
+            yield self._panel
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """The heads scroll with the arrow keys at once."""
+        self.query_one(VerticalScroll).focus()
+        self.ready = True
+        self.show()
+
+    def show(self) -> None:
+        """Take over what is known now."""
+        app = cast(Watching, self.app)
+        notice = self.run.notice()
+        notices = [*app.notices(), *([notice] if notice else [])]
+        self._panel.border_subtitle = Text(self.run.source.name)
+        self._panel.show(self.run.view(), notices, with_legend=app.with_legend)
+
+
+class RunTable(DataTable[Text]):
+    """Rows of runs."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
+
+
+class RunListScreen(Screen[None]):
+    """All runs, worst first; Enter opens one."""
+
+    CSS = """
+    RunListScreen RunTable { height: 1fr; scrollbar-size-vertical: 1; background: ansi_default; }
+    RunListScreen RunTable > .datatable--header { background: ansi_default; text-style: bold underline; }
+    RunListScreen #notices { height: auto; padding: 0 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = False
+        self._table = RunTable(cursor_type="row")
+        self._notices = Static(id="notices")
+
+    def compose(self) -> ComposeResult:
+        """Notices, the table, the keys."""
+        yield self._notices
+        yield self._table
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Columns first: their widths follow from the rows."""
+        for column in COLUMNS:
+            self._table.add_column(column, key=column)
+        self._table.focus()
+        self.ready = True
+        self.show()
+
+    def show(self) -> None:
+        """Sort the runs anew; the cursor stays on its run."""
+        app = cast(Watching, self.app)
+        table = self._table
+        selected = self._selected()
+        runs = worst_first(app.runs)
+        names = [run.source.name for run in runs]
+        if names != [key.value for key in table.rows]:
+            table.clear()
+            for run in runs:
+                table.add_row(*self._row(run), key=run.source.name)
+            if selected in names:
+                table.move_cursor(row=names.index(selected), scroll=False)
+        for run in runs:
+            for column, text in zip(COLUMNS, self._row(run), strict=True):
+                if table.get_cell(run.source.name, column) != text:
+                    table.update_cell(run.source.name, column, text, update_width=True)
+        notices = app.notices()
+        if not runs:
+            notices.append(
+                Finding("no runs", Tone.WARNING, "", "no target is listed yet; looking again every few seconds")
+            )
+        self._notices.display = bool(notices)
+        self._notices.update(styled(finding_lines(notices, max(self.size.width - 2, 20))))
+
+    def _row(self, run: Watched) -> list[Text]:
+        return [Text.assemble(*((part.text, cell_style(part)) for part in parts)) for parts in run_row(run)]
+
+    def _selected(self) -> str | None:
+        table = self._table
+        if not table.row_count:
+            return None
+        return table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Open the run."""
+        app = cast(Watching, self.app)
+        run = next((run for run in app.runs if run.source.name == event.row_key.value), None)
+        if run is not None:
+            self.app.push_screen(RunScreen(run))
+
+
+class HelpScreen(ModalScreen[None]):
+    """Keys, rows, symbols and colours."""
+
+    CSS = """
+    HelpScreen { align: center middle; }
+    HelpScreen VerticalScroll {
+        width: 80; max-width: 100%; height: auto; max-height: 100%;
+        border: round ansi_cyan; padding: 0 1; border-title-style: bold; scrollbar-size-vertical: 1;
+    }
+    HelpScreen Static { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """One scrolling box."""
+        with VerticalScroll() as box:
+            box.border_title = "Help"
+            yield Static(styled(help_lines(74)))
+
+    def on_mount(self) -> None:
+        """It scrolls with the arrow keys."""
+        self.query_one(VerticalScroll).focus()
+
+    def on_resize(self) -> None:
+        """Wrapped anew for a narrow terminal."""
+        self.query_one(Static).update(styled(help_lines(min(self.size.width, 80) - 5)))

@@ -1,0 +1,474 @@
+"""The panel driven by Textual's pilot, as a person would."""
+
+import asyncio
+import json
+import math
+import threading
+
+import pytest
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable, Footer
+
+from panel_runs import (
+    NOW,
+    STATES,
+    Clock,
+    ScriptedSource,
+    drill,
+    many_heads,
+    ratio_run,
+    run_of,
+    until,
+    watched,
+    watched_run,
+)
+from rl_exporter import (
+    HeadMeasurement,
+    Heads,
+    HeadState,
+    ListenAddress,
+    MetricsServer,
+    RunInfo,
+    RunState,
+    SanctumAggregator,
+)
+from rl_exporter.cli import parser
+from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
+from rl_exporter.panel.app import WatchApp
+from rl_exporter.panel.fetch import Sighting, UnreachableError
+from rl_exporter.panel.screens import HelpScreen, RunListScreen, RunScreen
+from rl_exporter.panel.watch import _runs
+from rl_exporter.panel.watched import worst_first
+
+
+def drive(app, script, size=(120, 40)):
+    """Run ``script(pilot)`` against the app, without a terminal."""
+
+    async def main():
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            return await script(pilot)
+
+    return asyncio.run(main())
+
+
+def panel(app):
+    return app.screen.query_one(ActionHeadsPanel)
+
+
+def text(app):
+    return panel(app).render().plain
+
+
+async def shows(pilot, *words):
+    await until(lambda: all(word in text(pilot.app) for word in words), pilot)
+
+
+def show(aggregator, *words, size=(120, 40)):
+    """The rendered text of a run's panel once it holds ``words``."""
+
+    async def script(pilot):
+        await shows(pilot, *words)
+        return panel(pilot.app).render()
+
+    return drive(WatchApp([watched_run(aggregator)]), script, size)
+
+
+def colors_of(rendered, word):
+    """Colours of the spans that begin where ``word`` does."""
+    start = rendered.plain.index(word)
+    return {str(span.style.color.name) for span in rendered.spans if span.start == start and span.style.color}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown", "color"),
+    [
+        (1.0, "1.386 H", "green"),
+        (math.nextafter(0.5, 1), "0.693 H", "green"),
+        (0.5, "0.693 W", "yellow"),
+        (math.nextafter(0.25, 1), "0.347 W", "yellow"),
+        (0.25, "0.347 C", "red"),
+        (0.0, "0.000 C", "red"),
+    ],
+)
+def test_every_level_boundary(ratio, shown, color):
+    rendered = show(run_of({"op": HeadMeasurement(ratio * math.log(4))}), shown)
+    assert colors_of(rendered, shown) == {color}
+    if ratio:
+        assert colors_of(rendered, "█") == {color}
+
+
+@pytest.mark.parametrize("state", HeadState)
+def test_every_state(state):
+    measurement, symbol, _ = STATES[state]
+    show(run_of({"op": measurement}), f"{symbol} {state.value}")
+
+
+def test_the_prefix_nan_and_counts_are_shown():
+    measured = {
+        "blueprint": HeadMeasurement(0.456, 0.4, 0.9, 0.9, 0.2, 1.25),
+        "style": HeadMeasurement(1.0, 0.9, 0.9, 0.9, 0.2, 1.1, nan_steps=3, inf_gradients=1),
+    }
+    rendered = show(run_of(measured, multipliers={"blueprint": 1.3}), "1.3x0.456 W", "3 NaN 1 Inf", "1.250")
+    assert "1.3x1.000" not in rendered.plain
+    assert colors_of(rendered, "3 NaN") == {"red"}
+
+
+def test_nan_from_a_strange_exporter_is_shown_without_a_level():
+    from rl_exporter.collector import Renderer
+    from rl_exporter.reading import parse_snapshot
+
+    body = Renderer(ratio_run(0.9).snapshot).render("")[0].decode()
+    for name in ("entropy_nats", "entropy_normalized_ratio", "choice_entropy_ratio", "gradient_norm"):
+        start = body.index(f"rl_policy_head_{name}{{")
+        end = body.index("\n", start)
+        body = body[: body.rindex(" ", start, end)] + " NaN" + body[end:]
+    broken = parse_snapshot(body)
+
+    async def script(pilot):
+        await shows(pilot, "NaN")
+        entr = next(line for line in text(pilot.app).splitlines() if line.startswith("Entr"))
+        assert entr.split() == ["Entr", "NaN"]
+        assert panel(pilot.app).has_class("no_data")
+
+    drive(WatchApp([watched(ScriptedSource(Sighting(broken)))]), script)
+
+
+def test_it_waits_for_the_first_update_and_then_shows_it():
+    aggregator = SanctumAggregator(Heads.of({"op": 4}), RunInfo("fresh"), clock=lambda: NOW)
+
+    async def script(pilot):
+        await shows(pilot, "fresh", "waiting", "for the first update; heads: op")
+        assert "0.000" not in text(pilot.app)
+        from rl_exporter import PPOUpdatePayload
+
+        aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": HeadMeasurement(0.9)}))
+        await shows(pilot, "update 1", "2 s ago", "0.900 H")
+
+    drive(WatchApp([watched_run(aggregator)]), script)
+
+
+def test_a_picture_that_grows_old_is_kept_and_marked_and_the_source_comes_back():
+    clock = Clock(NOW + 2)
+    good, gone = Sighting(ratio_run(0.9).snapshot()), UnreachableError("Connection refused (is the run up?)")
+    source = ScriptedSource(good)
+
+    async def script(pilot):
+        await shows(pilot, "update 1")
+        source.outcomes = [gone]
+        reads = source.reads
+        await until(lambda: source.reads > reads + 1, pilot)
+        clock.now += 75
+        await shows(
+            pilot, "stale", "this picture is 1 min old: Connection refused", "trying again in", "1.248 H"
+        )
+        source.outcomes = [Sighting(ratio_run(0.2).snapshot())]
+        await shows(pilot, "0.277 C")
+        assert "stale" not in text(pilot.app)
+
+    drive(WatchApp([watched(source, clock)]), script)
+
+
+def test_a_run_that_said_it_ended_is_not_called_stale():
+    aggregator = ratio_run(0.9)
+    aggregator.set_run_state(RunState.COMPLETED)
+    source = ScriptedSource(Sighting(aggregator.snapshot()), UnreachableError("Connection refused"))
+
+    async def script(pilot):
+        await shows(pilot, "■ completed", "ended", "this is its last picture")
+
+    drive(WatchApp([watched(source)]), script)
+
+
+def test_nobody_there_says_why_and_keeps_trying():
+    source = ScriptedSource(UnreachableError("its certificate is not trusted"))
+
+    async def script(pilot):
+        await shows(pilot, "no data", "its certificate is not trusted", "trying again in")
+        assert "ACTION HEADS" in str(panel(pilot.app).border_title)
+        await until(lambda: source.reads > 2, pilot)
+
+    drive(WatchApp([watched(source)]), script)
+
+
+def test_whatever_a_source_raises_the_panel_stays():
+    source = ScriptedSource(RuntimeError("a bug\nof two lines"))
+
+    async def script(pilot):
+        await shows(pilot, "RuntimeError: a bug of two lines")
+        await pilot.press("question_mark", "escape")
+        assert isinstance(pilot.app.screen, RunScreen)
+
+    drive(WatchApp([watched(source)]), script)
+
+
+def test_a_server_that_never_answers_does_not_hold_up_the_screen():
+    release = threading.Event()
+
+    class Stuck:
+        name = "http://stuck:1/metrics"
+        reads = 0
+
+        def read(self):
+            self.reads += 1
+            release.wait(60)
+            raise UnreachableError("released")
+
+    source = Stuck()
+    run = watched(source)
+    run._timeout = 0.0  # the grace, a second, is what is left
+
+    async def script(pilot):
+        await shows(pilot, "connecting")
+        await pilot.press("l")
+        await shows(pilot, "no answer within")
+        await pilot.pause(0.5)
+        assert source.reads == 1, "a look that does not come back is not started again"
+        release.set()
+        await shows(pilot, "released")
+
+    try:
+        drive(WatchApp([run]), script)
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 200])
+@pytest.mark.parametrize("heads", [1, 8, 40])
+def test_any_number_of_heads_at_any_width(width, heads):
+    async def script(pilot):
+        await shows(pilot, f"head_{heads - 1}")
+        lines = text(pilot.app).splitlines()
+        assert max(map(len, lines)) <= width - 4, "within border and padding, so nothing is cut off"
+        names = {word for line in lines for word in line.split() if word.startswith("head_")}
+        assert {f"head_{i}" for i in range(heads)} <= names
+        scroll = pilot.app.screen.query_one(VerticalScroll)
+        assert scroll.max_scroll_x == 0
+        assert (scroll.max_scroll_y > 0) == (panel(pilot.app).size.height + 2 > scroll.size.height)
+        if heads == 40 and width == 60:
+            await pilot.press("end")
+            await until(lambda: scroll.scroll_y == scroll.max_scroll_y > 0, pilot)
+
+    drive(WatchApp([watched_run(many_heads(heads))]), script, (width, 24))
+
+
+def test_pause_keeps_the_picture_until_it_ends():
+    source = ScriptedSource(Sighting(ratio_run(0.9).snapshot()))
+
+    async def script(pilot):
+        await shows(pilot, "update 1")
+        await pilot.press("p")
+        await shows(pilot, "paused")
+        await pilot.pause(0.1)
+        reads = source.reads
+        source.outcomes = [Sighting(ratio_run(0.2).snapshot())]
+        await pilot.pause(0.3)
+        assert source.reads == reads
+        assert "1.248 H" in text(pilot.app)
+        await pilot.press("r")
+        await shows(pilot, "0.277 C", "paused")
+        await pilot.press("p")
+        await until(lambda: "paused" not in text(pilot.app), pilot)
+        await until(lambda: source.reads > reads + 2, pilot)
+
+    drive(WatchApp([watched(source)]), script)
+
+
+def test_refresh_does_not_wait_for_the_interval():
+    source = ScriptedSource(Sighting(ratio_run(0.9).snapshot()))
+
+    async def script(pilot):
+        await shows(pilot, "update 1")
+        source.outcomes = [Sighting(ratio_run(0.2).snapshot())]
+        await pilot.press("r")
+        await shows(pilot, "0.277 C")
+
+    drive(WatchApp([watched(source, interval=3600)]), script)
+
+
+def test_legend_and_help():
+    async def script(pilot):
+        await shows(pilot, "C critical, at or below 0.25")
+        await pilot.press("l")
+        await until(lambda: "C critical" not in text(pilot.app), pilot)
+        await pilot.press("question_mark")
+        assert isinstance(pilot.app.screen, HelpScreen)
+        await pilot.press("question_mark")
+        assert isinstance(pilot.app.screen, RunScreen)
+        assert pilot.app.screen.query_one(Footer)
+
+    drive(WatchApp([watched_run(ratio_run(0.9))]), script)
+
+
+def test_a_screenshot_is_saved_and_none_overwritten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    async def script(pilot):
+        await shows(pilot, "update 1")
+        await pilot.press("s")
+        await pilot.press("s")
+        await until(lambda: len(list(tmp_path.iterdir())) == 2, pilot)
+
+    drive(WatchApp([watched_run(ratio_run(0.9, "../we ird"))]), script)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["-we-ird-update-1-2.svg", "-we-ird-update-1.svg"]
+    assert "0.900" in (tmp_path / names[0]).read_text()
+
+
+def test_a_directory_that_cannot_be_written_is_a_message(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "pathlib.Path.write_text",
+        lambda *a, **k: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
+    )
+
+    async def script(pilot):
+        await shows(pilot, "update 1")
+        await pilot.press("s")
+        await until(lambda: [n.message for n in pilot.app._notifications] != [], pilot)
+        (notification,) = pilot.app._notifications
+        assert "Permission denied" in notification.message
+
+    drive(WatchApp([watched_run(ratio_run(0.9))]), script)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+def test_quitting(key):
+    app = WatchApp([watched_run(ratio_run(0.9))])
+
+    async def script(pilot):
+        await pilot.press(key)
+        await until(lambda: not app.is_running)
+
+    drive(app, script)
+    assert app.return_code == 0
+
+
+def fleet():
+    ratios = {"fine": 0.9, "bad": 0.1, "low": 0.4, "worse": 0.05}
+    runs = [watched_run(ratio_run(ratio, name), f"http://{name}:1/metrics") for name, ratio in ratios.items()]
+    return [*runs, watched(ScriptedSource(UnreachableError("refused"), name="http://gone:1/metrics"))]
+
+
+def rows(app):
+    table = app.screen.query_one(DataTable)
+    return [[str(cell) for cell in table.get_row_at(i)] for i in range(table.row_count)]
+
+
+def test_several_runs_are_listed_worst_first_and_enter_opens_one():
+    app = WatchApp(fleet())
+
+    async def script(pilot):
+        assert isinstance(app.screen, RunListScreen)
+        await until(lambda: [row[1] for row in rows(app)] == ["worse", "bad", "-", "low", "fine"], pilot)
+        statuses = [row[0] for row in rows(app)]
+        assert statuses == ["critical", "critical", "no data", "warning", "healthy"]
+        assert rows(app)[0][4] == "op 0.050 C"
+        await pilot.press("down", "down", "down", "enter")
+        assert isinstance(app.screen, RunScreen)
+        await shows(pilot, "low   ▶ running")
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunListScreen)
+        assert app.screen.query_one(DataTable).cursor_row == 3
+
+    drive(app, script)
+
+
+def test_the_cursor_stays_on_its_run_when_the_order_changes():
+    changing = ScriptedSource(Sighting(ratio_run(0.9, "changing").snapshot()), name="http://changing:1/metrics")
+    app = WatchApp([watched_run(ratio_run(0.4, "low"), "http://low:1/metrics"), watched(changing)])
+
+    async def script(pilot):
+        await until(lambda: [row[1] for row in rows(app)] == ["low", "changing"], pilot)
+        await pilot.press("down")
+        changing.outcomes = [Sighting(ratio_run(0.1, "changing").snapshot())]
+        await until(lambda: [row[1] for row in rows(app)] == ["changing", "low"], pilot)
+        assert app.screen.query_one(DataTable).cursor_row == 0
+        await pilot.press("enter")
+        await shows(pilot, "changing   ▶ running")
+
+    drive(app, script)
+
+
+def test_worst_first_among_equals_is_the_weakest():
+    async def look():
+        runs = fleet()
+        for run in runs:
+            await run.look()
+        return [run.source.name.split(":")[1][2:] for run in worst_first(runs)]
+
+    assert asyncio.run(look()) == ["worse", "bad", "gone", "low", "fine"]
+
+
+def test_a_directory_of_targets_is_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr("rl_exporter.panel.app.RESCAN_SECONDS", 0.05)
+    with (
+        MetricsServer(ratio_run(0.9, "first").snapshot, ListenAddress(port=0)) as first,
+        MetricsServer(ratio_run(0.1, "second").snapshot, ListenAddress(port=0)) as second,
+    ):
+
+        def listed(*servers):
+            text = json.dumps([{"targets": [str(server.address) for server in servers]}])
+            (tmp_path / "new").write_text(text)
+            (tmp_path / "new").rename(tmp_path / "runs.json")
+
+        runs = _runs(parser().parse_args(["watch", "--targets", str(tmp_path), "--interval", "0.1"]))
+        app = WatchApp((), runs.discover)
+
+        async def script(pilot):
+            assert isinstance(app.screen, RunListScreen)
+            listed(first)
+            await until(lambda: [row[1] for row in rows(app)] == ["first"], pilot)
+            listed(first, second)
+            await until(lambda: [row[1] for row in rows(app)] == ["second", "first"], pilot)
+            (tmp_path / "broken.yml").write_text("[")
+            listed(second)
+            await until(lambda: [row[1] for row in rows(app)] == ["second"], pilot)
+            await until(lambda: any("broken.yml" in finding.text for finding in app.notices()), pilot)
+
+        drive(app, script)
+
+
+def test_a_run_behind_a_real_server_with_bad_neighbours(tmp_path):
+    """The panel of one run is not held up by an address where nobody answers."""
+    with MetricsServer(ratio_run(0.4, "real").snapshot, ListenAddress(port=0)) as server:
+        options = parser().parse_args(["watch", server.url, "no-such-host.invalid", "--interval", "0.1"])
+        app = WatchApp(_runs(options).discover()[0])
+
+        async def script(pilot):
+            await until(lambda: [row[1] for row in rows(app)] == ["-", "real"], pilot)
+
+        drive(app, script)
+
+
+@pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "xterm", "COLORTERM": ""}])
+def test_few_colours_use_those_of_the_terminal(monkeypatch, variable):
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    app = WatchApp([watched_run(ratio_run(0.2))])
+
+    async def script(pilot):
+        await shows(pilot, "0.277 C", "C critical, at or below 0.25")
+        strips = [
+            segment for line in panel(app).render_lines(panel(app).region.reset_offset) for segment in line
+        ]
+        colors = {segment.style.color for segment in strips if segment.style and segment.style.color}
+        assert colors
+        assert not [color for color in colors if color.triplet], "no colour but those of the terminal"
+        shown = {color.name for color in colors} - {"default"}
+        assert (shown == set()) == ("NO_COLOR" in variable)
+
+    drive(app, script)
+
+
+def test_the_drill_collapses_before_the_eyes():
+    snapshots = list(drill())
+    source = ScriptedSource(*map(Sighting, snapshots))
+
+    async def script(pilot):
+        await shows(pilot, "update 40", "critical  blueprint  choice entropy 0.008")
+        history = next(line for line in text(pilot.app).splitlines() if line.startswith("History"))
+        assert "▁" in history
+        assert panel(pilot.app).has_class("critical")
+
+    drive(WatchApp([watched(source, interval=0.02)]), script)

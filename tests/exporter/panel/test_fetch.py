@@ -1,0 +1,229 @@
+"""Whatever answers at an address: a snapshot, or one clear line, in bounded time and memory."""
+
+import base64
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+import trustme
+from cheroot import wsgi
+from cheroot.ssl.builtin import BuiltinSSLAdapter
+
+from panel_runs import ratio_run
+from rl_exporter import ListenAddress, MetricsServer
+from rl_exporter.collector import Renderer
+from rl_exporter.panel.addresses import parse_target
+from rl_exporter.panel.fetch import Fetcher, UnreachableError, tls_context
+
+BODY = Renderer(ratio_run(0.4).snapshot).render("")[0]
+
+
+@contextlib.contextmanager
+def answering(talk):
+    """A server that has ``talk(connection, stop)`` with every client."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept():
+            while not stop.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(4096)
+                    talk(connection, stop)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            stop.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def http(body, length=None, status="200 OK", extra=""):
+    length = len(body) if length is None else length
+    return f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{extra}\r\n".encode() + body
+
+
+def says(answer):
+    return lambda connection, stop: connection.sendall(answer)
+
+
+def silent(connection, stop):
+    stop.wait(20)
+
+
+def dripping(connection, stop):
+    connection.sendall(http(b"", length=10**6))
+    while not stop.wait(0.05):
+        connection.sendall(b"#")
+
+
+def flooding(connection, stop):
+    """100 MB that never end in this test: whoever reads on, reads all of it."""
+    connection.sendall(http(b"", length=100 * 10**6))
+    for _ in range(1600):
+        if stop.is_set():
+            return
+        connection.sendall(b"# rl_policy_head_entropy_max_nats\n" * 1900)
+
+
+def test_a_run_is_fetched():
+    with answering(says(http(BODY))) as address:
+        sighting = Fetcher().fetch(parse_target(address))
+    assert sighting.snapshot == ratio_run(0.4).snapshot()
+    assert sighting.clock_offset == 0.0
+
+
+CUT = BODY[: BODY.index(b"# HELP rl_exporter_record")]
+
+
+@pytest.mark.parametrize(
+    ("talk", "reason"),
+    [
+        (says(http(b"<html>hello</html>")), "no rl_exporter: it shows no run"),
+        (says(http(b"up 1\n")), "no rl_exporter: it shows no run"),
+        (says(http(BODY[:-500], len(BODY))), "cut off in the middle"),
+        (says(http(CUT)), "record_errors_total is missing"),
+        (says(http(CUT[:-900])), "0 runs: .*or not all of it"),
+        (says(http(BODY.replace(b'state="running"', b'state="sleeping"'))), "sleeping"),
+        (says(http(BODY.replace(b"updates_total{run", b'updates_total{x="\xff",run'))), None),
+        (
+            says(http(BODY.replace(b'updates_total{run_id="run"} 1.0', b'updates_total{run_id="run"} NaN'))),
+            "impossible",
+        ),
+        (says(http(b"", status="404 Not Found")), r"HTTP status 404 \(is this the address of /metrics"),
+        (says(http(b"", status="503 Down")), "HTTP status 503"),
+        (says(b"SSH-2.0-OpenSSH_9\r\n"), "does it speak HTTP"),
+        (says(b""), "the connection broke"),
+        (says(http(b"", status="302 Found", extra="Location: /again\r\n")), "redirect"),
+        (silent, "no answer within 0.5 s"),
+        (dripping, "no whole answer within 0.5 s"),
+        (flooding, "more than 8 MiB"),
+    ],
+)
+def test_what_is_no_run_is_one_clear_line(talk, reason):
+    with answering(talk) as address:
+        timeout = 20 if talk is flooding else 0.5
+        fetcher = Fetcher(timeout=timeout)
+        if reason is None:
+            assert fetcher.fetch(parse_target(address)).snapshot.tamiyo.updates == 1
+            return
+        with pytest.raises(UnreachableError, match=reason) as raised:
+            fetcher.fetch(parse_target(address))
+    assert "\n" not in str(raised.value)
+    assert "object at 0x" not in str(raised.value)
+    assert len(str(raised.value)) < 250
+
+
+def test_nobody_there_and_no_such_name():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UnreachableError, match=r"Connection refused \(is the run up\?\)"):
+        Fetcher().fetch(parse_target(address))
+    with pytest.raises(UnreachableError, match="the host name cannot be resolved"):
+        Fetcher().fetch(parse_target("no-such-host.invalid"))
+
+
+def test_credentials_are_sent_and_never_shown():
+    asked = []
+
+    def protected(connection, stop):
+        connection.sendall(http(BODY))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept():
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(http(BODY))
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        target = parse_target(f"http://me:s%40cret@127.0.0.1:{listener.getsockname()[1]}")
+        Fetcher().fetch(target)
+        thread.join()
+    assert b"authorization: basic " + base64.b64encode(b"me:s@cret").lower() in asked[0].lower()
+    assert "cret" not in target.url + repr(target)
+
+
+def test_the_clock_of_the_run_counts():
+    answer = http(BODY, extra="Date: Wed, 01 Jan 2020 00:00:00 GMT\r\n")
+    with answering(says(answer)) as address:
+        offset = Fetcher().fetch(parse_target(address)).clock_offset
+    assert offset == pytest.approx(1577836800 - time.time(), abs=60)
+    with answering(says(http(BODY, extra="Date: yesterday\r\n"))) as address:
+        assert Fetcher().fetch(parse_target(address)).clock_offset == 0.0
+
+
+def test_a_connection_is_kept_and_a_new_one_made_when_it_broke():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = ListenAddress(*free.getsockname())
+    with MetricsServer(ratio_run(0.4).snapshot, address) as server:
+        fetcher, target = Fetcher(), parse_target(server.url)
+        for _ in range(3):
+            fetcher.fetch(target)
+    with pytest.raises(UnreachableError):
+        fetcher.fetch(target)
+    with MetricsServer(ratio_run(0.4).snapshot, address):
+        assert fetcher.fetch(target).snapshot.tamiyo.updates == 1
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory):
+    """A run behind TLS, and the file of its authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    run = MetricsServer(ratio_run(0.4).snapshot, ListenAddress(port=0))
+    server = wsgi.Server(("127.0.0.1", 0), run._application)
+    server.ssl_adapter = BuiltinSSLAdapter(folder / "cert.pem", folder / "key.pem")
+    server.error_log = lambda *args, **kwargs: None
+    server.prepare()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    yield f"https://127.0.0.1:{server.bind_addr[1]}", folder / "ca.pem"
+    server.stop()
+    thread.join()
+    run._server.stop()
+
+
+def test_a_certificate_is_trusted_only_with_its_authority(secure):
+    url, authority = secure
+    with pytest.raises(UnreachableError, match=r"not trusted \(.*--ca-file, or --insecure"):
+        Fetcher().fetch(parse_target(url))
+    assert Fetcher(tls_context(authority)).fetch(parse_target(url)).snapshot.tamiyo.updates == 1
+    other = url.replace("127.0.0.1", "localhost")
+    with pytest.raises(UnreachableError, match=r"not trusted.*[Hh]ostname"):
+        Fetcher(tls_context(authority)).fetch(parse_target(other))
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_insecure_accepts_any_certificate(secure):
+    assert Fetcher(tls_context(insecure=True)).fetch(parse_target(secure[0])).snapshot.tamiyo.updates == 1
+
+
+def test_tls_where_there_is_none():
+    with (
+        answering(says(http(BODY))) as address,
+        pytest.raises(UnreachableError, match="does not speak TLS there"),
+    ):
+        Fetcher().fetch(parse_target(f"https://{address}"))
+
+
+def test_an_authority_file_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="No such file"):
+        tls_context(tmp_path / "nothing.pem")
+    (tmp_path / "empty.pem").write_text("hello")
+    with pytest.raises(ValueError, match="holds no PEM certificate"):
+        tls_context(tmp_path / "empty.pem")

@@ -1,0 +1,139 @@
+"""The screens, dot by dot, and the picture of the README. After a wanted change: pytest tests/exporter/panel/test_svg.py --golden."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+import textual
+
+from panel_runs import (
+    NOW,
+    Clock,
+    ScriptedSource,
+    drill,
+    many_heads,
+    ratio_run,
+    run_of,
+    until,
+    watched,
+    watched_run,
+)
+from rl_exporter import HeadMeasurement, Heads, RunInfo, SanctumAggregator
+from rl_exporter.panel.app import WatchApp
+from rl_exporter.panel.fetch import Sighting, UnreachableError
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = Path(__file__).parent / "golden"
+PINNED = re.search(r"^textual==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+
+pytestmark = pytest.mark.skipif(textual.__version__ != PINNED, reason=f"pictures are of textual {PINNED}")
+
+
+def seen(outcomes, clock=None):
+    """A run whose source has given all ``outcomes`` by the time that the app starts."""
+    clock = clock or Clock(NOW + 2)
+    run = watched(ScriptedSource(*outcomes), clock, interval=3600)
+
+    async def look():
+        for _ in outcomes:
+            await run.look()
+
+    asyncio.run(look())
+    return run
+
+
+def every_state():
+    aggregator = run_of(
+        {
+            "exploding": HeadMeasurement(1.1, 0.8, 1.0, 1.0, 7.25, 1.5, inf_steps=1),
+            "dead": HeadMeasurement(0.02, 0.03, 1.0, 1.0, 0.001, 1.0),
+            "deterministic": HeadMeasurement(0.05, 0.04, 0.5, 0.6, 0.2, 1.05),
+            "no_choice": HeadMeasurement(0.9, None, 0.0, 0.3, 0.0, 1.0),
+            "confused": HeadMeasurement(1.35, 0.97, 1.0, 1.0, 0.4, 1.1),
+            "healthy": HeadMeasurement(1.0, 0.7, 1.0, 1.0, 0.4, 1.1),
+            "unsettled": HeadMeasurement(0.5, 0.36, 1.0, 1.0, 0.4, 1.1),
+        },
+        multipliers={"healthy": 1.3},
+        kl_divergence=0.01,
+        clipped_share=0.2,
+        episode_return=-3.25,
+    )
+    return seen([Sighting(aggregator.snapshot())])
+
+
+def stale():
+    clock = Clock(NOW + 2)
+    run = seen(
+        [Sighting(ratio_run(0.4).snapshot()), UnreachableError("Connection refused (is the run up?)")], clock
+    )
+    clock.now += 75
+    run._next_look = clock() + 4
+    return run
+
+
+def waiting():
+    fresh = SanctumAggregator(Heads.of({"op": 6, "slot": 3}), RunInfo("fresh"), clock=lambda: NOW)
+    return seen([Sighting(fresh.snapshot())])
+
+
+def fleet():
+    runs = [
+        watched_run(ratio_run(ratio, name), f"http://{name}:28008/metrics")
+        for name, ratio in (("fine", 0.9), ("bad", 0.1))
+    ]
+    return [*runs, watched_run(many_heads(40), "http://wide:28008/metrics")]
+
+
+SCENES = {
+    "drill": (lambda: [seen(list(map(Sighting, drill())))], (120, 20), "blueprint"),
+    "states-80": (lambda: [every_state()], (80, 40), "exploding"),
+    "stale-60": (lambda: [stale()], (60, 24), "stale"),
+    "waiting-80": (lambda: [waiting()], (80, 10), "waiting"),
+    "list-100": (fleet, (100, 10), "bad"),
+}
+
+
+def picture(scene):
+    make_runs, size, word = SCENES[scene]
+    runs = make_runs()
+
+    async def main():
+        app = WatchApp(runs)
+        app._follow_all = lambda: None  # the runs have been looked at; nothing changes any more
+        for run in app.runs:
+            if run.snapshot is None:
+                await run.look()
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            app.refresh_screen()
+            await until(lambda: word in app.picture(), pilot)
+            await pilot.pause(0.2)
+            return app.picture() + "\n"
+
+    return asyncio.run(main())
+
+
+def path_of(scene):
+    return ROOT / "docs/panel.svg" if scene == "drill" else GOLDEN / f"{scene}.svg"
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_screen_is_the_golden_one(scene, request):
+    svg = picture(scene)
+    if request.config.getoption("--golden"):
+        path_of(scene).write_text(svg)
+    assert svg == path_of(scene).read_text()
+
+
+def test_that_comparison_sees_one_digit():
+    golden = path_of("states-80").read_text()
+    assert golden.count("7.250") == 2
+    assert picture("states-80") != golden.replace("7.250", "7.251")
+
+
+def test_pictures_load_nothing_and_the_readme_shows_one():
+    for scene in SCENES:
+        svg = path_of(scene).read_text()
+        assert not re.search(r"@font-face|@import|url\((?!#)|href=|<script|<image", svg)
+    assert "](docs/panel.svg)" in (ROOT / "README.md").read_text()
