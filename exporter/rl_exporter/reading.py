@@ -66,26 +66,29 @@ def _snapshot(series: _Series) -> SanctumSnapshot:
 
 
 class _Series:
-    """Samples by metric name, in the order of the body."""
+    """Samples by metric name, and by name and head, in the order of the body: no look-up reads all of it."""
 
     def __init__(self, text: str) -> None:
         parse = parse_openmetrics if text.endswith("# EOF\n") else parse_text
-        self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+        self._samples: dict[tuple[str, str | None], list[tuple[dict[str, str], float]]] = {}
         try:
             for family in parse(text):
                 for sample in family.samples:
-                    self._samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+                    for head in {None, sample.labels.get("head")}:
+                        found = self._samples.setdefault((sample.name, head), [])
+                        found.append((sample.labels, sample.value))
         except (ValueError, KeyError, IndexError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120] or "it breaks off within a line"
             raise NotAnExporterError(f"not a whole /metrics body: {reason}") from error
 
-    def all(self, name: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and values of a metric."""
-        return self._samples.get(name, [])
+    def all(self, name: str, head: str | None = None) -> list[tuple[dict[str, str], float]]:
+        """Labels and values of a metric, of one head or of all."""
+        return self._samples.get((name, head), [])
 
     def value(self, name: str, **labels: str) -> float | None:
         """The value of the first series with these labels; None where there is none."""
-        return next((v for found, v in self.all(name) if labels.items() <= found.items()), None)
+        found = self.all(name, labels.get("head"))
+        return next((value for those, value in found if labels.items() <= those.items()), None)
 
     def required(self, name: str, **labels: str) -> float:
         """The same, for what every exporter shows."""
@@ -94,7 +97,9 @@ class _Series:
     def by_label(self, name: str, label: str, **labels: str) -> dict[str, float]:
         """Values of the series with these labels, by the value of another label."""
         return {
-            found[label]: v for found, v in self.all(name) if labels.items() <= found.items() and label in found
+            those[label]: value
+            for those, value in self.all(name, labels.get("head"))
+            if labels.items() <= those.items() and label in those
         }
 
 

@@ -122,6 +122,7 @@ def test_log_lines_wait_until_the_panel_is_gone(headless, capsys):
     assert "loss not finite" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_run_is_the_same_with_and_without_the_panel(headless, tmp_path, capsys):
     logs = []
     for name, options in (("plain", ["--quiet"]), ("tui", ["--tui"])):

@@ -1,14 +1,17 @@
 """The panel driven by Textual's pilot, as a person would."""
 
 import asyncio
+import contextlib
 import json
 import math
+import re
 import threading
 
 import pytest
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer
 
+from bad_servers import BAD, answering
 from panel_runs import (
     NOW,
     STATES,
@@ -437,6 +440,30 @@ def test_a_run_behind_a_real_server_with_bad_neighbours(tmp_path):
 
         async def script(pilot):
             await until(lambda: [row[1] for row in rows(app)] == ["-", "real"], pilot)
+
+        drive(app, script)
+
+
+def test_bad_servers_are_named_in_the_panel_and_hold_nothing_up():
+    with contextlib.ExitStack() as stack:
+        addresses = {name: stack.enter_context(answering(talk)) for name, (talk, _) in BAD.items()}
+        real = stack.enter_context(MetricsServer(ratio_run(0.4, "real").snapshot, ListenAddress(port=0)))
+        options = parser().parse_args(["watch", real.url, *addresses.values(), "--timeout", "3"])
+        app = WatchApp(_runs(options).discover()[0])
+
+        async def script(pilot):
+            await until(lambda: all(run.problem or run.snapshot for run in app.runs), pilot)
+            found = {run.source.name: run.problem for run in app.runs}
+            assert found.pop(f"{real.url}/metrics") is None
+            for name, address in addresses.items():
+                assert re.search(BAD[name][1], found[f"http://{address}/metrics"])
+            assert len(rows(app)) == len(BAD) + 1
+            await until(lambda: rows(app)[0][0] == "no data" and rows(app)[-1][1] == "real", pilot)
+            app.screen.query_one(DataTable).move_cursor(row=0)
+            await pilot.press("enter")
+            await shows(pilot, "no data", "trying again in")
+            await pilot.press("escape")
+            assert isinstance(app.screen, RunListScreen)
 
         drive(app, script)
 

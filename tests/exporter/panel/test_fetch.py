@@ -1,7 +1,6 @@
 """Whatever answers at an address: a snapshot, or one clear line, in bounded time and memory."""
 
 import base64
-import contextlib
 import socket
 import threading
 import time
@@ -11,67 +10,11 @@ import trustme
 from cheroot import wsgi
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 
+from bad_servers import BAD, BODY, answering, flooding, http, says
 from panel_runs import ratio_run
 from rl_exporter import ListenAddress, MetricsServer
-from rl_exporter.collector import Renderer
 from rl_exporter.panel.addresses import parse_target
 from rl_exporter.panel.fetch import Fetcher, UnreachableError, tls_context
-
-BODY = Renderer(ratio_run(0.4).snapshot).render("")[0]
-
-
-@contextlib.contextmanager
-def answering(talk):
-    """A server that has ``talk(connection, stop)`` with every client."""
-    stop = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept():
-            while not stop.is_set():
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection, contextlib.suppress(OSError):
-                    connection.recv(4096)
-                    talk(connection, stop)
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            stop.set()
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def http(body, length=None, status="200 OK", extra=""):
-    length = len(body) if length is None else length
-    return f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{extra}\r\n".encode() + body
-
-
-def says(answer):
-    return lambda connection, stop: connection.sendall(answer)
-
-
-def silent(connection, stop):
-    stop.wait(20)
-
-
-def dripping(connection, stop):
-    connection.sendall(http(b"", length=10**6))
-    while not stop.wait(0.05):
-        connection.sendall(b"#")
-
-
-def flooding(connection, stop):
-    """100 MB that never end in this test: whoever reads on, reads all of it."""
-    connection.sendall(http(b"", length=100 * 10**6))
-    for _ in range(1600):
-        if stop.is_set():
-            return
-        connection.sendall(b"# rl_policy_head_entropy_max_nats\n" * 1900)
 
 
 def test_a_run_is_fetched():
@@ -81,45 +24,20 @@ def test_a_run_is_fetched():
     assert sighting.clock_offset == 0.0
 
 
-CUT = BODY[: BODY.index(b"# HELP rl_exporter_record")]
-
-
-@pytest.mark.parametrize(
-    ("talk", "reason"),
-    [
-        (says(http(b"<html>hello</html>")), "no rl_exporter: it shows no run"),
-        (says(http(b"up 1\n")), "no rl_exporter: it shows no run"),
-        (says(http(BODY[:-500], len(BODY))), "cut off in the middle"),
-        (says(http(CUT)), "record_errors_total is missing"),
-        (says(http(CUT[:-900])), "0 runs: .*or not all of it"),
-        (says(http(BODY.replace(b'state="running"', b'state="sleeping"'))), "sleeping"),
-        (says(http(BODY.replace(b"updates_total{run", b'updates_total{x="\xff",run'))), None),
-        (
-            says(http(BODY.replace(b'updates_total{run_id="run"} 1.0', b'updates_total{run_id="run"} NaN'))),
-            "impossible",
-        ),
-        (says(http(b"", status="404 Not Found")), r"HTTP status 404 \(is this the address of /metrics"),
-        (says(http(b"", status="503 Down")), "HTTP status 503"),
-        (says(b"SSH-2.0-OpenSSH_9\r\n"), "does it speak HTTP"),
-        (says(b""), "the connection broke"),
-        (says(http(b"", status="302 Found", extra="Location: /again\r\n")), "redirect"),
-        (silent, "no answer within 0.5 s"),
-        (dripping, "no whole answer within 0.5 s"),
-        (flooding, "more than 8 MiB"),
-    ],
-)
-def test_what_is_no_run_is_one_clear_line(talk, reason):
-    with answering(talk) as address:
-        timeout = 20 if talk is flooding else 0.5
-        fetcher = Fetcher(timeout=timeout)
-        if reason is None:
-            assert fetcher.fetch(parse_target(address)).snapshot.tamiyo.updates == 1
-            return
-        with pytest.raises(UnreachableError, match=reason) as raised:
-            fetcher.fetch(parse_target(address))
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_run_is_one_clear_line(name):
+    talk, reason = BAD[name]
+    with answering(talk) as address, pytest.raises(UnreachableError, match=reason) as raised:
+        Fetcher(timeout=20 if talk is flooding else 0.5).fetch(parse_target(address))
     assert "\n" not in str(raised.value)
     assert "object at 0x" not in str(raised.value)
     assert len(str(raised.value)) < 250
+
+
+def test_a_stray_byte_in_a_label_is_no_reason_to_show_nothing():
+    body = BODY.replace(b"updates_total{run", b'updates_total{x="\xff",run')
+    with answering(says(http(body))) as address:
+        assert Fetcher().fetch(parse_target(address)).snapshot.tamiyo.updates == 1
 
 
 def test_nobody_there_and_no_such_name():

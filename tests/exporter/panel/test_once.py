@@ -3,12 +3,14 @@
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
 
 import pytest
 
+from bad_servers import BAD, answering, flooding
 from panel_runs import ratio_run, run_of
 from rl_exporter import HeadMeasurement, Heads, ListenAddress, MetricsServer, RunInfo, SanctumAggregator
 from rl_exporter.cli import main
@@ -66,6 +68,16 @@ def test_nobody_there_is_one_line_and_3(capsys, nobody):
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"rl-exporter watch: http://{nobody}/metrics: Connection refused (is the run up?)\n"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_run_is_one_line_and_3(name, capsys):
+    talk, reason = BAD[name]
+    with answering(talk) as address:
+        assert watch("--once", "--timeout", 20 if talk is flooding else 0.5, address) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(rf"rl-exporter watch: http://{address}/metrics: .*{reason}.*\n", err)
 
 
 def test_of_several_runs_the_worst_is_first_and_counts(serve, capsys, nobody):
