@@ -1,6 +1,6 @@
 """A simulated run: what the exporter shows at every scrape, from what each update measured.
 
-Written from DESIGN sections 5 to 7 and not from the exporter, so that the two can be compared.
+Written from the definitions and not from the exporter, so that the two can be compared.
 """
 
 from __future__ import annotations

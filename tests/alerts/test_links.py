@@ -17,7 +17,7 @@ RULES = {
     for group in yaml.safe_load(path.read_text())["groups"]
     for rule in group["rules"]
 }
-SEVERITIES = {  # DESIGN, section 8
+SEVERITIES = {  # as the table of alerts in the README says
     "RLPolicyHeadCollapsed": "critical",
     "RLPolicyHeadEntropyLow": "warning",
     "RLPolicyHeadEntropyFallingFast": "info",
