@@ -67,9 +67,18 @@ class RunScreen(Screen[None]):
 
 
 class RunTable(DataTable[Text]):
-    """Rows of runs."""
+    """Rows of runs. ``touched``: a person has moved the cursor, or clicked; until then it is on the worst."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
+    touched = False
+
+    def on_key(self) -> None:
+        """From now on the cursor belongs to the person."""
+        self.touched = True
+
+    def on_click(self) -> None:
+        """From now on the cursor belongs to the person."""
+        self.touched = True
 
 
 class RunListScreen(Screen[None]):
@@ -112,7 +121,7 @@ class RunListScreen(Screen[None]):
             table.clear()
             for run in runs:
                 table.add_row(*self._row(run), key=run.source.name)
-            if selected in names:
+            if table.touched and selected in names:
                 table.move_cursor(row=names.index(selected), scroll=False)
         for run in runs:
             for column, text in zip(COLUMNS, self._row(run), strict=True):
