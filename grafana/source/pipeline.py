@@ -36,7 +36,8 @@ def _watchdog() -> stat.Panel:
         "RLMonitoringWatchdog always fires. Its age should stay below a minute; when it grows, rules are not evaluated "
         "and no alert can fire. None: Prometheus has no alert rules loaded; see rule_files in prometheus.yml.",
         "never: no rules loaded",
-        at_the_end(f"time() - max(max_over_time(timestamp({WATCHDOG})[1h:15s]))"),
+        # The subquery's steps lie 15 s apart: alone it would not see the first moments of a Prometheus.
+        at_the_end(f"time() - max(timestamp({WATCHDOG}) or max_over_time(timestamp({WATCHDOG})[1h:15s]))"),
     )
     return (
         panel.unit("s")
