@@ -57,6 +57,7 @@ def test_a_busy_port_is_one_line_and_status_2(capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_bad_input_found_late_ends_the_process():
     command = [sys.executable, "-m", "rl_training", *FIXED, "--log-json", "/nonexistent/log"]
     assert subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 2
@@ -97,6 +98,7 @@ def test_an_environment_that_raises_fails_the_run_with_its_traceback(capsys, cap
     assert "Traceback" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_run_cleanly(number, tmp_path):
     log = tmp_path / "log"

@@ -18,6 +18,8 @@ from rl_training.cli import main
 from rl_training.signals import StopSignals
 from rl_training.tui import train_beside_panel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def headless(monkeypatch):
@@ -122,7 +124,6 @@ def test_log_lines_wait_until_the_panel_is_gone(headless, capsys):
     assert "loss not finite" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_run_is_the_same_with_and_without_the_panel(headless, tmp_path, capsys):
     logs = []
     for name, options in (("plain", ["--quiet"]), ("tui", ["--tui"])):

@@ -19,6 +19,8 @@ from rl_exporter import HeadState, RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from rl_exporter.integrations.sb3_telemetry import UpdateTelemetry
 
+pytestmark = pytest.mark.slow
+
 SIZES = (4, 2, 6)
 
 

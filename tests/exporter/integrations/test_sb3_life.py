@@ -16,6 +16,8 @@ from exporter.integrations.reach import small_ppo as ppo
 from rl_exporter import RunState
 from scraping import scrape, scrape_to_the_end
 
+pytestmark = pytest.mark.slow
+
 SIZES = (4, 2, 6)
 
 
