@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo train-long drill stack dashboards test check lint types mutants benchmark clean
 help:
 	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
-	@echo 'make train-long the same for long enough to learn, some 15 minutes'
+	@echo 'make train-long the same for long enough to learn, some 10 minutes'
 	@echo 'make drill      one head collapses while the total looks healthy, and the page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
