@@ -105,9 +105,7 @@ class PPOAgent:
         normalized = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         shares = torch.tensor(rollout.choice_share, device=self.device)
         broken = torch.zeros((), device=self.device)
-        telemetry = UpdateTelemetry(
-            self.heads, self.network.layout, rollout, config.clip, enabled=config.telemetry
-        )
+        telemetry = UpdateTelemetry(self.network.layout, rollout, config.clip, enabled=config.telemetry)
         nonfinite = False
         for _ in range(config.epochs):
             kl_sum = torch.zeros((), device=self.device)

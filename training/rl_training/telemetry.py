@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_exporter.heads import Heads
 from rl_training.distributions import HeadLayout, MaskedCategorical
 from rl_training.measurement import HeadSteps, epoch_sums, head_sums
 from rl_training.results import Reduction, UpdateResult, summarize
@@ -35,10 +34,7 @@ class UpdateTelemetry:
     every step: it counts in no mean, only what was not finite in it is counted.
     """
 
-    def __init__(
-        self, heads: Heads, layout: HeadLayout, rollout: Rollout, clip: float, *, enabled: bool
-    ) -> None:
-        self._heads = heads
+    def __init__(self, layout: HeadLayout, rollout: Rollout, clip: float, *, enabled: bool) -> None:
         self._layout = layout
         self._rollout = rollout
         self._clip = clip
@@ -85,7 +81,7 @@ class UpdateTelemetry:
             scalars=_reduce_scalars(self._batches[:whole], self._norms, epochs),
             gradients=_reduce_gradients(torch.stack(self._head_norms), whole),
         )
-        return summarize(reduction, explained_variance, self._heads.names, self._rollout, nonfinite=nonfinite)
+        return summarize(reduction, explained_variance, self._layout.names, self._rollout, nonfinite=nonfinite)
 
 
 @torch.no_grad()
