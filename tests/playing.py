@@ -4,6 +4,14 @@ import numpy as np
 
 from rl_training.environments.tables import OFFSETS, SIZES
 
+SMALL = {"samples": 64, "batch": 64, "plateau_epochs": 1, "episode_steps": 6}
+"""The growing network with little data and short episodes."""
+
+
+def same(one, other):
+    """Whether two trajectories, sequences of arrays, are equal to the last bit."""
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
 
 def random_actions(masks, generator):
     """Uniformly random valid actions (N, H) for masks (N, Σn) or (N, operations, Σn)."""

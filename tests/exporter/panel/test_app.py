@@ -1,7 +1,6 @@
 """The panel driven by Textual's pilot, as a person would."""
 
 import math
-import threading
 
 import pytest
 from textual.containers import VerticalScroll
@@ -9,9 +8,7 @@ from textual.widgets import Footer
 
 from panel_pilot import drive, panel, shows, text
 from panel_runs import (
-    NOW,
     STATES,
-    Clock,
     ScriptedSource,
     drill,
     many_heads,
@@ -23,14 +20,10 @@ from panel_runs import (
 )
 from rl_exporter import (
     HeadMeasurement,
-    Heads,
     HeadState,
-    RunInfo,
-    RunState,
-    SanctumAggregator,
 )
 from rl_exporter.panel.app import WatchApp
-from rl_exporter.panel.fetch import Sighting, UnreachableError
+from rl_exporter.panel.fetch import Sighting
 from rl_exporter.panel.screens import HelpScreen, RunScreen
 
 
@@ -102,105 +95,6 @@ def test_nan_from_a_strange_exporter_is_shown_without_a_level():
         assert panel(pilot.app).has_class("no_data")
 
     drive(WatchApp([watched(ScriptedSource(Sighting(broken)))]), script)
-
-
-def test_it_waits_for_the_first_update_and_then_shows_it():
-    aggregator = SanctumAggregator(Heads.of({"op": 4}), RunInfo("fresh"), clock=lambda: NOW)
-
-    async def script(pilot):
-        await shows(pilot, "fresh", "waiting", "for the first update; heads: op")
-        assert "0.000" not in text(pilot.app)
-        from rl_exporter import PPOUpdatePayload
-
-        aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": HeadMeasurement(0.9)}))
-        await shows(pilot, "update 1", "2 s ago", "0.900 H")
-
-    drive(WatchApp([watched_run(aggregator)]), script)
-
-
-def test_a_picture_that_grows_old_is_kept_and_marked_and_the_source_comes_back():
-    clock = Clock(NOW + 2)
-    good, gone = Sighting(ratio_run(0.9).snapshot()), UnreachableError("Connection refused (is the run up?)")
-    source = ScriptedSource(good)
-
-    async def script(pilot):
-        await shows(pilot, "update 1")
-        source.outcomes = [gone]
-        reads = source.reads
-        await until(lambda: source.reads > reads + 1, pilot)
-        clock.now += 75
-        await shows(
-            pilot, "stale", "this picture is 1 min old: Connection refused", "trying again in", "1.248 H"
-        )
-        source.outcomes = [Sighting(ratio_run(0.2).snapshot())]
-        await shows(pilot, "0.277 C")
-        assert "stale" not in text(pilot.app)
-
-    drive(WatchApp([watched(source, clock)]), script)
-
-
-def test_a_run_that_said_it_ended_is_not_called_stale():
-    aggregator = ratio_run(0.9)
-    aggregator.set_run_state(RunState.COMPLETED)
-    source = ScriptedSource(Sighting(aggregator.snapshot()), UnreachableError("Connection refused"))
-
-    async def script(pilot):
-        await shows(pilot, "■ completed", "ended", "this is its last picture")
-
-    drive(WatchApp([watched(source)]), script)
-
-
-def test_nobody_there_says_why_and_keeps_trying():
-    source = ScriptedSource(UnreachableError("its certificate is not trusted"))
-
-    async def script(pilot):
-        await shows(pilot, "no data", "its certificate is not trusted", "trying again in")
-        assert "ACTION HEADS" in str(panel(pilot.app).border_title)
-        await until(lambda: source.reads > 2, pilot)
-
-    drive(WatchApp([watched(source)]), script)
-
-
-def test_whatever_a_source_raises_the_panel_stays():
-    source = ScriptedSource(RuntimeError("a bug\nof two lines"))
-
-    async def script(pilot):
-        await shows(pilot, "RuntimeError: a bug of two lines")
-        await pilot.press("question_mark", "escape")
-        assert isinstance(pilot.app.screen, RunScreen)
-
-    drive(WatchApp([watched(source)]), script)
-
-
-def test_a_server_that_never_answers_does_not_hold_up_the_screen():
-    release = threading.Event()
-
-    class Stuck:
-        name = "http://stuck:1/metrics"
-        reads = 0
-
-        def read(self):
-            self.reads += 1
-            release.wait(60)
-            raise UnreachableError("released")
-
-    source = Stuck()
-    run = watched(source)
-    run._timeout = 0.0  # the grace, a second, is what is left
-
-    async def script(pilot):
-        await shows(pilot, "connecting")
-        await pilot.press("l")
-        await shows(pilot, "no answer within")
-        await pilot.pause(0.5)
-        assert source.reads == 1, "a look that does not come back is not started again"
-        release.set()
-        await shows(pilot, "released")
-
-    try:
-        drive(WatchApp([run]), script)
-    finally:
-        release.set()
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 200])
