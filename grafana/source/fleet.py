@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from grafana_foundation_sdk.builders import common, stat, timeseries
-from grafana_foundation_sdk.models.common import GraphDrawStyle, LineInterpolation, StackingMode
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    GraphDrawStyle,
+    LineInterpolation,
+    StackingMode,
+)
 
 from rl_exporter.health import Level
 from source import frame, looks
@@ -27,7 +32,7 @@ def dashboard() -> dict[str, Any]:
         (alerts_table("the selected runs"), 12, 18, 12, 8),
     ]
     about = "Every run, worst head first. A click on a cell opens Heads for that run and head."
-    return frame.assembled(frame.FLEET_UID, "RL Fleet", about, panels)
+    return frame.assembled(frame.FLEET_UID, "RL Fleet", about, panels, alerts_marked=False)
 
 
 def _worst_levels() -> str:
@@ -42,7 +47,12 @@ def _runs_at(number_of: int, level: Level) -> stat.Panel:
         RULES_MISSING,
         at_the_end(f"count({_worst_levels()} == {number_of}) or vector(0)"),
     )
-    return panel.thresholds(looks.plain("text") if level is Level.HEALTHY else _from_one(colour)).decimals(0)
+    return _uncoloured(panel) if level is Level.HEALTHY else panel.thresholds(_from_one(colour)).decimals(0)
+
+
+def _uncoloured(panel: stat.Panel) -> stat.Panel:
+    """Of a number that is neither good nor bad."""
+    return panel.color_mode(BigValueColorMode.NONE).decimals(0)
 
 
 def _from_one(colour: str) -> Any:
@@ -63,7 +73,7 @@ def _count_of(status: Status, meaning: str) -> stat.Panel:
     word, colour = looks.STATUSES[status]
     counted = at_the_end(f"count({run_status()} == {int(status)}) or vector(0)")
     panel = number(word, meaning, "0", counted)
-    return panel.thresholds(looks.plain() if status is Status.RUNNING else _from_one(colour)).decimals(0)
+    return _uncoloured(panel) if status is Status.RUNNING else panel.thresholds(_from_one(colour)).decimals(0)
 
 
 def _ended() -> stat.Panel:

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from source.panels import DATASOURCE
-from source.queries import RUN
+from source.queries import RUN, active_since
 
 TAG = "rl-policy-exporter"
 HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID = "rl-heads", "rl-run", "rl-fleet", "rl-pipeline"
@@ -55,11 +55,15 @@ def variables() -> list[Builder[model.VariableModel]]:
 
 
 class _AlertAnnotation(model.AnnotationQuery):
-    """The SDK's annotation lacks what the Prometheus data source reads."""
+    """The SDK's annotation lacks what the Prometheus data source reads.
+
+    The value is the time at which an alert became active, so each alert is one line. Its whole span would be
+    a shaded region, and the regions of a fleet's alerts hide everything behind them.
+    """
 
     def to_json(self) -> dict[str, object]:
         fields = {"step": "15s", "titleFormat": "{{alertname}}", "textFormat": "{{head}} {{run_id}}"}
-        return super().to_json() | fields | {"tagKeys": "severity", "useValueForTime": False}
+        return super().to_json() | fields | {"tagKeys": "severity", "useValueForTime": True}
 
 
 class _Alerts(builders.AnnotationQuery):
@@ -68,10 +72,10 @@ class _Alerts(builders.AnnotationQuery):
         self._internal = _AlertAnnotation()
 
 
-def _annotations() -> _Alerts:
-    alerts = f'ALERTS{{{RUN}, alertname=~"RL.+", alertname!="RLMonitoringWatchdog", alertstate="firing"}}'
+def _annotations(shown: bool) -> _Alerts:
     annotations = _Alerts()
-    annotations.name("Alerts").datasource(DATASOURCE).enable(True).icon_color("red").expr(alerts)
+    milliseconds = f"1000 * {active_since(RUN)}"
+    annotations.name("Alerts").datasource(DATASOURCE).enable(shown).icon_color("red").expr(milliseconds)
     return annotations
 
 
@@ -81,21 +85,24 @@ def _links() -> builders.DashboardLink:
 
 
 def assembled(
-    uid: str, title: str, description: str, panels: Sequence[Placed], time: str = "now-1h"
+    uid: str, title: str, description: str, panels: Sequence[Placed], *, alerts_marked: bool = True
 ) -> dict[str, Any]:
-    """A dashboard as Grafana reads it; panels get their ids in order."""
+    """A dashboard as Grafana reads it; panels get their ids in order.
+
+    ``alerts_marked``: a line where an alert became active; a fleet's alerts would be a forest.
+    """
     dashboard = (
         builders.Dashboard(title)
         .uid(uid)
         .description(description)
         .tags([TAG])
         .readonly()
-        .time(time, "now")
+        .time("now-1h", "now")
         .refresh("15s")
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .variables(variables())
-        .annotation(_annotations())
+        .annotation(_annotations(alerts_marked))
         .link(_links())
     )
     built = json.loads(json.dumps(dashboard.build(), cls=JSONEncoder))

@@ -19,29 +19,31 @@ NO_RUN = "no run in this time range"
 NOT_YET = "not measured yet"
 NO_RATIO = "no ratio yet, or no rules loaded"
 """Before the first update; or Prometheus has no recording rules, as Pipeline would say."""
+TILE_TEXT_SIZE = 22
+"""The longest word, "▲ deterministic", fills the eighth of a screen of 1600 pixels."""
 WORST = " With several runs selected, the worst of them."
 
 
 def dashboard() -> dict[str, Any]:
     """The dashboard."""
     panels: list[frame.Placed] = [
-        (_tile(), 0, 0, 3, 6),
-        (_total_beside_weakest(), 0, 6, 15, 8),
-        (_status(), 15, 6, 3, 4),
-        (_age(), 18, 6, 3, 4),
-        (_updates(), 21, 6, 3, 4),
-        (_weakest(), 15, 10, 3, 4),
-        (_total(), 18, 10, 3, 4),
-        (_alert_count(), 21, 10, 3, 4),
-        (_timeline(), 0, 14, 12, 9),
-        (_heat_map(), 12, 14, 12, 9),
-        (_choice_entropy(), 0, 23, 12, 9),
-        (_normalized_entropy(), 12, 23, 12, 9),
-        (heads_table(), 0, 32, 24, 10),
+        (_tile(), 0, 0, 3, 5),
+        (_total_beside_weakest(), 0, 5, 15, 8),
+        (_status(), 15, 5, 3, 4),
+        (_age(), 18, 5, 3, 4),
+        (_updates(), 21, 5, 3, 4),
+        (_weakest(), 15, 9, 3, 4),
+        (_total(), 18, 9, 3, 4),
+        (_alert_count(), 21, 9, 3, 4),
+        (_timeline(), 0, 13, 12, 9),
+        (_heat_map(), 12, 13, 12, 9),
+        (_choice_entropy(), 0, 22, 12, 9),
+        (_normalized_entropy(), 12, 22, 12, 9),
+        (heads_table(), 0, 31, 24, 11),
         (_nats(), 0, 42, 12, 9),
         (_gradients(), 12, 42, 12, 9),
-        (_importance(), 0, 51, 12, 8),
-        (alerts_table("the selected runs"), 12, 51, 12, 8),
+        (_importance(), 0, 51, 12, 9),
+        (alerts_table("the selected runs"), 12, 51, 12, 9),
     ]
     about = "Which head of a run is collapsing, and is it real? One tile per head, then the evidence."
     return frame.assembled(frame.HEADS_UID, "RL Heads", about, panels)
@@ -51,17 +53,19 @@ def _tile() -> stat.Panel:
     panel = number(
         "$head",
         "Effective entropy ratio of the head: 1 uniform, 0 deterministic. Above 0.5 healthy; at or below 0.5 "
-        "warning; at or below 0.25 critical: it hardly explores. Below: level and state. 'no choice': masks or "
-        "operations left it nothing to decide, so nothing can be said. What to do: the alert's runbook."
-        + WORST,
+        "warning; at or below 0.25 critical: it hardly explores. Below: its state, with the sign of its level (● "
+        "healthy, ◆ warning, ▲ critical or an alarm of its own). 'no choice': masks or operations left it nothing to "
+        "decide, so nothing can be said. What to do: the alert's runbook." + WORST,
         NO_RATIO,
         over_time(queries.ratio_or_no_choice(), "ratio", "A"),
         at_the_end(queries.verdicts(), "state", "B"),
         trend=True,
     )
-    panel = panel.decimals(2).min(0).max(1).thresholds(looks.levels()).mappings([looks.NO_CHOICE_MAPPING])
+    panel = panel.decimals(2).thresholds(looks.levels()).mappings([looks.NO_CHOICE_MAPPING])
+    panel = panel.min(0).max(2)  # twice the ratio's, so that the trend stays below the number
     panel = panel.repeat("head").repeat_direction("h").max_per_row(8)
     panel = panel.orientation(options.VizOrientation.HORIZONTAL)
+    panel = panel.text(common.VizTextDisplayOptions().value_size(TILE_TEXT_SIZE))
     return overridden(panel, {"state": {"mappings": [looks.verdict_mapping()]}})
 
 
@@ -125,7 +129,7 @@ def _updates() -> stat.Panel:
 
 def _weakest() -> stat.Panel:
     panel = number(
-        "Weakest head",
+        "Weakest",
         "The head with the lowest effective ratio, coloured by its level. Look at it first.",
         NO_RATIO,
         at_the_end(f"bottomk(1, {queries.known(RATIO)})", "{{head}}"),

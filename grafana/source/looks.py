@@ -17,7 +17,7 @@ from rl_exporter.health import (
     HeadState,
     Level,
 )
-from source.queries import HEAD_STATE_CODES, NO_CHOICE_CODE, Status
+from source.queries import HEAD_STATE_CODES, NO_CHOICE_CODE, NO_LEVEL_CODE, Status
 
 GREEN, YELLOW, RED, DIM, BLUE = "green", "yellow", "red", "#7b8087", "blue"
 TRANSPARENT = "transparent"
@@ -59,7 +59,15 @@ def mapping(words: Mapping[Any, tuple[str, str]]) -> model.ValueMap:
     )
 
 
-LEVEL_MAPPING = mapping(dict(enumerate(LEVELS.values())))
+LEVEL_MAPPING = mapping({**dict(enumerate(LEVELS.values())), NO_LEVEL_CODE: NO_CHOICE})
+ABSENT_MAPPING = model.SpecialValueMap(
+    options=model.DashboardSpecialValueMapOptions(
+        match=model.SpecialValueMatch.NULL,
+        result=model.ValueMappingResult(text="-", color=TRANSPARENT),
+    )
+)
+"""For a cell of a table to which nothing belongs: a run without a head of that name, a target that is down."""
+
 STATE_MAPPING = mapping(
     {HEAD_STATE_CODES[state]: look for state, look in STATES.items()} | {NO_CHOICE_CODE: NO_CHOICE}
 )
@@ -68,15 +76,23 @@ NO_CHOICE_MAPPING = mapping({-1: NO_CHOICE})
 
 
 def verdict_mapping() -> model.ValueMap:
-    """Words for level and state together, as :func:`source.queries.verdicts` numbers them."""
+    """A symbol and colour for the level, a word for the state, as :func:`source.queries.verdicts` numbers them.
+
+    One word, so that it fits a tile in the same size whatever it says. Where the state says less than the
+    level, the level's word; a state that is an alarm of its own is shown as one, whatever the level.
+    """
     words: dict[int, tuple[str, str]] = {NO_CHOICE_CODE: NO_CHOICE}
     for state, code in HEAD_STATE_CODES.items():
         words[code] = (STATES[state][0], STATES[state][1])
     for number, (level, (word, colour)) in enumerate(LEVELS.items(), start=1):
         for state, code in HEAD_STATE_CODES.items():
-            same = state is HeadState.HEALTHY and level is Level.HEALTHY
-            worse = RED if STATES[state][1] == RED else colour
-            words[10 * number + code] = (word if same else f"{word} · {state}", worse)
+            alarming = STATES[state][1] == RED
+            symbol = LEVELS[Level.CRITICAL][0][0] if alarming else word[0]
+            says_less = state is HeadState.UNSETTLED and level is not Level.HEALTHY
+            words[10 * number + code] = (
+                word if says_less else f"{symbol} {state}",
+                RED if alarming else colour,
+            )
     return mapping(words)
 
 

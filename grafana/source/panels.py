@@ -12,9 +12,10 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import statetimeline as timeline
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from source.looks import by_series, by_threshold, plain
+from source.looks import ABSENT_MAPPING, DIM, by_series, by_threshold, fixed, plain
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Overrides = Mapping[str, Mapping[str, object]]
@@ -81,7 +82,11 @@ def number(
 
 
 def lines(
-    title: str, description: str, no_value: str, *targets: Query, legend: Sequence[str] = ("lastNotNull",)
+    title: str,
+    description: str,
+    no_value: str,
+    *targets: Query,
+    legend: Sequence[str] = ("lastNotNull",),
 ) -> timeseries.Panel:
     """Lines over time with a legend table that shows the last value of each."""
     shown = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.RIGHT)
@@ -99,6 +104,13 @@ def lines(
     )
 
 
+def narrow(title: str, description: str, no_value: str, *targets: Query) -> timeseries.Panel:
+    """Lines in a panel too narrow for a legend beside them: it is below, with the last values."""
+    below = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.BOTTOM)
+    below = below.display_mode(options.LegendDisplayMode.LIST).calcs(["lastNotNull"])
+    return lines(title, description, no_value, *targets).legend(below)
+
+
 def banded(panel: timeseries.Panel, steps: ThresholdsConfig) -> timeseries.Panel:
     """Thresholds as dashed lines and shaded bands behind the lines."""
     style = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED_AND_AREA)
@@ -111,16 +123,28 @@ def grid(title: str, description: str, no_value: str, *targets: Query) -> table.
         described(table.Panel(), title, description, no_value, targets)
         .color_scheme(by_threshold())
         .thresholds(plain())
+        .min_width(50)
+        .mappings([ABSENT_MAPPING])
         .cell_height(options.TableCellHeight.SM)
     )
+
+
+class _Timeline(statetimeline.Panel):
+    """Without pages: the SDK refuses 0, which is how Grafana turns them off, and 1000 still shows their buttons."""
+
+    def build(self) -> model.Panel:
+        built = super().build()
+        assert isinstance(built.options, timeline.Options)
+        built.options.per_page = 0.0
+        return built
 
 
 def states(title: str, description: str, no_value: str, *targets: Query) -> statetimeline.Panel:
     """Words over time, one row per series."""
     return (
-        described(statetimeline.Panel(), title, description, no_value, targets)
-        .color_scheme(by_threshold())
-        .thresholds(plain())
+        described(_Timeline(), title, description, no_value, targets)
+        # By threshold, Grafana would show the threshold's range instead of the word.
+        .color_scheme(fixed(DIM))
         .show_value(options.VisibilityMode.AUTO)
         .merge_values(True)
         .row_height(0.85)

@@ -7,7 +7,7 @@ from typing import Any
 from grafana_foundation_sdk.builders import stat, table, timeseries
 
 from source import frame, looks
-from source.panels import at_the_end, grid, lines, number, over_time, overridden, rows, transform
+from source.panels import at_the_end, grid, narrow, number, over_time, overridden, rows, transform
 from source.tables import alerts_table
 
 TRAINERS = 'job="rl-training", cluster=~"$cluster"'
@@ -23,11 +23,14 @@ def dashboard() -> dict[str, Any]:
     """The dashboard."""
     numbers = (_watchdog(), _rules(), _rule_failures(), _alertmanagers(), _undelivered(), _down())
     panels: list[frame.Placed] = [(panel, 4 * place, 0, 4, 4) for place, panel in enumerate(numbers)]
-    panels += [(_targets(), 0, 4, 14, 9), (alerts_table("the monitoring", MONITORING), 14, 4, 10, 9)]
+    panels += [
+        (_targets(), 0, 4, 14, 9),
+        (alerts_table("the monitoring", MONITORING, ("problem", "run_id", "instance")), 14, 4, 10, 9),
+    ]
     for place, panel in enumerate(_lines()):
         panels.append((panel, 8 * (place % 3), 13 + 8 * (place // 3), 8, 8))
     about = "From exporter to pager: what is scraped, evaluated and delivered. While something here is red, silence says nothing."
-    return frame.assembled(frame.PIPELINE_UID, "RL Pipeline", about, panels)
+    return frame.assembled(frame.PIPELINE_UID, "RL Pipeline", about, panels, alerts_marked=False)
 
 
 def _watchdog() -> stat.Panel:
@@ -124,6 +127,7 @@ def _targets() -> table.Panel:
     order = ("job", "instance", "Value #A", "Value #B", "Value #C", "version")
     places = {name: place for place, name in enumerate(order)}
     panel = panel.with_transformation(transform("organize", {"indexByName": places}))
+    panel = panel.with_transformation(transform("sortBy", {"sort": [{"field": "Value #A"}]}))
     answers = looks.mapping({1: ("● up", looks.GREEN), 0: ("▲ down", looks.RED)})
     coloured = {"mappings": [answers], "custom.cellOptions": {"type": "color-background", "mode": "basic"}}
     return overridden(
@@ -145,30 +149,31 @@ def _scrapes() -> list[timeseries.Panel]:
     count, total = (
         f"rate(rl_exporter_render_duration_seconds_{part}[$__rate_interval])" for part in ("count", "sum")
     )
+    errors = "increase(rl_exporter_record_errors_total[$__rate_interval])"
     rendering = f"avg({total} / ({count} > 0))"
     return [
-        lines("Scrape duration", "Time that a scrape takes. It should stay far below the scrape timeout (10 s).", NO_TARGET,
+        narrow("Scrape duration", "Time that a scrape takes. It should stay far below the scrape timeout (10 s).", NO_TARGET,
               over_time(f"max(scrape_duration_seconds{{{TRAINERS}}})", "slowest trainer", "A"),
               over_time(f"avg(scrape_duration_seconds{{{TRAINERS}}})", "mean", "B")).unit("s").min(0),
-        lines("Exporter: rendering /metrics", "What an answer costs the exporter; about a millisecond is usual.", NO_TARGET,
+        narrow("Exporter: rendering /metrics", "What an answer costs the exporter; about a millisecond is usual.", NO_TARGET,
               over_time(rendering, "mean per scrape")).unit("s").min(0),
-        lines("Exporter: record errors", "Errors inside telemetry; each lost values of an update. Training goes on, but what "
+        narrow("Exporter: record errors", "Errors inside telemetry; each lost values of an update. Training goes on, but what "
               "is shown may stand still. Above 0: read the trainer's log.", NO_TARGET,
-              over_time("sum by (instance) (increase(rl_exporter_record_errors_total[$__rate_interval]))", "{{instance}}")
-              ).min(0),
+              over_time(f"sum({errors})", "all trainers", "A"),
+              over_time(f"topk(5, sum by (instance) ({errors}) > 0)", "{{instance}}", "B")).min(0).axis_soft_max(1),
     ]  # fmt: skip
 
 
 def _evaluation() -> list[timeseries.Panel]:
     return [
-        lines("Rule evaluation time", "Time that each rule group takes; it must stay below its interval (15 s).", NO_PROMETHEUS,
+        narrow("Rule evaluation time", "Time that each rule group takes; it must stay below its interval (15 s).", NO_PROMETHEUS,
               over_time(f"label_replace(max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{RULES}}}), "
                         '"group", "$1", "rule_group", ".+;(.+)")', "{{group}}")).unit("s").min(0),
-        lines("Missed and failed evaluations", "Groups that took longer than their interval, and rules that failed.", NO_PROMETHEUS,
+        narrow("Missed and failed evaluations", "Groups that took longer than their interval, and rules that failed.", NO_PROMETHEUS,
               over_time(f"sum(increase(prometheus_rule_group_iterations_missed_total{{{RULES}}}[$__rate_interval]))", "missed", "A"),
               over_time(f"sum(increase(prometheus_rule_evaluation_failures_total{{{RULES}}}[$__rate_interval]))", "failed", "B")
-              ).min(0),
-        lines("Targets by state", "Listed training targets that answer and that do not.", NO_TARGET,
+              ).min(0).axis_soft_max(1),
+        narrow("Targets by state", "Listed training targets that answer and that do not.", NO_TARGET,
               over_time(f"count(up{{{TRAINERS}}} == 1) or vector(0)", "up", "A"),
               over_time(f"count(up{{{TRAINERS}}} == 0) or vector(0)", "down", "B")).min(0).decimals(0),
     ]  # fmt: skip
@@ -176,16 +181,16 @@ def _evaluation() -> list[timeseries.Panel]:
 
 def _notifications() -> list[timeseries.Panel]:
     return [
-        lines("Alerts sent to Alertmanager", "Sent, failed and dropped per second. Failed: Alertmanager does not answer. Dropped: "
+        narrow("Alerts sent to Alertmanager", "Sent, failed and dropped per second. Failed: Alertmanager does not answer. Dropped: "
               "the queue overflowed.", NO_PROMETHEUS,
               over_time("sum(rate(prometheus_notifications_sent_total[$__rate_interval]))", "sent", "A"),
               over_time("sum(rate(prometheus_notifications_errors_total[$__rate_interval]))", "failed", "B"),
               over_time("sum(rate(prometheus_notifications_dropped_total[$__rate_interval]))", "dropped", "C")).min(0),
-        lines("Notifications delivered", "What Alertmanager delivered to receivers, and what it could not.", NO_ALERTMANAGER,
+        narrow("Notifications delivered", "What Alertmanager delivered to receivers, and what it could not.", NO_ALERTMANAGER,
               over_time("sum by (integration) (increase(alertmanager_notifications_total[$__rate_interval]) > 0)",
                         "{{integration}}", "A"),
               over_time("sum by (integration) (increase(alertmanager_notifications_failed_total[$__rate_interval]) > 0)",
                         "{{integration}} failed", "B")).min(0),
-        lines("Alerts in Alertmanager", "Active ones notify, suppressed ones are silenced or inhibited.", NO_ALERTMANAGER,
+        narrow("Alerts in Alertmanager", "Active ones notify, suppressed ones are silenced or inhibited.", NO_ALERTMANAGER,
               over_time("sum by (state) (alertmanager_alerts)", "{{state}}")).min(0).decimals(0),
     ]  # fmt: skip

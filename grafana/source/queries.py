@@ -16,6 +16,9 @@ RATIO = f"head:rl_policy_effective_entropy:ratio{{{HEAD}}}"
 LEVEL = f"head:rl_policy_effective_entropy:level{{{HEAD}}}"
 CHOICE_SHARE = f"rl_policy_head_choice_steps_ratio{{{HEAD}}}"
 
+NO_LEVEL_CODE = 3
+"""Beside the levels 0, 1 and 2: the head had nothing to decide."""
+
 Read = Callable[[str], str]
 """How a selector is read: as it is now, or as it was last within the time range."""
 
@@ -79,6 +82,15 @@ def known(selector: str, aggregation: str = "min", by: str = "head") -> str:
     )
 
 
+def level_or_no_choice(by: str) -> str:
+    """The latest level, or :data:`NO_LEVEL_CODE` where the last update left the head nothing to decide."""
+    return latest(
+        lambda read: (
+            f"({NO_LEVEL_CODE} + max by ({by}) ({read(CHOICE_SHARE)} == 0) or max by ({by}) ({read(LEVEL)}))"
+        )
+    )
+
+
 def ratio_or_no_choice(ratio: str = RATIO) -> str:
     """A ratio by head; -1 while the head had no choice step, because then nothing can be said."""
     return f"min by (head) ({ratio}) or min by (head) (({CHOICE_SHARE} == 0) - 1)"
@@ -130,13 +142,15 @@ def age(by: str = RUN_KEY) -> str:
     )
 
 
+def active_since(selector: str) -> str:
+    """When each alert that fires became active, as a Unix time in seconds."""
+    names = f'{selector}, alertname=~"RL.+", alertname!="RLMonitoringWatchdog"'
+    return f'(ALERTS_FOR_STATE{{{names}}} and ignoring (alertstate) ALERTS{{{names}, alertstate="firing"}})'
+
+
 def firing(selector: str) -> str:
     """Seconds for which each alert has been firing."""
-    names = f'{selector}, alertname=~"RL.+", alertname!="RLMonitoringWatchdog"'
-    return (
-        f"(time() - ALERTS_FOR_STATE{{{names}}})"
-        f' and ignoring (alertstate) ALERTS{{{names}, alertstate="firing"}}'
-    )
+    return f"time() - {active_since(selector)}"
 
 
 def mean_duration(metric: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from grafana_foundation_sdk.builders import table, timeseries
 
 from source import frame, looks, queries
-from source.panels import at_the_end, grid, lines, number, over_time, overridden, rows, transform
+from source.panels import at_the_end, grid, narrow, number, over_time, overridden, rows, transform
 from source.queries import mean_duration, of_process, per_run, run_status
 
 NOT_REPORTED = "not reported by the selected runs, or before the first update"
@@ -47,7 +47,10 @@ def _info() -> table.Panel:
     ).with_transformation(transform("filterFieldsByName", {"include": {"pattern": f"^({'|'.join(names)})$"}}))
     places = {name: place for place, name in enumerate(names)}
     panel = panel.with_transformation(transform("organize", {"indexByName": places}))
-    return overridden(panel, {"run_id": {"displayName": "run"}, "world_size": {"displayName": "processes"}})
+    return overridden(
+        panel,
+        {"run_id": {"displayName": "run", "custom.width": 200}, "world_size": {"displayName": "processes"}},
+    )
 
 
 def _selected() -> Any:
@@ -75,7 +78,7 @@ def _gauge(
     title: str, description: str, metric: str, unit: str = "none", decimals: int = 3
 ) -> timeseries.Panel:
     target = over_time(f"max by (run_id) ({per_run(metric)})", "{{run_id}}")
-    return lines(title, description, NOT_REPORTED, target).unit(unit).decimals(decimals)
+    return narrow(title, description, NOT_REPORTED, target).unit(unit).decimals(decimals)
 
 
 def _lines() -> list[timeseries.Panel]:
@@ -104,7 +107,7 @@ def _steps() -> list[timeseries.Panel]:
                "updates fight the clip.", "rl_policy_clipped_steps_ratio", "percentunit", 1),
         _gauge("Gradient norm", "Norm of the whole gradient before clipping. Spikes come before instability; heads "
                "are told apart in Heads.", "rl_policy_gradient_norm"),
-        lines("Entropy coefficient", "Base coefficient of the entropy bonus; each head multiplies it by its own factor.",
+        narrow("Entropy coefficient", "Base coefficient of the entropy bonus; each head multiplies it by its own factor.",
               NOT_REPORTED, base).decimals(4),
     ]  # fmt: skip
 
@@ -117,12 +120,12 @@ def _speed() -> list[timeseries.Panel]:
     cpu = over_time(of_process("rate(process_cpu_seconds_total[$__rate_interval])"), "{{run_id}}")
     memory = over_time(of_process("process_resident_memory_bytes"), "{{run_id}}")
     return [
-        lines("Rollout and update time", "Mean time per update spent collecting and optimising. A lasting rise: the "
+        narrow("Rollout and update time", "Mean time per update spent collecting and optimising. A lasting rise: the "
               "environment or the machine has become slow.", NOT_REPORTED, rollout, update).unit("s"),
-        lines("Environment steps per second", "Over all parallel environments. Zero: stalled or ended.",
+        narrow("Environment steps per second", "Over all parallel environments. Zero: stalled or ended.",
               NOT_REPORTED, rate).unit("none").decimals(0).min(0),
-        lines("CPU of the trainer", "Cores in use by the training process.",
+        narrow("CPU of the trainer", "Cores in use by the training process.",
               "no process metrics: the exporter runs where /proc is not available", cpu).decimals(2).min(0),
-        lines("Memory of the trainer", "Resident memory. A steady rise is a leak.",
+        narrow("Memory of the trainer", "Resident memory. A steady rise is a leak.",
               "no process metrics: the exporter runs where /proc is not available", memory).unit("bytes").min(0),
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from rl_exporter.health import (
 )
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.snapshot import RunState
+from rl_training.action_space import HEAD_NAMES
 from source import looks, queries
 from source.__main__ import stale
 
@@ -165,24 +166,49 @@ def test_every_level_state_and_status_has_a_word_beside_its_colour():
         assert len(word.split()) >= 2
 
 
-def test_level_and_state_together_read_as_level_and_state():
+def test_a_tile_shows_the_sign_of_the_level_and_the_word_of_the_state():
     words = looks.verdict_mapping().options
     for number, verdict in enumerate(Level):
         for state, code in queries.HEAD_STATE_CODES.items():
             shown = words[str(10 * (number + 1) + code)]
-            assert verdict in shown.text
-            assert state in shown.text
             severe = looks.STATES[state][1] == looks.RED
-            assert shown.color == (looks.RED if severe else looks.LEVELS[verdict][1])
+            sign, colour = looks.LEVELS[Level.CRITICAL if severe else verdict]
+            assert shown.color == colour
+            assert shown.text[:2] == sign[:2], "a sign for the level, beside its colour"
+            says_less = state == HeadState.UNSETTLED and verdict != Level.HEALTHY
+            assert shown.text[2:] == (verdict if says_less else state)
+            assert len(shown.text) <= len("▲ deterministic"), "which fills a tile"
     for state, code in queries.HEAD_STATE_CODES.items():
         assert words[str(code)].text == looks.STATES[state][0], "without a level: no rules loaded"
     assert words[str(queries.NO_CHOICE_CODE)].text == looks.NO_CHOICE[0]
 
 
-def test_annotations_are_dated_by_their_time():
+def test_each_alert_is_one_line_at_the_time_it_became_active():
     for board in BOARDS.values():
         (annotation,) = board["annotations"]["list"]
-        assert annotation["useValueForTime"] is False
+        assert annotation["useValueForTime"] is True
+        assert annotation["expr"].startswith("1000 * (ALERTS_FOR_STATE{"), "in milliseconds"
+        assert annotation["enable"] is (board["uid"] in {"rl-heads", "rl-run"}), (
+            "a fleet's would hide everything"
+        )
+
+
+def test_words_for_levels_are_said_of_heads_only():
+    """Grafana adds an override's mappings to the panel's: on all columns, two updates would read as critical."""
+    (table,) = [panel for panel in panels(BOARDS["rl-fleet"]) if panel["title"].startswith("Runs, worst")]
+    words = {0: "● healthy", 1: "◆ warning"}
+    assert not any(
+        words[0] in json.dumps(mapping, ensure_ascii=False)
+        for mapping in table["fieldConfig"]["defaults"]["mappings"]
+    )
+    fixed = [o for o in table["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byName"]
+    (heads,) = [o for o in table["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byRegexp"]
+    pattern = re.compile(heads["matcher"]["options"])
+    names = {o["matcher"]["options"] for o in fixed}
+    names |= {p["value"] for o in fixed for p in o["properties"] if p["id"] == "displayName"}
+    assert {"updates", "Value #Q3", "run_id", "worst head"} <= names
+    assert not [name for name in names if pattern.match(name)]
+    assert all(pattern.match(name) for name in (*HEAD_NAMES, "action", "head_0", "updates_2"))
 
 
 def exported():

@@ -46,5 +46,5 @@ def world(prometheus, alertmanager, tmp_path_factory):
         until(lambda: query(server, 'min(rl_training_updates_total{run_id!="young"}) > 12'))
         until(lambda: query(server, "rate(prometheus_notifications_sent_total[30s]) > 0"))
         until(lambda: query(server, "alertmanager_notifications_total > 0"))
-        yield SimpleNamespace(stack=stack, server=server, started=started, one=one, two=two)
+        yield SimpleNamespace(stack=stack, server=server, started=started, one=one, two=two, young=young)
         young.close()

@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
+from rl_exporter.health import CRITICAL_THRESHOLD
 from servers import query, until
 from source.queries import NO_CHOICE_CODE
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.stack
 QUIET = {  # where an answer may be empty, and why
     "Alerts firing": "no alert fires",
     "annotation 0": "no alert fires",
+    "Exporter: record errors / B": "no errors; A says so for all trainers together",
     "Notifications delivered / A": "no increase between the last two notifications",
     "Notifications delivered / B": "nothing failed",
     "Alerts in Alertmanager": "counts what Alertmanager holds; there before the first alert only in later versions",
@@ -126,6 +128,12 @@ def values(world, uid, title, **selected):
     return found
 
 
+def ranks(world):
+    """Where each run stands in Fleet; the smallest first."""
+    rows = values(world, "rl-fleet", "Runs, worst head first")["Q5"]
+    return {row["metric"]["run"]: float(row["value"][1]) for row in rows}
+
+
 def test_a_tile_s_number_is_level_and_state(world):
     tile = values(world, "rl-heads", "$head", run_id="run-1")
     shown = {row["metric"]["head"]: int(float(row["value"][1])) for row in tile["B"]}
@@ -143,7 +151,7 @@ def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
     rows = values(world, "rl-fleet", "Runs, worst head first")
     assert {row["metric"]["run"] for row in rows["Q0"]} == {"lab//run-1", "//run.2+b", "//young"}
     assert {row["metric"].get("cluster", "-"): row["metric"]["in_cluster"] for row in rows["Q0"]} == {
-        "lab": "lab", "-": ".*"}  # fmt: skip
+        "lab": "lab", "-": "$__all"}  # fmt: skip
     assert len(rows["Q1"]) == 2
     assert len(rows["L"]) == 16
     shown = values(world, "rl-heads", "Heads in numbers", run_id="run-1")
@@ -168,8 +176,7 @@ def test_before_the_first_update_no_query_fails_and_nothing_is_made_up(world, ui
         (status,) = values(world, "rl-heads", "Run", run_id="young")["A"]
         assert float(status["value"][1]) == 0
     if uid == "rl-fleet":
-        rank = values(world, "rl-fleet", "Runs, worst head first", run_id="young")["Q4"]
-        assert [float(row["value"][1]) for row in rank] == [1]
+        assert ranks(world)["//young"] == 1
 
 
 @every_board
@@ -188,6 +195,9 @@ def test_an_ended_run_shows_its_last_values(world, uid):
     assert float(status["value"][1]) == 2
     (age,) = values(world, "rl-heads", "Last update", run_id="run-1")["A"]
     assert float(age["value"][1]) > 0
-    both = values(world, "rl-fleet", "Runs, worst head first")
-    rank = {row["metric"]["run"]: float(row["value"][1]) for row in both["Q4"]}
-    assert rank["lab//run-1"] >= 10 > rank["//run.2+b"]
+    assert ranks(world)["lab//run-1"] >= 10 > ranks(world)["//run.2+b"]
+
+
+def test_a_lost_run_stands_with_those_that_have_a_critical_head(world):
+    world.young._server.stop()  # killed: it never says that it ended
+    until(lambda: ranks(world)["//young"] == CRITICAL_THRESHOLD)

@@ -85,3 +85,18 @@ def test_a_run_without_cluster_is_selected_by_an_alert_s_link(visit):
 def test_a_data_source_that_is_not_there_is_seen(visit):
     seen = visit("/d/rl-run?from=now-15m&to=now&kiosk&var-datasource=nowhere")
     assert seen.problems() != []
+
+
+def test_a_cell_of_the_fleet_opens_heads_for_its_run_and_head(visit):
+    fleet = visit("/d/rl-fleet?from=now-15m&to=now&kiosk")
+    links = fleet.page.locator("a[href*='/d/rl-heads']").evaluate_all(
+        "found => found.map(a => a.getAttribute('href'))"
+    )
+    cells = [link for link in links if "var-run_id=run.2%2Bb" in link and link.endswith("var-head=op")]
+    assert len(cells) == 1
+    opened = visit(cells[0])
+    assert opened.problems() == []
+    shown = {panel["title"]: panel for panel in opened.panels}
+    assert "op" in shown
+    assert "slot" not in shown
+    assert "running" in shown["Run"]["text"]
