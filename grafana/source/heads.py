@@ -21,6 +21,8 @@ NO_RATIO = "no ratio yet, or no rules loaded"
 """Before the first update; or Prometheus has no recording rules, as Pipeline would say."""
 TILE_TEXT_SIZE = 22
 """The longest word, "▲ deterministic", fills the eighth of a screen of 1600 pixels."""
+TILE_POINTS = 1000
+"""The number is the trend's last point; as few as a tile has pixels would leave it minutes behind on a long range."""
 WORST = " With several runs selected, the worst of them."
 
 
@@ -59,9 +61,10 @@ def _tile() -> stat.Panel:
         NO_RATIO,
         over_time(queries.ratio_or_no_choice(), "ratio", "A"),
         at_the_end(queries.verdicts(), "state", "B"),
+        words=[looks.NO_CHOICE_MAPPING],
         trend=True,
     )
-    panel = panel.decimals(2).thresholds(looks.levels()).mappings([looks.NO_CHOICE_MAPPING])
+    panel = panel.decimals(2).thresholds(looks.levels()).max_data_points(TILE_POINTS)
     panel = panel.min(0).max(2)  # twice the ratio's, so that the trend stays below the number
     panel = panel.repeat("head").repeat_direction("h").max_per_row(8)
     panel = panel.orientation(options.VizOrientation.HORIZONTAL)
@@ -92,14 +95,14 @@ def _total_beside_weakest() -> timeseries.Panel:
 
 
 def _status() -> stat.Panel:
-    panel = number(
+    return number(
         "Run",
         "What the run is doing. An ended run shows its last values within the time range. lost: last seen running, "
         "no longer scraped. stalled: RLTrainingStalled fires. With several runs, the worst.",
         NO_RUN,
         at_the_end(f"max({queries.run_status()})", "run"),
+        words=[looks.STATUS_MAPPING],
     )
-    return panel.mappings([looks.STATUS_MAPPING])
 
 
 def _age() -> stat.Panel:
@@ -166,9 +169,9 @@ def _timeline() -> statetimeline.Panel:
         "not finite. deterministic: ratio below 0.1. confused: still close to uniform (normal early on). no choice: "
         "it had nothing to decide. unsettled: none of these." + WORST,
         NOT_YET,
-        over_time(queries.head_states(), "{{head}}"),
+        over_time(queries.head_states_or_none(), "{{head}}"),
     )
-    return panel.mappings([looks.STATE_MAPPING])
+    return panel.mappings([looks.STATE_MAPPING, looks.NOTHING_YET_MAPPING])
 
 
 def _heat_map() -> heatmap.Panel:

@@ -60,12 +60,17 @@ def mapping(words: Mapping[Any, tuple[str, str]]) -> model.ValueMap:
 
 
 LEVEL_MAPPING = mapping({**dict(enumerate(LEVELS.values())), NO_LEVEL_CODE: NO_CHOICE})
-ABSENT_MAPPING = model.SpecialValueMap(
-    options=model.DashboardSpecialValueMapOptions(
-        match=model.SpecialValueMatch.NULL,
-        result=model.ValueMappingResult(text="-", color=TRANSPARENT),
+
+
+def nothing(text: str, colour: str = DIM) -> model.SpecialValueMap:
+    """What stands where there is no value."""
+    result = model.ValueMappingResult(text=text, color=colour)
+    return model.SpecialValueMap(
+        options=model.DashboardSpecialValueMapOptions(match=model.SpecialValueMatch.NULL, result=result)
     )
-)
+
+
+ABSENT_MAPPING = nothing("-", TRANSPARENT)
 """For a cell of a table to which nothing belongs: a run without a head of that name, a target that is down."""
 
 STATE_MAPPING = mapping(
@@ -73,6 +78,7 @@ STATE_MAPPING = mapping(
 )
 STATUS_MAPPING = mapping({int(status): look for status, look in STATUSES.items()})
 NO_CHOICE_MAPPING = mapping({-1: NO_CHOICE})
+NOTHING_YET_MAPPING = mapping({-1: ("not measured yet", DIM)})
 
 
 def verdict_mapping() -> model.ValueMap:

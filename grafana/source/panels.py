@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import statetimeline as timeline
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from source.looks import ABSENT_MAPPING, DIM, by_series, by_threshold, fixed, plain
+from source.looks import ABSENT_MAPPING, DIM, by_series, by_threshold, fixed, nothing, plain
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Overrides = Mapping[str, Mapping[str, object]]
@@ -64,9 +64,18 @@ def described(panel: P, title: str, description: str, no_value: str, targets: Se
 
 
 def number(
-    title: str, description: str, no_value: str, *targets: Query, colour: bool = True, trend: bool = False
+    title: str,
+    description: str,
+    no_value: str,
+    *targets: Query,
+    words: Sequence[model.ValueMap] = (),
+    colour: bool = True,
+    trend: bool = False,
 ) -> stat.Panel:
-    """One number, or one per series, with its verdict as background."""
+    """One number, or one per series, with its verdict as background; ``words`` stand for some values.
+
+    Without a number there is no verdict: Grafana would give it the colour of the lowest threshold.
+    """
     background = options.BigValueColorMode.BACKGROUND_SOLID if colour else options.BigValueColorMode.NONE
     graph = options.BigValueGraphMode.AREA if trend else options.BigValueGraphMode.NONE
     return (
@@ -76,6 +85,7 @@ def number(
         .graph_mode(graph)
         .color_scheme(by_threshold())
         .thresholds(plain())
+        .mappings([*words, nothing(no_value)])
         .justify_mode(options.BigValueJustifyMode.CENTER)
         .text_mode(options.BigValueTextMode.VALUE)
     )

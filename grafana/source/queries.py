@@ -106,6 +106,15 @@ def head_states(read: Read = str, by: str = "head") -> str:
     return f"({nothing} or max by ({by}) ({states}))"
 
 
+def head_states_or_none() -> str:
+    """State of each head; a row ``no head``, at -1, where the whole time range has none.
+
+    A state timeline without series says that its data have no time field.
+    """
+    absent = f"-absent_over_time({per_head('rl_policy_head_state')}[$__range] @ end())"
+    return f'{head_states()} or label_replace({absent}, "head", "no head", "", "")'
+
+
 def verdicts() -> str:
     """Level and state of each head in one number: ten times the level counted from one, plus the state."""
     return latest(

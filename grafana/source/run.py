@@ -54,13 +54,13 @@ def _info() -> table.Panel:
 
 
 def _selected() -> Any:
-    panel = number(
+    return number(
         "State",
         "What the run is doing; with several runs, the worst. lost: last seen running, no longer scraped.",
         "no run in this time range",
         at_the_end(f"max({run_status()})"),
+        words=[looks.STATUS_MAPPING],
     )
-    return panel.mappings([looks.STATUS_MAPPING])
 
 
 def _episodes() -> Any:

@@ -170,7 +170,7 @@ def test_before_the_first_update_no_query_fails_and_nothing_is_made_up(world, ui
             "Heads in numbers",
             "Entropy in nats (maximum dashed)",
         }
-        shown |= {"Every update, by effective ratio"}
+        shown |= {"Every update, by effective ratio", "State of each head"}
         titles = {title for title, _ in targets(BOARDS[uid])}
         assert {where.rpartition(" / ")[0] for where in empty} >= titles - shown
         (status,) = values(world, "rl-heads", "Run", run_id="young")["A"]
