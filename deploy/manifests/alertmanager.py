@@ -13,7 +13,7 @@ import yaml
 
 from manifests.sources import ROOT, head, indented
 
-SECRET = "rl-alert-receivers"
+ADDRESSES = "rl-alert-receivers"
 """The Secret with the address of each receiver, one key a receiver."""
 
 _SOURCE = ROOT / "alerts/alertmanager.yml"
@@ -68,14 +68,14 @@ def _inhibition(source: Mapping[str, Any]) -> dict[str, Any]:
 def _matcher(text: str) -> dict[str, str]:
     found = _MATCHER.fullmatch(text)
     if found is None:
-        raise ValueError(f"matcher {text!r} in {_SOURCE.name} is not NAME=\"VALUE\"; quote its value")
+        raise ValueError(f'matcher {text!r} in {_SOURCE.name} is not NAME="VALUE"; quote its value')
     return {"name": found[1], "matchType": found[2], "value": found[3]}
 
 
 def _receiver(source: Mapping[str, Any]) -> dict[str, Any]:
     name = source["name"]
     hooks = [
-        {"urlSecret": {"name": SECRET, "key": name}, "sendResolved": hook["send_resolved"]}
+        {"urlSecret": {"name": ADDRESSES, "key": name}, "sendResolved": hook["send_resolved"]}
         for hook in source.get("webhook_configs", [])
     ]
     return {"name": name, **({"webhookConfigs": hooks} if hooks else {})}

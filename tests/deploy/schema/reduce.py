@@ -80,7 +80,7 @@ def kubernetes(folder):
 
 def resource(path):
     """Kind and schema of a custom resource definition."""
-    definition = yaml.load(path.read_text(), Loader=Loader)["spec"]  # noqa: S506 - it is a SafeLoader
+    definition = yaml.load(path.read_text(), Loader=Loader)["spec"]
     (version,) = definition["versions"]
     schema = strict(bare(version["schema"]["openAPIV3Schema"]))
     properties, kind = schema["properties"], definition["names"]["kind"]
@@ -109,7 +109,9 @@ def main(schemas, resources):
     definitions = kubernetes(Path(schemas))
     definitions |= dict(resource(Path(resources) / f"monitoring.coreos.com_{name}.yaml") for name in RESOURCES)
     definitions |= alertmanager_config(definitions["AlertmanagerConfig"])
-    lines = (f"{json.dumps(name)}:{json.dumps(definitions[name], sort_keys=True)}" for name in sorted(definitions))
+    lines = (
+        f"{json.dumps(name)}:{json.dumps(definitions[name], sort_keys=True)}" for name in sorted(definitions)
+    )
     Path(__file__).with_name("kubernetes.json").write_text('{"$defs":{\n' + ",\n".join(lines) + "\n}}\n")
 
 
