@@ -3,12 +3,24 @@
 import copy
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
 
-from kubernetes_files import EVERY, FOLDER, KUSTOMIZATIONS, MANIFESTS, Loader, mappings, of_kind, validator
+from kubernetes_files import (
+    EVERY,
+    FOLDER,
+    KUSTOMIZATIONS,
+    MANIFESTS,
+    ROOT,
+    Loader,
+    mappings,
+    of_kind,
+    validator,
+)
+from rl_exporter.cli import main as exporter
 
 every_manifest = pytest.mark.parametrize("name", MANIFESTS)
 
@@ -125,3 +137,17 @@ def test_kustomize_builds_what_the_files_hold(folder):
         return top == folder if folder != "." else top not in ("alertmanager", "example")
 
     assert in_order(built(FOLDER / folder)) == in_order([MANIFESTS[name] for name in MANIFESTS if below(name)])
+
+
+def test_the_kustomization_of_the_documentation_builds(tmp_path):
+    text = (ROOT / "docs/cluster.md").read_text().partition("## Kubernetes")[2]
+    overlay = textwrap.dedent(text.partition("```yaml\n")[2].partition("```")[0])
+    assert exporter(["bundle", "--out", str(tmp_path / "bundle")]) == 0
+    (tmp_path / "kustomization.yaml").write_text(overlay)
+    documents = built(tmp_path)
+    assert [mistakes(document) for document in documents] == [[]] * len(documents)
+    assert {document["metadata"]["namespace"] for document in documents} == {"rl"}
+    assert {document["metadata"]["labels"]["release"] for document in documents} == {"monitoring"}
+    (policy,) = [document for document in documents if document["kind"] == "NetworkPolicy"]
+    (prometheus,) = policy["spec"]["ingress"][1]["from"]
+    assert prometheus["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "observability"}
