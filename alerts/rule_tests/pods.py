@@ -68,8 +68,8 @@ def _retried_and_lost() -> Case:
 
 def _relabelled() -> Case:
     """A target whose labels change, between two updates of a slow run that then completes, has not vanished."""
-    before = Run(policy=HEALTHY, period=300, removed=615)
-    unseen = tuple(range(0, 615, 15))
+    before = Run(policy=HEALTHY, period=300, removed=645)
+    unseen = tuple(range(0, 645, 15))
     after = replace(
         before, labels={"team": "b"}, failed_scrapes=unseen, end=(1200, "completed"), gone=1230, removed=1230
     )
