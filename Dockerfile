@@ -13,6 +13,7 @@ COPY training training
 COPY prometheus prometheus
 COPY alerts alerts
 COPY grafana grafana
+COPY deploy deploy
 RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[training]'
 
 FROM python:3.12.11-slim-bookworm

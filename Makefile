@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo train-long drill stack dashboards test check lint types mutants benchmark clean
+.PHONY: help demo train-long drill stack dashboards kubernetes test check lint types mutants benchmark clean
 help:
 	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long the same for long enough to learn, some 10 minutes'
@@ -18,6 +18,7 @@ help:
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
 	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
 	@echo 'make dashboards write grafana/dashboards anew from grafana/source'
+	@echo 'make kubernetes write deploy/kubernetes anew from prometheus, alerts and grafana'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs, as ratios'
 	@echo 'make clean      remove $(VENV), $(SERVERS) and caches'
@@ -44,6 +45,9 @@ stack: $(INSTALLED)
 
 dashboards: $(INSTALLED)
 	@PYTHONPATH=grafana $(BIN)/python -m source
+
+kubernetes: $(INSTALLED)
+	@PYTHONPATH=deploy $(BIN)/python -m manifests
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

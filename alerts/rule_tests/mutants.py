@@ -96,7 +96,7 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("Stalled", "stalled(?!, then completed, 600)|no first update"),
     ("Failed", "failed, "),
     ("TargetDown", "killed, entry left.* 30 s|younger run|restarted run|down for|one process"),
-    ("Vanished", "killed, target removed.* 30 s|younger run|rescheduled|another|one process"),
+    ("Vanished", "killed, target removed.* 30 s|younger run|rescheduled|another|one process|a lost pod"),
     ("RecordErrors", "telemetry error"),
     ("RuleFailures", "monitoring"),
 )

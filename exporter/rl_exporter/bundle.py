@@ -1,4 +1,7 @@
-"""Rules, alerts, templates, runbooks and dashboards of this version, written out for other people's servers."""
+"""Rules, alerts, templates, runbooks and dashboards of this version, written out for other people's servers.
+
+The Kubernetes manifests, which repeat them, are among it, with the same links.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ _FOLDERS = (
     "alerts/runbooks",
     "grafana/dashboards",
     "grafana/provisioning",
+    "deploy/kubernetes",
 )
 _FILES = ("prometheus/prometheus.yml", "alerts/alertmanager.yml")
 _SUFFIXES = {".yml", ".yaml", ".json", ".tmpl", ".md"}
