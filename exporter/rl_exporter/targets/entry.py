@@ -60,10 +60,12 @@ def read_entry(path: Path) -> Entry:
     """Read an entry. Raises OSError; what is wrong with its content is its ``problem``."""
     age = time.time() - path.stat().st_mtime
     try:
-        (group,) = parse_groups(path.read_text(encoding="utf-8"))
+        groups = parse_groups(path.read_text(encoding="utf-8"))
+        if len(groups) != 1 or len(groups[0].targets) > 1:
+            raise ValueError("it does not list one run")
     except ValueError as error:
         return Entry(path, age, problem=" ".join(str(error).split())[:200])
-    return Entry(path, age, next(iter(group.targets), None), group.labels)
+    return Entry(path, age, next(iter(groups[0].targets), None), groups[0].labels)
 
 
 def read_entries(directory: Path) -> Iterator[Entry]:

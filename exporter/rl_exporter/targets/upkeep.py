@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from rl_exporter.panel.cells import printable
 from rl_exporter.targets.condition import Condition, is_dead, looker
 from rl_exporter.targets.entry import STALE_SECONDS, Entry, partial_files, read_entries, read_entry
 
@@ -75,7 +76,7 @@ def _cells(seen: Seen) -> tuple[str, ...]:
     labels = ",".join(f"{name}={value}" for name, value in entry.labels.items())
     condition = f"{seen.condition}, dead" if seen.dead else str(seen.condition)
     cells = (entry.run_id, entry.address or "-", labels or "-", f"{max(entry.age, 0.0):.0f} s ago", condition)
-    return tuple(_printable(cell) for cell in cells)
+    return tuple(printable(cell) for cell in cells)
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -112,7 +113,7 @@ def _removed(seen: Seen, *, dry_run: bool) -> bool:
         return False
     did, where = "would remove" if dry_run else "removed", f" at {entry.address}" if entry.address else ""
     reason = f"{_REASONS[seen.condition]}, last heartbeat {entry.age:.0f} s ago"
-    sys.stdout.write(f"{did} {_printable(entry.run_id + where)}: {reason}\n")
+    sys.stdout.write(f"{did} {printable(entry.run_id + where)}: {reason}\n")
     return True
 
 
@@ -120,11 +121,7 @@ def _unlinked(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        where = _printable(str(path))
+        where = printable(str(path))
         sys.stderr.write(f"rl-exporter: error: {where}: {error.strerror}; run this as the owner of the file\n")
         return False
     return True
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
