@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,14 +43,14 @@ def claim(directory: Path, run_ids: Iterable[str], labels: Mapping[str, str] | N
     """
     labels = check_labels(labels or {})
     content = dump_groups(Group([], labels))
-    occupant, run_id, look = None, "", looker()
+    occupant, run_id, make_look = None, "", cache(looker)
     for run_id in run_ids:
         if not run_id:
             raise ValueError("run_id is empty; give the run a name, or leave it out for a generated one")
         require_label_value("run_id", run_id)
         path = entry_path(directory, run_id, labels)
         try:
-            occupant = _occupant(path, content, look)
+            occupant = _occupant(path, content, make_look)
         except OSError as error:
             raise _unwritable(directory, error) from error
         if occupant is None:
@@ -57,7 +58,7 @@ def claim(directory: Path, run_ids: Iterable[str], labels: Mapping[str, str] | N
     raise _taken(run_id, occupant)
 
 
-def _occupant(path: Path, content: bytes, look: Look) -> Entry | None:
+def _occupant(path: Path, content: bytes, make_look: Callable[[], Look]) -> Entry | None:
     """Write ``content`` to ``path`` unless a run that is alive has it: then its entry."""
     while True:
         try:
@@ -67,7 +68,7 @@ def _occupant(path: Path, content: bytes, look: Look) -> Entry | None:
                 entry = read_entry(path)
             except FileNotFoundError:
                 continue  # it went away in between
-            if holds_its_name(entry, look(entry)):
+            if holds_its_name(entry, make_look()(entry)):
                 return entry
             replace_file(
                 path, content
