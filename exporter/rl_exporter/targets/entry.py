@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from rl_exporter.targets.file_sd import PARTIAL_PREFIX, PARTIAL_SUFFIX, parse_groups
+from rl_exporter.targets.file_sd import PARTIAL_PREFIX, PARTIAL_SUFFIX, Version, parse_groups, version
 
 ENTRY_SUFFIX = ".run.json"
 """Tells entries from target files that people wrote."""
@@ -33,6 +33,7 @@ class Entry:
 
     path: Path
     age: float
+    version: Version
     address: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
@@ -58,14 +59,15 @@ def entry_path(directory: Path, run_id: str, labels: Mapping[str, str]) -> Path:
 
 def read_entry(path: Path) -> Entry:
     """Read an entry. Raises OSError; what is wrong with its content is its ``problem``."""
-    age = time.time() - path.stat().st_mtime
+    seen = version(path)
+    age = time.time() - seen[1] / 1e9
     try:
         groups = parse_groups(path.read_text(encoding="utf-8"))
         if len(groups) != 1 or len(groups[0].targets) > 1:
             raise ValueError("it does not list one run")
     except ValueError as error:
-        return Entry(path, age, problem=" ".join(str(error).split())[:200])
-    return Entry(path, age, next(iter(groups[0].targets), None), groups[0].labels)
+        return Entry(path, age, seen, problem=" ".join(str(error).split())[:200])
+    return Entry(path, age, seen, next(iter(groups[0].targets), None), groups[0].labels)
 
 
 def read_entries(directory: Path) -> Iterator[Entry]:
@@ -76,7 +78,7 @@ def read_entries(directory: Path) -> Iterator[Entry]:
         except FileNotFoundError:
             continue  # its run ended just now
         except OSError as error:
-            yield Entry(path, 0.0, problem=str(error.strerror))
+            yield Entry(path, 0.0, (0, 0), problem=str(error.strerror))
 
 
 def partial_files(directory: Path, older_than: float) -> list[Path]:

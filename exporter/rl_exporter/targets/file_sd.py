@@ -9,8 +9,9 @@ import errno
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,10 @@ PARTIAL_PREFIX, PARTIAL_SUFFIX = ".", ".partial"
 
 _READABLE = 0o644
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+Version = tuple[int, int]
+"""Number and modification time of a file."""
 
 
 class Group(NamedTuple):
@@ -74,16 +79,40 @@ def create_file(path: Path, content: bytes) -> None:
     Where the file system has no hard links the last one wins instead.
     """
     with _written(path.parent, content) as partial:
-        try:
-            path.hardlink_to(partial)
-        except FileExistsError:
-            # NFS may repeat a request whose answer was lost: a second link to our file is success (open(2)).
-            if partial.stat().st_nlink != 2:
-                raise
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            partial.replace(path)
+        _link(path, partial)
+
+
+def _link(path: Path, partial: Path) -> None:
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        # NFS may repeat a request whose answer was lost: a second link to our file is success (open(2)).
+        if partial.stat().st_nlink != 2:
+            raise
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        partial.replace(path)
+
+
+def version(path: Path) -> Version:
+    """Which file ``path`` is, and when it was last touched. Raises OSError."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns  # numbers of removed files are used again at once
+
+
+def remove_file(path: Path, expected: Version) -> bool:
+    """Remove ``path`` unless it was touched since, or another file took its place. Raises OSError."""
+    aside = path.with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    path.rename(aside)  # of several processes that do this at once one has the file
+    same = version(aside) == expected
+    try:
+        if not same:
+            with suppress(FileExistsError):
+                _link(path, aside)
+    finally:
+        aside.unlink(missing_ok=True)
+    return same
 
 
 @contextmanager

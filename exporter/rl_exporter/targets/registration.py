@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Self
 from rl_exporter.heads import require_label_value
 from rl_exporter.targets.condition import Look, holds_its_name, looker
 from rl_exporter.targets.entry import HEARTBEAT_SECONDS, Entry, entry_path, read_entry
-from rl_exporter.targets.file_sd import Group, create_file, dump_groups, replace_file
+from rl_exporter.targets.file_sd import Group, create_file, dump_groups, remove_file, replace_file
 from rl_exporter.targets.labels import check_labels
 
 CLOSE_SECONDS = 10.0
@@ -61,19 +62,14 @@ def claim(directory: Path, run_ids: Iterable[str], labels: Mapping[str, str] | N
 def _occupant(path: Path, content: bytes, make_look: Callable[[], Look]) -> Entry | None:
     """Write ``content`` to ``path`` unless a run that is alive has it: then its entry."""
     while True:
-        try:
+        with suppress(FileExistsError):
             create_file(path, content)
-        except FileExistsError:
-            try:
-                entry = read_entry(path)
-            except FileNotFoundError:
-                continue  # it went away in between
+            return None
+        with suppress(FileNotFoundError):  # it went away in between
+            entry = read_entry(path)
             if holds_its_name(entry, make_look()(entry)):
                 return entry
-            replace_file(
-                path, content
-            )  # of two that do this at once the last wins; the other's heartbeat says so
-        return None
+            remove_file(path, entry.version)
 
 
 def _taken(run_id: str, entry: Entry | None) -> RegistrationError:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rl_exporter.panel.cells import printable
 from rl_exporter.targets.condition import Condition, is_dead, looker
-from rl_exporter.targets.entry import STALE_SECONDS, Entry, partial_files, read_entries, read_entry
+from rl_exporter.targets.entry import STALE_SECONDS, Entry, partial_files, read_entries
+from rl_exporter.targets.file_sd import remove_file
 
 _LOOKS_AT_ONCE = 32
 _COLUMNS = ("run", "address", "labels", "heartbeat", "condition")
@@ -102,15 +103,12 @@ def _removed(seen: Seen, *, dry_run: bool) -> bool:
     """Remove an entry, unless it lived since it was seen; False when that was not possible."""
     entry = seen.entry
     try:
-        now = read_entry(entry.path)
+        if not (dry_run or remove_file(entry.path, entry.version)):
+            return True
     except FileNotFoundError:
         return True
-    except OSError:
-        now = entry
-    if now.age < entry.age or now.address != entry.address:
-        return True
-    if not (dry_run or _unlinked(entry.path)):
-        return False
+    except OSError as error:
+        return _complained(entry.path, error)
     did, where = "would remove" if dry_run else "removed", f" at {entry.address}" if entry.address else ""
     reason = f"{_REASONS[seen.condition]}, last heartbeat {entry.age:.0f} s ago"
     sys.stdout.write(f"{did} {printable(entry.run_id + where)}: {reason}\n")
@@ -121,7 +119,11 @@ def _unlinked(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        where = printable(str(path))
-        sys.stderr.write(f"rl-exporter: error: {where}: {error.strerror}; run this as the owner of the file\n")
-        return False
+        return _complained(path, error)
     return True
+
+
+def _complained(path: Path, error: OSError) -> bool:
+    where = printable(str(path))
+    sys.stderr.write(f"rl-exporter: error: {where}: {error.strerror}; run this as the owner of the file\n")
+    return False

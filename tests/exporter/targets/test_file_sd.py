@@ -19,7 +19,9 @@ from rl_exporter.targets.file_sd import (
     dump_groups,
     parse_groups,
     read_groups,
+    remove_file,
     replace_file,
+    version,
 )
 
 CONTENT = dump_groups(Group(["node1:4242"], {"cluster": "lab"}))
@@ -88,6 +90,23 @@ def test_without_hard_links_the_file_is_there_all_the_same(tmp_path, monkeypatch
     monkeypatch.setattr(Path, "hardlink_to", refused)
     create_file(tmp_path / "a.json", CONTENT)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_only_the_file_that_was_meant_is_removed(tmp_path):
+    path = tmp_path / "a.json"
+    replace_file(path, b"one")
+    dead = version(path)
+    replace_file(path, b"two")
+    assert not remove_file(path, dead)
+    assert path.read_bytes() == b"two"
+    seen = version(path)
+    os.utime(path, (1, 1))
+    assert not remove_file(path, seen)
+    assert path.exists()
+    assert remove_file(path, version(path))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        remove_file(path, dead)
 
 
 WRITE = """

@@ -149,13 +149,14 @@ def unreachable(self, target):
     raise UnreachableError("no answer")
 
 
+NAMES = 12
 RACE = """
 import os, sys
 from pathlib import Path
 from rl_exporter.targets.registration import RegistrationError, claim
 print("ready", flush=True)
 sys.stdin.readline()
-for number in range(25):
+for number in range(int(sys.argv[2])):
     try:
         claim(Path(sys.argv[1]), [f"same-{number}"])
     except RegistrationError:
@@ -165,8 +166,13 @@ os._exit(0)
 """
 
 
-def test_of_many_processes_that_want_one_name_at_once_one_gets_it(tmp_path):
-    command = [sys.executable, "-c", RACE, tmp_path]
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_processes_that_want_one_name_at_once_one_gets_it(stale, tmp_path):
+    for number in range(NAMES * stale):
+        path = entry_path(tmp_path, f"same-{number}", {})
+        path.write_bytes(dump_groups(Group([], {})))
+        age(path, STALE_SECONDS + 1)
+    command = [sys.executable, "-c", RACE, tmp_path, str(NAMES)]
     racers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
@@ -176,7 +182,8 @@ def test_of_many_processes_that_want_one_name_at_once_one_gets_it(tmp_path):
         racer.stdin.write("go\n")
         racer.stdin.flush()
     won = [int(line) for racer in racers for line in racer.communicate(timeout=60)[0].split()]
-    assert sorted(won) == list(range(25))
+    assert sorted(won) == list(range(NAMES))
+    assert len(files(tmp_path)) == NAMES
 
 
 def test_a_heartbeat_touches_the_entry_and_never_rewrites_it(quick, tmp_path):

@@ -77,7 +77,9 @@ def test_every_registered_run_is_listed_with_what_is_known_of_it(run, nobody, tm
     assert header.split() == ["run", "address", "labels", "heartbeat", "condition"]
     assert len(rows) == 6
     (row,) = [row for row in rows if row.startswith("alive")]
-    assert row.split() == ["alive", run.url.removeprefix("http://"), "cluster=lab", "0", "s", "ago", "up"]
+    name, address, labels, seconds, *rest = row.split()
+    assert (name, address, labels) == ("alive", run.url.removeprefix("http://"), "cluster=lab")
+    assert (seconds.isdigit(), rest) == (True, ["s", "ago", "up"])
     assert summary == f"6 registered, 3 dead: rl-exporter targets prune {tmp_path} removes them"
 
 
@@ -107,7 +109,7 @@ def test_dead_entries_are_removed_and_nothing_else(run, nobody, tmp_path, capsys
     status, said = prune(tmp_path, capsys)
     assert status == 0
     assert sorted(line.split(" at ")[0] for line in said.out.splitlines()) == ["removed gone", "removed lost"]
-    assert "nobody listens there, or another run, last heartbeat 0 s ago" in said.out
+    assert "nobody listens there, or another run, last heartbeat " in said.out
     gone = {".old.partial", "gone.run.json", "lost.run.json"}
     assert set(before) - set(names(tmp_path)) == gone
 
@@ -138,14 +140,14 @@ def test_what_cannot_be_removed_is_named_and_the_rest_goes(tmp_path, capsys, mon
 
     for name in ("mine", "theirs"):
         put(tmp_path, name, age=OLD)
-    real = Path.unlink
+    real = Path.rename
 
-    def unlink(self, missing_ok=False):
+    def rename(self, target):
         if "theirs" in self.name:
             raise PermissionError(13, "Permission denied")
-        real(self, missing_ok=missing_ok)
+        return real(self, target)
 
-    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(Path, "rename", rename)
     status, said = prune(tmp_path, capsys)
     assert status == 2
     assert "removed mine" in said.out
