@@ -124,9 +124,8 @@ def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
     display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
     handlers = _handlers(job, display, stack)
     run_id = job.presence.run_id
-    found_at = listening(job.presence, server.address)
+    registered = listening(job.presence, server.address, output.register)
     if not output.quiet:
-        registered = f", registered as {found_at} in {output.register}" if output.register else ""
         console.print(f"run {run_id}: {server.url}/metrics{registered}", highlight=False, soft_wrap=True)
     state = RunState.FAILED
     try:

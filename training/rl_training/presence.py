@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rl_exporter.listen import ListenAddress
 from rl_exporter.targets.presence import Discovery, Presence, appear
 from rl_training.config import Settings
@@ -30,9 +32,13 @@ def _discovery(settings: Settings) -> Discovery | None:
     return None
 
 
-def listening(presence: Presence, address: ListenAddress) -> str:
-    """Where others find the run, which is listening by now. Raises BadInputError."""
+def listening(presence: Presence, address: ListenAddress, directory: Path | None) -> str:
+    """The run is listening: what to say of where others find it. Raises BadInputError."""
     try:
-        return presence.listening(address)
+        found_at = presence.listening(address)
     except ValueError as error:
         raise BadInputError(str(error)) from error
+    if directory is None:
+        return ""
+    local = found_at.startswith(("127.", "[::1]", "localhost:"))
+    return f", registered in {directory} as {found_at}{', for this machine only' if local else ''}"

@@ -61,7 +61,9 @@ def appear(run_id: str | None, discovery: Discovery | None) -> Presence:
     candidates = run_id_candidates(run_id, unique=discovery is not None and discovery.unique)
     if discovery is None:
         return _Unlisted(next(candidates))
-    return _Listed(claim(Path(discovery.directory), candidates, discovery.labels), discovery.advertise)
+    return _Listed(
+        claim(Path(discovery.directory).absolute(), candidates, discovery.labels), discovery.advertise
+    )
 
 
 class _Closing:

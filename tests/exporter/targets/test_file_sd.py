@@ -138,6 +138,7 @@ def test_a_write_that_fails_half_way_leaves_the_former_file_and_nothing_else(lim
     assert len(path.read_bytes()) == 4000
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     path = tmp_path / "a.json"
     replace_file(path, CONTENT)

@@ -166,6 +166,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [False, True])
 def test_of_many_processes_that_want_one_name_at_once_one_gets_it(stale, tmp_path):
     for number in range(NAMES * stale):
