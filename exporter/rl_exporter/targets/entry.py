@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ STALE_SECONDS = 300.0
 """Five missed heartbeats: a run that does not answer either is taken for dead, and its entry may be pruned."""
 
 _LONGEST_STEM, _KEPT, _DIGEST_BYTES = 200, 120, 16
+_LARGEST = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,20 @@ def read_entry(path: Path) -> Entry:
     seen = version(path)
     age = time.time() - seen[1] / 1e9
     try:
-        groups = parse_groups(path.read_text(encoding="utf-8"))
+        groups = parse_groups(_text(path))
         if len(groups) != 1 or len(groups[0].targets) > 1:
             raise ValueError("it does not list one run")
     except ValueError as error:
         return Entry(path, age, seen, problem=" ".join(str(error).split())[:200])
     return Entry(path, age, seen, next(iter(groups[0].targets), None), groups[0].labels)
+
+
+def _text(path: Path) -> str:
+    """Content of a file in a directory where others may write: no pipe to wait at, no device to read from."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+        raise ValueError("it is no file, or larger than an entry")
+    return path.read_text(encoding="utf-8")
 
 
 def read_entries(directory: Path) -> Iterator[Entry]:

@@ -97,7 +97,7 @@ def _link(path: Path, partial: Path) -> None:
 
 def version(path: Path) -> Version:
     """Which file ``path`` is, and when it was last touched. Raises OSError."""
-    status = path.stat()
+    status = path.lstat()
     return status.st_ino, status.st_mtime_ns  # numbers of removed files are used again at once
 
 

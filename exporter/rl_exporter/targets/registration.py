@@ -69,7 +69,10 @@ def _occupant(path: Path, content: bytes, make_look: Callable[[], Look]) -> Entr
             entry = read_entry(path)
             if holds_its_name(entry, make_look()(entry)):
                 return entry
-            remove_file(path, entry.version)
+            try:
+                remove_file(path, entry.version)
+            except PermissionError:
+                return entry  # somebody else's, in a directory like /tmp
 
 
 def _taken(run_id: str, entry: Entry | None) -> RegistrationError:

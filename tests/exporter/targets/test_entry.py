@@ -84,6 +84,15 @@ def test_a_broken_entry_says_what_is_wrong(text, tmp_path):
     assert entry.address is None
 
 
+def test_nothing_that_others_put_there_keeps_a_reader_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.run.json")
+    (tmp_path / "device.run.json").symlink_to("/dev/zero")
+    (tmp_path / "huge.run.json").write_text("[" + " " * 2**20)
+    (tmp_path / "folder.run.json").mkdir()
+    (tmp_path / "dangling.run.json").symlink_to("nothing")
+    assert [entry.problem for entry in read_entries(tmp_path)] == ["it is no file, or larger than an entry"] * 5
+
+
 def test_only_entries_are_read_not_what_people_wrote(tmp_path):
     (tmp_path / "by-hand.json").write_bytes(dump_groups(Group(["a:1"], {})))
     (tmp_path / ".x.partial").write_text("half")

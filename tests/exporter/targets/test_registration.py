@@ -143,6 +143,23 @@ def test_a_run_that_does_not_answer_keeps_its_name_as_long_as_its_heartbeat_is_f
         assert entry.run_id == "a"
 
 
+def test_a_dead_run_of_somebody_else_keeps_its_name_where_it_cannot_be_removed(tmp_path, monkeypatch):
+    path = entry_path(tmp_path, "a", {})
+    path.write_bytes(dump_groups(Group([], {})))
+    age(path, STALE_SECONDS + 1)
+
+    def refused(self, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(
+        RegistrationError, match="run_id 'a' is already registered and starting, last heartbeat"
+    ):
+        claim(tmp_path, ["a"])
+    with claim(tmp_path, run_id_candidates("a", unique=True)) as entry:
+        assert entry.run_id == "a-2"
+
+
 def unreachable(self, target):
     from rl_exporter.panel.fetch import UnreachableError
 
