@@ -39,7 +39,7 @@ DIRECTIVES = {
 
 STUBS = {
     "srun": '#!/bin/sh\nexec "$@"\n',
-    "scontrol": '#!/bin/sh\n[ "$*" = "show hostnames node[1-2]" ] && echo localhost && echo node2\n',
+    "scontrol": '#!/bin/sh\n[ "$*" = "show hostnames node[1-2]" ] && echo localhost && sleep 0.2 && echo node2\n',
 }
 
 

@@ -26,16 +26,25 @@ TRAIN = (
     *("--env", "heads", "--num-envs", "4", "--rollout-steps", "16", "--hidden", "16", "--pace", "0.5"),
     *("--listen", "127.0.0.1:0", "--linger", "60", "--quiet"),
 )
-ENDS = ("limit", "limit", "limit", "limit", signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-"""How the runs end; each of the first four has a limit of its own, and the first is over before it is discovered."""
+FOREVER = 10**6
+KILLED = "run-7"
 
 
 @dataclass
 class Run:
+    """A run: when it starts, how it ends, and what became of it."""
+
     name: str
-    process: BaseProcess
+    starts: float
+    limit: int
+    """Updates after which it is complete."""
+    signal: signal.Signals | None
+    signalled_after: int
+    """Updates."""
     log: Path
+    process: BaseProcess | None = None
     address: str = ""
+    signalled: bool = False
     ended: float = 0.0
 
     def updates(self):
@@ -43,36 +52,49 @@ class Run:
         lines = self.log.read_text().split("\n") if self.log.exists() else [""]
         return [json.loads(line) for line in lines[:-1]]
 
+    def start(self, targets):
+        place = ("--register", targets, "--label", f"team={self.name}-team", "--label", "cluster=lab")
+        limit = ("--updates", self.limit, "--log-json", self.log)
+        self.process = trainers.start(*TRAIN, *place, "--run-id", self.name, *limit)
 
-def start(name, folder, targets, updates):
-    log = folder / f"{name}.jsonl"
-    place = ("--register", targets, "--label", f"team={name}-team", "--label", "cluster=lab")
-    process = trainers.start(*TRAIN, *place, "--run-id", name, "--updates", updates, "--log-json", log)
-    return Run(name, process, log)
+    def find(self, targets):
+        """Take the address from the entry, while it has one."""
+        try:
+            ((group,),) = [json.loads((targets / f"{self.name}@lab.run.json").read_text())]
+            self.address = next(iter(group["targets"]), "")
+        except FileNotFoundError:
+            return
+
+    def is_due(self, server):
+        """Whether it is time for its signal. One that is killed has been scraped: else nothing is known of it."""
+        if self.signal is None or self.signalled or len(self.updates()) < self.signalled_after:
+            return False
+        return self.name != KILLED or query(server, f'rl_training_updates_total{{run_id="{KILLED}"}}') != []
+
+    def step(self, targets, server):
+        """Start it, end it, or note what happened, if it is time for that."""
+        if self.process is None:
+            if time.monotonic() >= self.starts:
+                self.start(targets)
+        elif not self.ended:
+            self.address or self.find(targets)
+            if self.is_due(server):
+                os.kill(self.process.pid, self.signal)
+                self.signalled = True
+            if not self.process.is_alive():
+                self.ended = time.time()
+                assert self.process.exitcode == (-signal.SIGKILL if self.name == KILLED else 0)
 
 
-def read_address(run, targets):
-    """The address of a run, while its entry has one."""
-    try:
-        ((group,),) = [json.loads((targets / f"{run.name}@lab.run.json").read_text())]
-        return next(iter(group["targets"]), "")
-    except FileNotFoundError:
-        return ""
-
-
-def follow(runs, plan, targets, chance):
-    """Let every run end as planned, in whatever order; note where each was and when its process was gone."""
-    signalled = set()
-    while any(not run.ended for run in runs):
-        for run, end in zip(runs, plan, strict=True):
-            run.address = run.address or read_address(run, targets)
-            if end != "limit" and run.name not in signalled and len(run.updates()) >= chance[run.name]:
-                os.kill(run.process.pid, end)
-                signalled.add(run.name)
-            if not run.ended and not run.process.is_alive():
-                run.ended = time.time()
-                assert run.process.exitcode in {0, -signal.SIGKILL}
-        time.sleep(0.02)
+def planned(chance, folder):
+    """Eight runs. The first is over before it is discovered, three reach a limit, the others get a signal."""
+    signals = (None, None, None, None, signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+    now = time.monotonic()
+    for number, end in enumerate(signals):
+        limit = FOREVER if end else chance.randrange(4, 16) if number else 1
+        name = f"run-{number}"
+        when, updates = now + chance.uniform(0, 10), chance.randrange(3, 16)
+        yield Run(name, when, limit, end, updates, folder / f"{name}.jsonl")
 
 
 def selected(server, matcher, window="10m"):
@@ -91,17 +113,17 @@ def world(prometheus, tmp_path_factory):
         targets = stack.folder / "prometheus" / "targets"
         targets.mkdir()
         stack.start_prometheus()
-        plan, runs = list(ENDS), []
-        limits = [1, *(chance.randrange(4, 16) for _ in plan[1:4]), *[10**6] * 4]
+        runs = list(planned(chance, folder))
         try:
-            for number, limit in enumerate(limits):
-                runs.append(start(f"run-{number}", folder, targets, limit))
-                time.sleep(chance.uniform(0, 1.5))
-            follow(runs, plan, targets, {run.name: chance.randrange(3, 16) for run in runs})
+            while not all(run.ended for run in runs):
+                for run in runs:
+                    run.step(targets, stack.prometheus)
+                time.sleep(0.02)
         finally:
             for run in runs:
-                run.process.kill()
-                run.process.join()
+                if run.process:
+                    run.process.kill()
+                    run.process.join()
         yield stack, runs, targets
 
 
@@ -123,17 +145,16 @@ def test_every_run_has_exactly_its_own_series(world):
 
 def test_the_last_update_of_every_cleanly_ended_run_was_scraped(world):
     stack, runs, _ = world
-    for run, end in zip(runs, ENDS, strict=True):
-        if end == signal.SIGKILL:
+    for run in runs:
+        if run.name == KILLED:
             continue
-        assert run.process.exitcode == 0
         last = run.updates()[-1]
         ((_, samples),) = selected(stack.prometheus, f'rl_training_updates_total{{run_id="{run.name}"}}')
         assert int(samples[-1][1]) == last["update"]
         heads = selected(stack.prometheus, f'rl_policy_head_entropy_nats{{run_id="{run.name}"}}')
         shown = {labels["head"]: float(values[-1][1]) for labels, values in heads}
         assert shown == pytest.approx(last["rl_policy_head_entropy_nats"], abs=1e-9)
-        state = "completed" if end == "limit" else "interrupted"
+        state = "interrupted" if run.signalled else "completed"
         final = f'rl_training_run_state{{run_id="{run.name}",state="{state}"}}'
         ((_, samples),) = selected(stack.prometheus, final)
         assert samples[-1][1] == "1"
@@ -157,19 +178,19 @@ def test_no_run_survives_its_end(world):
         everything = f'{{run_id="{run.name}",__name__=~"rl_.*"}}'
         assert query(stack.prometheus, f"{everything} @ {two_scrapes_after(run, stack.prometheus)}") == []
         assert query(stack.prometheus, f"{everything} @ {samples[-1][0]}")
-    assert [path.name for path in targets.glob("*.run.json")] == ["run-7@lab.run.json"]
+    assert [path.name for path in targets.glob("*.run.json")] == [f"{KILLED}@lab.run.json"]
 
 
 def test_only_the_run_that_was_killed_is_alerted_on_and_prune_removes_it(world, capsys):
     stack, _, targets = world
     firing = 'ALERTS{alertname=~"RLTraining.*",alertstate="firing"}'
     alerts = until(lambda: query(stack.prometheus, firing))
-    assert {alert["metric"]["run_id"] for alert in alerts} == {"run-7"}
+    assert {alert["metric"]["run_id"] for alert in alerts} == {KILLED}
     assert exporter(["targets", "prune", str(targets), "--timeout", "1"]) == 0
     assert capsys.readouterr().out == "", "a heartbeat that is fresh keeps an entry that nobody answers for"
     assert exporter(["targets", "prune", str(targets), "--timeout", "1", "--older-than", "0"]) == 0
-    assert "removed run-7 at 127.0.0.1:" in capsys.readouterr().out
+    assert f"removed {KILLED} at 127.0.0.1:" in capsys.readouterr().out
     assert list(targets.glob("*.run.json")) == []
     until(lambda: query(stack.prometheus, 'up{job="rl-training"}') == [])
     seen = query(stack.prometheus, f"count by (run_id) (last_over_time({firing}[10m]))")
-    assert [row["metric"]["run_id"] for row in seen] == ["run-7"]
+    assert [row["metric"]["run_id"] for row in seen] == [KILLED]
