@@ -128,6 +128,8 @@ class Registration:
 
     def close(self) -> None:
         """Remove the entry, unless it is another run's by now. May be called again."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
