@@ -19,18 +19,20 @@ from rich.console import Console
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.listen import parse_listen_address
 from rl_exporter.metrics import update_values
-from rl_exporter.names import generated_run_id
 from rl_exporter.panel.sources import LocalSource
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
+from rl_exporter.targets.presence import Presence
 from rl_training.checkpoint import Checkpoint, Checkpointer, CheckpointError, Gate, load, prepare
 from rl_training.cli import DEFAULT_EPISODES
 from rl_training.config import OutputConfig, RunConfig, Settings
 from rl_training.display import Display
 from rl_training.emitter import Emitter
 from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
+from rl_training.errors import BadInputError
 from rl_training.ppo import PPOAgent, with_multipliers
+from rl_training.presence import listening, take_name
 from rl_training.recording import RolloutRecorder
 from rl_training.rollout import RolloutCollector
 from rl_training.signals import StopSignals
@@ -38,10 +40,6 @@ from rl_training.trainer import Limits, train
 from rl_training.tui import require_panel, train_beside_panel
 
 _LOG = logging.getLogger("rl_training")
-
-
-class BadInputError(ValueError):
-    """Something the user gave is not possible; the message names it, the reason and the remedy."""
 
 
 class JsonLog:
@@ -87,13 +85,14 @@ def run(settings: Settings) -> int:
         stack.callback(environment.close)
         resumed = _resumed(settings, agent) if former else None
         snapshot = resumed.snapshot if resumed else None
+        presence = stack.enter_context(take_name(settings, snapshot.run.run_id if snapshot else None))
         aggregator = SanctumAggregator(
             agent.heads,
-            _run_info(settings, agent, snapshot),
+            _run_info(settings, agent, presence.run_id),
             entropy_coefficient=agent.config.entropy_coefficient,
             resumed=snapshot,
         )
-        job = Job(settings, environment, agent, aggregator, resumed)
+        job = Job(settings, environment, agent, aggregator, resumed, presence)
         return _run_job(job, stack, signals)
 
 
@@ -113,6 +112,7 @@ class Job:
     agent: PPOAgent
     aggregator: SanctumAggregator
     resumed: Checkpoint | None
+    presence: Presence
 
 
 def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
@@ -123,9 +123,10 @@ def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
     console = Console()
     display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
     handlers = _handlers(job, display, stack)
-    run_id = aggregator.snapshot().run.run_id
+    run_id = job.presence.run_id
+    registered = listening(job.presence, server.address, output.register)
     if not output.quiet:
-        console.print(f"run {run_id}: {server.url}/metrics", highlight=False, soft_wrap=True)
+        console.print(f"run {run_id}: {server.url}/metrics{registered}", highlight=False, soft_wrap=True)
     state = RunState.FAILED
     try:
         with display:
@@ -136,13 +137,14 @@ def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
     except Exception:  # noqa: BLE001 - whatever ends the run, /metrics must say so
         _LOG.exception("the run failed")
     aggregator.set_run_state(state)
-    server.scrapers.run_ended()
+    server.scrapers.run_ended(expected=job.presence.listed)
     if job.agent.recorder is not None and output.record_rollouts is not None:
         before = job.resumed.snapshot.tamiyo.updates if job.resumed else 0
         job.agent.recorder.save(output.record_rollouts, before)
     if not output.quiet:
         console.print(display.summary(), f"run {run_id} {state}", highlight=False)
     _linger(server, signals, output, console)
+    job.presence.close()  # before the server stops: nobody is to find an address that does not answer
     return 1 if state is RunState.FAILED else 0
 
 
@@ -255,10 +257,10 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _run_info(settings: Settings, agent: PPOAgent, former: SanctumSnapshot | None) -> RunInfo:
+def _run_info(settings: Settings, agent: PPOAgent, run_id: str) -> RunInfo:
     run = settings.run
     return RunInfo(
-        run_id=run.run_id or (former.run.run_id if former else generated_run_id()),
+        run_id=run_id,
         experiment=run.experiment,
         algorithm="ppo",
         environment=run.env,
