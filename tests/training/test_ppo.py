@@ -117,7 +117,7 @@ def test_a_nonfinite_loss_leaves_parameters_finite_and_alone(value):
 def test_ten_nonfinite_updates_in_a_row_fail_the_run(caplog):
     _, agent, collector = setup()
     collect = collector.collect
-    collector.collect = lambda steps: poison(collect(steps), math.nan)
+    collector.collect = lambda steps, should_stop: poison(collect(steps, should_stop), math.nan)
     aggregator = SanctumAggregator(agent.heads, RunInfo("run"))
     emitter = Emitter([aggregator], aggregator.count_record_error)
     with caplog.at_level(logging.WARNING, "rl_training"):

@@ -1,0 +1,234 @@
+"""Ranks: the processes of one run, which share its environments and train one policy.
+
+Rank r of W owns the r-th of W equal blocks of environments. Whatever is a sum over all environments is summed
+over the ranks before it is divided or compared, so that every rank decides the same from the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from rl_training.peers import Peers
+
+_START = "start all ranks with torchrun"
+
+
+class RendezvousError(ValueError):
+    """The ranks of a run cannot find each other; the message names the reason and the remedy."""
+
+
+class RankLostError(RuntimeError):
+    """Another rank is gone or does not answer: the run cannot go on."""
+
+
+class Ranks(Protocol):
+    """What the trainer asks of the ranks of its run. Each method is called by all of them, in the same order.
+
+    Raises RankLostError when one is gone, or is not there within the timeout.
+    """
+
+    @property
+    def rank(self) -> int:
+        """Number of this process; rank 0 alone listens, shows and writes."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def gather(self, row: Tensor) -> Tensor:
+        """The rows of all ranks, (size, …), in order."""
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the ranks; all of one type."""
+
+    def copy(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by that of rank 0; all of one type."""
+
+    def texts(self, text: str) -> list[str]:
+        """The texts of all ranks, in order."""
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Call ``lost``, from a thread, with the number of a rank that is gone, until this one leaves."""
+
+    def leave(self, *, well: bool) -> None:
+        """This rank has nothing more to do with the others; whoever waits for it learns that at once.
+
+        ``well``: it has ended as it should, so its absence is no loss.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A run of one process."""
+
+    rank: int = 0
+    size: int = 1
+
+    def gather(self, row: Tensor) -> Tensor:
+        """The one row."""
+        return row.unsqueeze(0)
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing to add."""
+
+    def copy(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing to copy."""
+
+    def texts(self, text: str) -> list[str]:
+        """The one text."""
+        return [text]
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Nobody to watch."""
+
+    def leave(self, *, well: bool) -> None:
+        """Nobody to leave."""
+
+
+ALONE = Alone()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of how many processes this is, and which on its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+
+def find_place(environment: Mapping[str, str]) -> Place:
+    """The place that torchrun gives a process in its environment variables; without any, the only one.
+
+    Raises RendezvousError.
+    """
+    if "RANK" not in environment and "WORLD_SIZE" not in environment:
+        return Place()
+    place = Place(*(_number(environment, name) for name in ("RANK", "WORLD_SIZE")))
+    if place.rank >= place.size:
+        raise RendezvousError(f"RANK {place.rank} is not below WORLD_SIZE {place.size}; {_START}")
+    if place.size == 1:
+        return Place()
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not environment.get(name):
+            raise RendezvousError(f"rank {place.rank} of {place.size}: {name} is not set; {_START}")
+    local = _number(environment, "LOCAL_RANK") if "LOCAL_RANK" in environment else 0
+    return Place(place.rank, place.size, local)
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    text = environment.get(name)
+    if text is None:
+        raise RendezvousError(f"{name} is not set, but other variables of a rank are; {_START}, or unset them")
+    if not text.isascii() or not text.isdigit():
+        raise RendezvousError(f"{name} is {text!r}, which is no number of a rank; {_START}, or unset it")
+    return int(text)
+
+
+def environments_of_a_rank(total: int, minibatches: int, size: int) -> int:
+    """How many environments each rank owns. Raises ValueError, with the remedy, for unequal parts.
+
+    Every minibatch takes as many environments from each rank.
+    """
+    unit = size * minibatches
+    if size > 1 and total % unit:
+        raise ValueError(
+            f"--num-envs {total} does not give each of {size} ranks an equal part of {minibatches} "
+            f"minibatches; give a multiple of {unit}, or other --minibatches"
+        )
+    return total // size
+
+
+@contextmanager
+def joined(place: Place, device: str, timeout: float) -> Iterator[Ranks]:
+    """The ranks of this run, once all are there; ``timeout`` in seconds, for this and for each exchange.
+
+    Tensors on the CPU travel with gloo, tensors on a CUDA ``device`` with nccl. Raises RendezvousError.
+    """
+    if place.size == 1:
+        yield ALONE
+        return
+    group = _Group(place, "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout)
+    try:
+        yield group
+    finally:
+        group.leave(well=False)
+
+
+class _Group:
+    """Several processes, over torch.distributed."""
+
+    def __init__(self, place: Place, backend: str, timeout: float) -> None:
+        self.rank, self.size = place.rank, place.size
+        self._timeout = timeout
+        try:
+            dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+            self._peers = Peers(place.rank, place.size)
+        except (RuntimeError, ValueError) as error:
+            raise RendezvousError(
+                f"rank {place.rank} of {place.size} did not meet the others within {timeout:g} s: "
+                f"{_shortened(error)}; {_START}, or correct MASTER_ADDR and MASTER_PORT"
+            ) from error
+
+    def gather(self, row: Tensor) -> Tensor:
+        rows = row.new_empty(self.size, *row.shape)
+        with self._exchange():
+            dist.all_gather(list(rows), row.contiguous())
+        return rows
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with self._exchange():
+            dist.all_reduce(flat)
+        _scatter(flat, tensors)
+
+    def copy(self, tensors: Sequence[Tensor]) -> None:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with self._exchange():
+            dist.broadcast(flat, src=0)
+        _scatter(flat, tensors)
+
+    def texts(self, text: str) -> list[str]:
+        found: list[str] = [""] * self.size
+        with self._exchange():
+            dist.all_gather_object(found, text)
+        return found
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        self._peers.watch(lost)
+
+    def leave(self, *, well: bool) -> None:
+        if well:
+            self._peers.ended()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise RankLostError(
+                f"rank {self.rank} of {self.size}: another rank is gone or did not answer within "
+                f"{self._timeout:g} s ({_shortened(error)})"
+            ) from error
+
+
+@torch.no_grad()
+def _scatter(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def _shortened(error: BaseException) -> str:
+    text = " ".join(str(error).split()).partition(". ")[0]
+    return text.rpartition("] ")[2] if text.startswith("[/") else text[:200]
