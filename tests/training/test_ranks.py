@@ -1,7 +1,7 @@
 """Several ranks compute what one process would; here the ranks are threads (``test_torchrun``: processes)."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from agents import poison, setup
+from payloads import assert_close, exported
 from ranks import agent_on, at_once, parameters_of, part_of, recorded_rollout, thread_ranks
 from rl_exporter import RunState
 from rl_training.config import OutputConfig, RunConfig, Settings
-from rl_training.emitter import Emitter, build_payload
+from rl_training.emitter import Emitter
 from rl_training.environments.adapter import make_environment
 from rl_training.environments.growing.vector import environment_seed
 from rl_training.errors import BadInputError, SaidElsewhereError
@@ -38,21 +39,6 @@ def updated(rollout, size, **config):
     return agents, results
 
 
-def exported(result):
-    """Everything of the payload that an exporter shows, flat, None included."""
-    payload = build_payload(result)
-    shown = {f.name: getattr(payload, f.name) for f in fields(payload) if f.name != "heads"}
-    for name, head in payload.heads.items():
-        shown |= {f"{name}.{key}": value for key, value in head._asdict().items()}
-    return shown
-
-
-def close(found, expected):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name] == (value if value is None else pytest.approx(value, abs=1e-5, nan_ok=True)), name
-
-
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("config", [{}, {"target_kl": 1e-5, "learning_rate": 3e-3}, {"minibatches": 1}])
 def test_ranks_find_and_learn_what_one_process_does(rollout, size, config):
@@ -60,7 +46,7 @@ def test_ranks_find_and_learn_what_one_process_does(rollout, size, config):
     agents, results = updated(rollout, size, **config)
     for agent, result in zip(agents, results, strict=True):
         assert torch.allclose(parameters_of(agent), parameters_of(one), rtol=0, atol=1e-5)
-        close(exported(result), exported(alone))
+        assert_close(exported(result), exported(alone))
         assert result.head_entropy_history.keys() == alone.head_entropy_history.keys()
         for name, history in alone.head_entropy_history.items():
             assert result.head_entropy_history[name] == pytest.approx(history, abs=1e-5)

@@ -55,6 +55,8 @@ def run(settings: Settings) -> int:
         signals = stack.enter_context(StopSignals())
         with agreed(ranks):
             job = make_job(settings, ranks, device, stack)
+        # Only now: nobody is to see a run that another rank cannot begin.
+        with agreed(ranks):
             outputs = None if ranks.rank else _outputs(job, stack)
         return _follow(job, signals) if outputs is None else _lead(job, outputs, signals)
 

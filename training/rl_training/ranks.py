@@ -6,6 +6,8 @@ over the ranks before it is divided or compared, so that every rank decides the 
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +105,8 @@ class Place:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    address: tuple[str, int] = ("", 0)
+    """Where the ranks meet."""
 
 
 def find_place(environment: Mapping[str, str]) -> Place:
@@ -112,25 +116,28 @@ def find_place(environment: Mapping[str, str]) -> Place:
     """
     if "RANK" not in environment and "WORLD_SIZE" not in environment:
         return Place()
-    place = Place(*(_number(environment, name) for name in ("RANK", "WORLD_SIZE")))
-    if place.rank >= place.size:
-        raise RendezvousError(f"RANK {place.rank} is not below WORLD_SIZE {place.size}; {_START}")
-    if place.size == 1:
+    rank, size = _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
+    if rank >= size:
+        raise RendezvousError(f"RANK {rank} is not below WORLD_SIZE {size}; {_START}")
+    if size == 1:
         return Place()
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        if not environment.get(name):
-            raise RendezvousError(f"rank {place.rank} of {place.size}: {name} is not set; {_START}")
     local = _number(environment, "LOCAL_RANK") if "LOCAL_RANK" in environment else 0
-    return Place(place.rank, place.size, local)
+    address = _text(environment, "MASTER_ADDR"), _number(environment, "MASTER_PORT")
+    return Place(rank, size, local, address)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
-    text = environment.get(name)
-    if text is None:
-        raise RendezvousError(f"{name} is not set, but other variables of a rank are; {_START}, or unset them")
+    text = _text(environment, name)
     if not text.isascii() or not text.isdigit():
-        raise RendezvousError(f"{name} is {text!r}, which is no number of a rank; {_START}, or unset it")
+        raise RendezvousError(f"{name} is {text!r}, which is no number >= 0; {_START}, or unset it")
     return int(text)
+
+
+def _text(environment: Mapping[str, str], name: str) -> str:
+    text = environment.get(name)
+    if not text:
+        raise RendezvousError(f"{name} is not set, but other variables of a rank are; {_START}, or unset them")
+    return text
 
 
 def environments_of_a_rank(total: int, minibatches: int, size: int) -> int:
@@ -170,12 +177,15 @@ class _Group:
         self.rank, self.size = place.rank, place.size
         self._timeout = timeout
         try:
+            if place.rank:
+                _wait_for(place.address, timeout)
             dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
             self._peers = Peers(place.rank, place.size)
-        except (RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
+            host, port = place.address
             raise RendezvousError(
-                f"rank {place.rank} of {place.size} did not meet the others within {timeout:g} s: "
-                f"{_shortened(error)}; {_START}, or correct MASTER_ADDR and MASTER_PORT"
+                f"rank {place.rank} of {place.size} did not meet the others at {host}:{port} within "
+                f"{timeout:g} s: {_shortened(error)}; {_START}, or correct MASTER_ADDR and MASTER_PORT"
             ) from error
 
     def gather(self, row: Tensor) -> Tensor:
@@ -206,8 +216,7 @@ class _Group:
         self._peers.watch(lost)
 
     def leave(self, *, well: bool) -> None:
-        if well:
-            self._peers.ended()
+        self._peers.leave(well=well)
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -222,6 +231,20 @@ class _Group:
             ) from error
 
 
+def _wait_for(address: tuple[str, int], timeout: float) -> None:
+    """Wait until somebody listens there. Raises OSError; torch itself would say it in many lines."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection(address, timeout=max(0.1, deadline - time.monotonic())).close()
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(min(0.2, timeout / 10))
+        else:
+            return
+
+
 @torch.no_grad()
 def _scatter(flat: Tensor, tensors: Sequence[Tensor]) -> None:
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
@@ -231,4 +254,4 @@ def _scatter(flat: Tensor, tensors: Sequence[Tensor]) -> None:
 
 def _shortened(error: BaseException) -> str:
     text = " ".join(str(error).split()).partition(". ")[0]
-    return text.rpartition("] ")[2] if text.startswith("[/") else text[:200]
+    return (text.partition("] ")[2] if text.startswith("[/") else text)[:200].rstrip(".")
