@@ -23,7 +23,7 @@ def main(folder):
     torch.set_num_threads(1)
     recorded = torch.load(folder / "rollouts.pt", weights_only=False)
     place = find_place(os.environ)
-    with joined(place, "cpu", 60) as ranks:
+    with joined(place, torch.device("cpu"), 60) as ranks:
         found = dict(results(ranks, recorded))
         everywhere = ranks.gather(found["whole"][0])
         assert (everywhere == everywhere[0]).all(), "ranks differ"

@@ -25,9 +25,9 @@ class ThreadRanks:
     def texts(self, text):
         try:
             self._slots[self.rank] = text
-            self._barrier.wait(20)
+            self._barrier.wait(10)
             found = list(self._slots)
-            self._barrier.wait(20)
+            self._barrier.wait(10)
         except threading.BrokenBarrierError:
             raise RankLostError(f"rank {self.rank} is alone") from None
         return found

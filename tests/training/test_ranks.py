@@ -19,7 +19,7 @@ from rl_training.environments.growing.vector import environment_seed
 from rl_training.errors import BadInputError, SaidElsewhereError
 from rl_training.meeting import agreed, device_of, require_same, require_shareable
 from rl_training.ppo import minibatches
-from rl_training.ranks import ALONE, Place, RankLostError, RendezvousError, find_place
+from rl_training.ranks import ALONE, Place, RankLostError, RendezvousError, backend_of, find_place
 from rl_training.rollout import RolloutCollector
 from rl_training.tally import RETURN_WINDOW, Finished, Tally, pool
 from rl_training.trainer import Limits, train
@@ -239,7 +239,7 @@ TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "1
 
 def test_the_place_is_that_of_torchrun():
     assert find_place({}) == Place()
-    assert find_place(TORCHRUN) == Place(1, 4, 1)
+    assert find_place(TORCHRUN) == Place(1, 4, 1, ("127.0.0.1", 1))
     assert find_place({"RANK": "0", "WORLD_SIZE": "1"}) == Place()
 
 
@@ -251,8 +251,9 @@ def test_the_place_is_that_of_torchrun():
         ({"RANK": "one"}, "RANK is 'one', which is no number"),
         ({"RANK": "-1"}, "RANK is '-1'"),
         ({"RANK": "4"}, "RANK 4 is not below WORLD_SIZE 4"),
-        ({"MASTER_ADDR": None}, "rank 1 of 4: MASTER_ADDR is not set; start all ranks with torchrun"),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR is not set, .* start all ranks with torchrun, or unset them"),
         ({"MASTER_PORT": ""}, "MASTER_PORT is not set"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', which is no number"),
     ],
 )
 def test_a_rank_without_rendezvous_is_refused(changed, reason):
@@ -288,6 +289,11 @@ def test_each_rank_of_a_machine_takes_the_gpu_of_its_number():
     assert device_of("cpu", Place(5, 8, 1)) == "cpu"
     with pytest.raises(BadInputError, match="'cuda:3' would be that of 8 ranks"):
         device_of("cuda:3", Place(5, 8, 1))
+
+
+def test_gpus_talk_over_nccl_and_hosts_over_gloo():
+    assert backend_of(torch.device("cpu")) == "gloo"
+    assert backend_of(torch.device("cuda", 1)) == "cpu:gloo,cuda:nccl"
 
 
 def outcome(call):

@@ -51,7 +51,7 @@ def run(settings: Settings) -> int:
     # The policy is small: more threads cost more than they bring, and results would depend on their number.
     torch.set_num_threads(1)
     with ExitStack() as stack:
-        ranks = stack.enter_context(met(place, settings.run))
+        ranks = stack.enter_context(met(place, settings.run, device))
         signals = stack.enter_context(StopSignals())
         with agreed(ranks):
             job = make_job(settings, ranks, device, stack)

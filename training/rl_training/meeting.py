@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
+
 from rl_training.config import RunConfig, Settings
 from rl_training.errors import BadInputError, SaidElsewhereError
 from rl_training.ranks import Place, Ranks, RendezvousError, environments_of_a_rank, find_place, joined
@@ -32,10 +34,10 @@ def device_of(name: str, place: Place) -> str:
 
 
 @contextmanager
-def met(place: Place, run: RunConfig) -> Iterator[Ranks]:
+def met(place: Place, run: RunConfig, device: torch.device) -> Iterator[Ranks]:
     """The ranks, once all are there. Raises BadInputError."""
     try:
-        with joined(place, run.device, run.collective_timeout) as ranks:
+        with joined(place, device, run.collective_timeout) as ranks:
             yield ranks
     except RendezvousError as error:
         raise BadInputError(str(error)) from error

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 _FOREVER = timedelta(days=365)
 _NOBODY = -1
-_PATIENCE = 2.0
+_PATIENCE = 1.0
 
 
 class Peers:
@@ -35,13 +35,12 @@ class Peers:
         self._thread = threading.Thread(target=self._run, args=(lost,), name="peers", daemon=True)
         self._thread.start()
 
-    def leave(self, *, well: bool) -> None:
-        """Watch no longer, once the rank before has had the word, for which this waits shortly.
+    def end(self) -> None:
+        """This rank has ended as it should: nothing is lost from now on."""
+        self._ended.set()
 
-        ``well``: this rank has ended as it should; nothing is lost from now on.
-        """
-        if well:
-            self._ended.set()
+    def leave(self) -> None:
+        """Let the word reach the rank before; one that never comes is waited for shortly."""
         if self._thread is not None:
             self._thread.join(_PATIENCE)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -154,16 +154,23 @@ def environments_of_a_rank(total: int, minibatches: int, size: int) -> int:
     return total // size
 
 
+def backend_of(device: torch.device) -> str:
+    """What carries the tensors of ranks on that device: nccl those on a GPU, gloo those of the host."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
 @contextmanager
-def joined(place: Place, device: str, timeout: float) -> Iterator[Ranks]:
+def joined(place: Place, device: torch.device, timeout: float) -> Iterator[Ranks]:
     """The ranks of this run, once all are there; ``timeout`` in seconds, for this and for each exchange.
 
-    Tensors on the CPU travel with gloo, tensors on a CUDA ``device`` with nccl. Raises RendezvousError.
+    Raises RendezvousError.
     """
     if place.size == 1:
         yield ALONE
         return
-    group = _Group(place, "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    group = _Group(place, backend_of(device), timeout)
     try:
         yield group
     finally:
@@ -216,9 +223,15 @@ class _Group:
         self._peers.watch(lost)
 
     def leave(self, *, well: bool) -> None:
-        self._peers.leave(well=well)
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        if not dist.is_initialized():
+            return
+        if well:
+            # Together: a rank that closed its connections early would look lost to one that is not as far yet.
+            self._peers.end()
+            with suppress(RankLostError):
+                self.gather(torch.zeros(1))
+        self._peers.leave()
+        dist.destroy_process_group()
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:
