@@ -22,7 +22,7 @@ def test_when_rank_0_is_killed_target_down_says_so_and_vanished_once_it_is_not_l
     address = free_address()
     started = Started(tmp_path)
     try:
-        with Stack(tmp_path / "stack", Binaries(prometheus=prometheus), faster=10) as stack:
+        with Stack(tmp_path / "stack", Binaries(prometheus=prometheus), faster=15) as stack:
             server = stack.prometheus
             stack.start_prometheus()
             process = started.torchrun(2, *TRAIN, "--run-id", "ranks", "--listen", address)

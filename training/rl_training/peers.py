@@ -22,10 +22,10 @@ _PATIENCE = 1.0
 class Peers:
     """The chain of ranks; made by all of them together, after they have met."""
 
-    def __init__(self, rank: int, size: int) -> None:
+    def __init__(self, rank: int, size: int, timeout: timedelta) -> None:
         self._rank = rank
         self._last = size - 1
-        self._group = dist.new_group(backend="gloo", timeout=_FOREVER)
+        self._group = dist.new_group(backend="gloo", timeout=timeout)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -58,7 +58,10 @@ class Peers:
             return _NOBODY
         word = torch.empty(1, dtype=torch.int64)
         try:
-            dist.recv(word, src=self._rank + 1, group=self._group)
+            work = dist.irecv(word, src=self._rank + 1, group=self._group)
+            assert work is not None
+            # A rank that works has nothing to say for as long as the run takes.
+            work.wait(_FOREVER)
         except RuntimeError:
             return self._rank + 1
         return int(word)

@@ -186,8 +186,9 @@ class _Group:
         try:
             if place.rank:
                 _wait_for(place.address, timeout)
-            dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-            self._peers = Peers(place.rank, place.size)
+            patience = timedelta(seconds=timeout)
+            dist.init_process_group(backend, timeout=patience)
+            self._peers = Peers(place.rank, place.size, patience)
         except (OSError, RuntimeError, ValueError) as error:
             host, port = place.address
             raise RendezvousError(
