@@ -16,8 +16,8 @@ from rl_training.config import OutputConfig, RunConfig, Settings
 from rl_training.emitter import Emitter
 from rl_training.environments.adapter import make_environment
 from rl_training.environments.growing.vector import environment_seed
-from rl_training.errors import BadInputError, SaidElsewhereError
-from rl_training.meeting import agreed, device_of, require_same, require_shareable
+from rl_training.errors import BadInputError
+from rl_training.meeting import SaidElsewhereError, agreed, device_of, require_same, require_shareable
 from rl_training.ppo import minibatches
 from rl_training.ranks import ALONE, Place, RankLostError, RendezvousError, backend_of, find_place
 from rl_training.rollout import RolloutCollector

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_exporter.cli import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
+from rl_training.errors import BadInputError
 
 if TYPE_CHECKING:
     from rl_training.config import Settings
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: Settings) -> int:
     from rl_training.app import run  # noqa: PLC0415 - torch takes seconds to load; --help must not
-    from rl_training.errors import BadInputError, SaidElsewhereError  # noqa: PLC0415 - the same
+    from rl_training.meeting import SaidElsewhereError  # noqa: PLC0415 - the same
     from rl_training.ranks import RankLostError  # noqa: PLC0415 - the same
 
     try:

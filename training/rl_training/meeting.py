@@ -8,10 +8,14 @@ from contextlib import contextmanager
 import torch
 
 from rl_training.config import RunConfig, Settings
-from rl_training.errors import BadInputError, SaidElsewhereError
+from rl_training.errors import BadInputError
 from rl_training.ranks import Place, Ranks, RendezvousError, environments_of_a_rank, find_place, joined
 
 _ONE_PROCESS = {"tui": "watch the run with rl-exporter watch", "record_rollouts": "record a run of one process"}
+
+
+class SaidElsewhereError(BadInputError):
+    """Bad input of which another rank of the run says what it is."""
 
 
 def find_own_place(environment: Mapping[str, str]) -> Place:
