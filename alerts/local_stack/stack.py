@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from local_stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS, Changes, write_configuration
 from local_stack.grafana import grafana_command, grafana_environment
 from local_stack.servers import home
+from rl_exporter.targets.file_sd import Group, dump_groups, replace_file
 
 _START_SECONDS = 30.0
 _GRAFANA_START_SECONDS = 180.0
@@ -172,9 +172,8 @@ class Stack:
         """Let Prometheus discover a run at ``address``; returns the discovery file."""
         path = self.folder / "prometheus" / "targets" / f"{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps([{"targets": [address], "labels": dict(labels or {})}]), encoding="utf-8")
-        return partial.rename(path)
+        replace_file(path, dump_groups(Group([address], labels or {})))
+        return path
 
     def log_path(self, name: str) -> Path:
         """Where the output of a process goes."""

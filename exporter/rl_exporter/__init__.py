@@ -10,8 +10,11 @@ from rl_exporter.reading import NotAnExporterError, parse_snapshot
 from rl_exporter.recorder import HeadRecorder, serve
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
+from rl_exporter.targets.presence import Discovery
+from rl_exporter.targets.registration import RegistrationError
 
 __all__ = [
+    "Discovery",
     "Head",
     "HeadCollector",
     "HeadMeasurement",
@@ -25,6 +28,7 @@ __all__ = [
     "NotAnExporterError",
     "PPOUpdateHandler",
     "PPOUpdatePayload",
+    "RegistrationError",
     "RunInfo",
     "RunState",
     "SanctumAggregator",

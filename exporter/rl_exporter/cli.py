@@ -14,6 +14,7 @@ from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.listen import PAGES_ADDRESS, parse_listen_address
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.panel import command as watch
+from rl_exporter.targets import command as targets
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     bundle.add_argument("--runbook-url", type=_checked(link_base), default=RUNBOOK_URL, metavar="U",
                         help=f"base of the runbook links in alerts ({RUNBOOK_URL})")  # fmt: skip
     watch.add_parser(commands)
+    targets.add_parser(commands)
     return root
 
 
@@ -105,4 +107,10 @@ def _bundle(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"metrics": _metrics, "watch": watch.run, "pages": _pages, "bundle": _bundle}
+_COMMANDS = {
+    "metrics": _metrics,
+    "watch": watch.run,
+    "targets": targets.run,
+    "pages": _pages,
+    "bundle": _bundle,
+}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, SupportsFloat
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.heads import Head, Heads
 from rl_exporter.listen import ListenAddress, parse_listen_address
-from rl_exporter.names import generated_run_id
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
+from rl_exporter.targets.presence import Discovery, Presence, appear
 
 LINGER_SECONDS = 60.0
 
@@ -33,31 +34,36 @@ def serve(
     device: str = "",
     world_size: int = 1,
     linger: float = LINGER_SECONDS,
+    register: Discovery | None = None,
 ) -> HeadRecorder:
     """Serve ``/metrics`` for a policy with these heads, from threads of its own, until ``close``.
 
     ``heads`` maps names to numbers of choices, such as ``{"gripper": 4, "arm": 9}``. ``run_id`` is generated
     when left out. ``listen`` is ``HOST:PORT``, by default 127.0.0.1:28008; port 0 takes a free one.
     ``entropy_multipliers`` are the factors on the base entropy coefficient, 1.0 for a head left out.
+    ``register`` says in which directory Prometheus discovers the run, until its end.
 
-    Raises ValueError for heads or names that are not possible, and OSError when it cannot listen: both before
-    training starts, in one line with the remedy.
+    Raises ValueError for heads or names that are not possible or taken, and OSError when it cannot listen: both
+    before training starts, in one line with the remedy.
     """
     declared = heads if isinstance(heads, Heads) else _declared(heads, entropy_multipliers or {})
     address = parse_listen_address(listen) if isinstance(listen, str) else listen
-    run = RunInfo(
-        run_id=generated_run_id() if run_id is None else run_id,
-        experiment=experiment,
-        algorithm=algorithm,
-        environment=environment,
-        seed=str(seed),
-        device=device,
-        world_size=world_size,
-    )
-    aggregator = SanctumAggregator(declared, run)
-    server = MetricsServer(aggregator.snapshot, address)
-    server.start()
-    return HeadRecorder(aggregator, server, linger=linger)
+    with ExitStack() as undo:
+        presence = undo.enter_context(appear(run_id, register))
+        run = RunInfo(
+            run_id=presence.run_id,
+            experiment=experiment,
+            algorithm=algorithm,
+            environment=environment,
+            seed=str(seed),
+            device=device,
+            world_size=world_size,
+        )
+        aggregator = SanctumAggregator(declared, run)
+        server = undo.enter_context(MetricsServer(aggregator.snapshot, address))
+        presence.listening(server.address)
+        undo.pop_all()
+    return HeadRecorder(aggregator, server, linger=linger, presence=presence)
 
 
 def _declared(sizes: Mapping[str, int], multipliers: Mapping[str, float]) -> Heads:
@@ -74,11 +80,17 @@ class HeadRecorder:
     """
 
     def __init__(
-        self, aggregator: SanctumAggregator, server: MetricsServer, *, linger: float = LINGER_SECONDS
+        self,
+        aggregator: SanctumAggregator,
+        server: MetricsServer,
+        *,
+        linger: float = LINGER_SECONDS,
+        presence: Presence | None = None,
     ) -> None:
         self._aggregator = aggregator
         self._server = server
         self._linger = linger
+        self._presence = presence or appear(aggregator.snapshot().run.run_id, None)
         self._closed = False
 
     @property
@@ -162,15 +174,19 @@ class HeadRecorder:
         self._aggregator.count_record_error()
 
     def close(self, state: RunState = RunState.COMPLETED) -> None:
-        """End the run; stay up, ``linger`` seconds at most, until recent scrapers have the final state."""
+        """End the run; stay up, ``linger`` seconds at most, until its scrapers have the final state.
+
+        They are those of the last minutes, and for a registered run at least one.
+        """
         if self._closed:
             return
         self._closed = True
         self._aggregator.set_run_state(state)
-        self._server.scrapers.run_ended()
+        self._server.scrapers.run_ended(expected=self._presence.listed)
         try:
             self._server.scrapers.wait(self._linger)
         finally:
+            self._presence.close()
             self._server.stop()
 
     def __enter__(self) -> Self:

@@ -12,6 +12,8 @@ RECENT_SECONDS = 300.0
 Client = tuple[str, str]
 """Remote address and user agent."""
 
+_ANYBODY: Client = ("", "")
+
 
 class Scrapers:
     """Remembers when each client scraped last, so that a run can stay up until all saw its end."""
@@ -27,14 +29,19 @@ class Scrapers:
         with self._changed:
             self._last_scrape[client] = self._clock()
             if final and self._waiting is not None:
-                self._waiting.discard(client)
+                self._waiting -= {client, _ANYBODY}
                 self._changed.notify_all()
 
-    def run_ended(self) -> None:
-        """From now on every scrape carries the final state; recent clients are to fetch it."""
+    def run_ended(self, *, expected: bool = False) -> None:
+        """From now on every scrape carries the final state; recent clients are to fetch it.
+
+        ``expected``: discovery knows this run, so somebody will, even if it was too short to be found yet.
+        """
         with self._changed:
             horizon = self._clock() - RECENT_SECONDS
             self._waiting = {client for client, last in self._last_scrape.items() if last >= horizon}
+            if expected and not self._waiting:
+                self._waiting = {_ANYBODY}
 
     def wait(self, seconds: float) -> bool:
         """Wait until every recent client has the final state; False when ``seconds`` were not enough."""

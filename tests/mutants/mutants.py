@@ -139,6 +139,27 @@ MUTANTS = (
         "        pass\n",
         _RANKS,
     ),
+    Mutant(
+        "end of a registered run that nobody has scraped yet: nobody is waited for",
+        "exporter/rl_exporter/scrapers.py",
+        "            if expected and not self._waiting:\n",
+        "            if expected and self._waiting:\n",
+        ("tests/exporter/test_scrapers.py",),
+    ),
+    Mutant(
+        "entry: readable as the umask says",
+        "exporter/rl_exporter/targets/file_sd.py",
+        "            os.fchmod(descriptor, _READABLE)\n",
+        "",
+        ("tests/exporter/targets/test_file_sd.py", "-k", "umask"),
+    ),
+    Mutant(
+        "end of a run whose entry another one took over: removed",
+        "exporter/rl_exporter/targets/registration.py",
+        "        if self._path.read_bytes() != self._content:\n",
+        "        if not self._path.read_bytes():\n",
+        ("tests/exporter/targets/test_registration.py", "-k", "took_over"),
+    ),
 )
 
 

@@ -99,14 +99,18 @@ def test_a_rank_that_hangs_fails_the_run_after_the_timeout(started, scraper):
 
 def test_a_stop_of_the_launcher_interrupts_the_run_and_it_can_be_resumed(started, scraper, tmp_path):
     log, state = tmp_path / "log", tmp_path / "state"
-    run = (*TRAIN, "--listen", scraper.address, "--log-json", log, "--checkpoint", state)
+    targets = tmp_path / "targets"
+    targets.mkdir()
+    run = (*TRAIN, "--listen", scraper.address, "--log-json", log, "--checkpoint", state, "--register", targets)
     process = started.torchrun(2, *run, *ENDLESS)
     scraper.until_updates(2)
     assert 'world_size="2"' in scraper.metrics()
+    assert len(list(targets.glob("*.json"))) == 1
     process.send_signal(signal.SIGTERM)
     scraper.until_state("interrupted")
     started.end(process, scraper)
     assert scraper.seen == ["running", "interrupted"]
+    assert list(targets.glob("*.json")) == []
     made = len(log.read_text().splitlines())
     process = started.torchrun(2, *run, "--resume", "--updates", made + 2, "--linger", 0)
     assert started.end(process) == 0, started.said(process)

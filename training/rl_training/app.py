@@ -31,6 +31,7 @@ from rl_training.errors import BadInputError
 from rl_training.handlers import JsonLog, Pace
 from rl_training.job import Job, make_job, usable_device
 from rl_training.meeting import agreed, device_of, find_own_place, met
+from rl_training.presence import listening
 from rl_training.ranks import RankLostError
 from rl_training.recording import RolloutRecorder
 from rl_training.rollout import RolloutCollector
@@ -70,6 +71,8 @@ class Outputs:
     console: Console
     display: Display
     handlers: list[PPOUpdateHandler]
+    found_at: str
+    """What to say of where others find the run."""
 
 
 def _outputs(job: Job, stack: ExitStack) -> Outputs:
@@ -79,15 +82,18 @@ def _outputs(job: Job, stack: ExitStack) -> Outputs:
     server = stack.enter_context(_server(shown, output.listen))
     console = Console()
     display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
-    return Outputs(gate, server, console, display, _handlers(job, display, stack))
+    handlers = _handlers(job, display, stack)
+    # Last: whoever finds the run is to find it ready.
+    found_at = listening(job.presence, server.address, output.register)
+    return Outputs(gate, server, console, display, handlers, found_at)
 
 
 def _lead(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     output, aggregator = job.settings.output, job.aggregator
     server, console, display = outputs.server, outputs.console, outputs.display
-    run_id = aggregator.snapshot().run.run_id
+    run_id = job.presence.run_id
     if not output.quiet:
-        console.print(f"run {run_id}: {server.url}/metrics", highlight=False, soft_wrap=True)
+        console.print(f"run {run_id}: {server.url}/metrics{outputs.found_at}", highlight=False, soft_wrap=True)
     training = partial(_train, job, outputs.handlers, outputs.gate, signals)
     if output.tui:
         source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
@@ -95,7 +101,7 @@ def _lead(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     with display:
         state = _end(job, training)
     aggregator.set_run_state(state)
-    server.scrapers.run_ended()
+    server.scrapers.run_ended(expected=job.presence.listed)
     if job.agent.recorder is not None and output.record_rollouts is not None:
         before = job.resumed.snapshot.tamiyo.updates if job.resumed else 0
         job.agent.recorder.save(output.record_rollouts, before)
@@ -104,6 +110,7 @@ def _lead(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     # Whatever ends one rank early, the launcher tells every rank to stop: that signal is no wish to leave now.
     told = job.ranks.size > 1 and state is not RunState.COMPLETED
     _linger(outputs, signals, output, max(signals.count, int(told)))
+    job.presence.close()  # before the server stops: nobody is to find an address that does not answer
     return 1 if state is RunState.FAILED else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_exporter.cli import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
+from rl_exporter.targets.labels import parse_label
 from rl_training.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _add_option(group: argparse._ArgumentGroup, section: str, setting: Setting) 
     if isinstance(default, bool):
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
     elif isinstance(default, dict):
-        group.add_argument(flag, action="append", type=_multiplier, metavar=setting.option.metavar, **common)
+        pair = _PAIRS[setting.option.metavar]
+        group.add_argument(flag, action="append", type=pair, metavar=setting.option.metavar, **common)
     else:
         shown = "" if default in {None, ""} else f" (default: {default})"
         common["help"] += shown
@@ -149,3 +151,13 @@ def _multiplier(text: str) -> tuple[str, float]:
     if not 0 <= factor <= 1e6:
         raise argparse.ArgumentTypeError(f"{value!r} is not possible; give a factor >= 0")
     return head, factor
+
+
+def _label(text: str) -> tuple[str, str]:
+    try:
+        return parse_label(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+_PAIRS: Mapping[str, Callable[[str], tuple[str, Any]]] = {"HEAD=X": _multiplier, "NAME=VALUE": _label}

@@ -10,6 +10,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field
 
 from rl_exporter.listen import ListenAddress, parse_listen_address
+from rl_exporter.targets.address import parse_advertised
+from rl_exporter.targets.labels import check_labels
 
 
 class Remedy(NamedTuple):
@@ -36,6 +38,11 @@ def _address(text: str) -> str:
     return text
 
 
+def _advertised(text: str) -> str:
+    parse_advertised(text)
+    return text
+
+
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("an empty name identifies nothing; give one, or leave the option out")
@@ -57,6 +64,10 @@ Text = Annotated[str, Remedy("a text")]
 File = Annotated[Path, Field(strict=False), Remedy("a path")]
 Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
 Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT")]
+Advertised = Annotated[str, AfterValidator(_advertised), Remedy("HOST or HOST:PORT")]
+Labels = Annotated[
+    Mapping[str, str], AfterValidator(check_labels), Remedy("a text for each label, such as cluster=lab")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +87,9 @@ class RunConfig:
     seed: Natural = field(default=0, metadata=option("seed of everything random", "N"))
     device: Name = field(default="cpu", metadata=option("torch device", "D"))
     run_id: Name | None = field(default=None, metadata=option("name of the run; generated when left out", "ID"))
+    run_id_unique: Switch = field(
+        default=False, metadata=option("append a number to a run_id that is registered and alive")
+    )
     experiment: Text = field(default="", metadata=option("what the run belongs to", "NAME"))
     checkpoint: File | None = field(
         default=None, metadata=option("folder to keep the last good state of the run in", "DIR")
@@ -121,6 +135,15 @@ class OutputConfig:
     listen: Address = field(
         default=str(ListenAddress()),
         metadata=option("address of /metrics; port 0 takes a free one", "HOST:PORT"),
+    )
+    register: File | None = field(
+        default=None, metadata=option("directory in which Prometheus discovers the run", "DIR")
+    )
+    label: Labels = field(
+        default_factory=dict, metadata=option("label of the registered target; repeatable", "NAME=VALUE")
+    )
+    advertise: Advertised | None = field(
+        default=None, metadata=option("registered address, where it is not the listening one", "HOST[:PORT]")
     )
     linger: Seconds = field(
         default=60.0, metadata=option("longest wait for scrapers to fetch the final state", "SECONDS")

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import torch
 
 from rl_exporter.aggregator import SanctumAggregator
-from rl_exporter.names import generated_run_id
-from rl_exporter.snapshot import RunInfo, SanctumSnapshot
+from rl_exporter.snapshot import RunInfo
+from rl_exporter.targets.presence import Presence
 from rl_training.checkpoint import Checkpoint, CheckpointError, load, prepare
 from rl_training.config import Settings
 from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
 from rl_training.errors import BadInputError
 from rl_training.meeting import require_same, require_shareable
 from rl_training.ppo import PPOAgent, with_multipliers
+from rl_training.presence import take_name
 from rl_training.ranks import Ranks
 from rl_training.tui import require_panel
 
@@ -30,6 +31,7 @@ class Job:
     agent: PPOAgent
     aggregator: SanctumAggregator
     resumed: Checkpoint | None
+    presence: Presence
 
 
 def make_job(settings: Settings, ranks: Ranks, device: torch.device, stack: ExitStack) -> Job:
@@ -43,13 +45,14 @@ def make_job(settings: Settings, ranks: Ranks, device: torch.device, stack: Exit
     stack.callback(environment.close)
     resumed = _resumed(settings, agent) if former else None
     snapshot = resumed.snapshot if resumed else None
+    presence = stack.enter_context(take_name(settings, snapshot.run.run_id if snapshot else None, ranks.rank))
     aggregator = SanctumAggregator(
         agent.heads,
-        _run_info(settings, agent, ranks, snapshot),
+        _run_info(settings, agent, ranks, presence.run_id),
         entropy_coefficient=agent.config.entropy_coefficient,
         resumed=snapshot,
     )
-    return Job(settings, ranks, environment, agent, aggregator, resumed)
+    return Job(settings, ranks, environment, agent, aggregator, resumed, presence)
 
 
 def _require_panel() -> None:
@@ -99,10 +102,10 @@ def _agent(settings: Settings, device: torch.device, ranks: Ranks) -> tuple[Trai
     return environment, PPOAgent(heads, size, config, seed=run.seed, device=device, ranks=ranks)
 
 
-def _run_info(settings: Settings, agent: PPOAgent, ranks: Ranks, former: SanctumSnapshot | None) -> RunInfo:
+def _run_info(settings: Settings, agent: PPOAgent, ranks: Ranks, run_id: str) -> RunInfo:
     run = settings.run
     return RunInfo(
-        run_id=run.run_id or (former.run.run_id if former else generated_run_id()),
+        run_id=run_id,
         experiment=run.experiment,
         algorithm="ppo",
         environment=run.env,

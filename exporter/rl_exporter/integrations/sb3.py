@@ -30,6 +30,7 @@ from rl_exporter.listen import ListenAddress
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
 from rl_exporter.snapshot import RunState
+from rl_exporter.targets.presence import Discovery
 
 _LOG = logging.getLogger("rl_exporter")
 
@@ -52,9 +53,9 @@ class HeadEntropyCallback(BaseCallback):
     duration of an update is the time from the end of its rollout to the start of the next.
 
     ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete space
-    is ``action``. ``run_id``, ``listen``, ``experiment``, ``environment`` (default: its registered id) and
-    ``linger`` are those of ``rl_exporter.serve``; give ``recorder`` instead to keep a server of your own, which
-    this callback then does not end.
+    is ``action``. ``run_id``, ``listen``, ``experiment``, ``environment`` (default: its registered id),
+    ``linger`` and ``register`` are those of ``rl_exporter.serve``; give ``recorder`` instead to keep a server
+    of your own, which this callback then does not end.
 
     The run ends with ``learn``: ``completed``. As a context manager it spans every ``learn`` in the block, and
     an exception that leaves the block makes it ``failed`` or, for Ctrl-C, ``interrupted``. Without a block an
@@ -73,14 +74,17 @@ class HeadEntropyCallback(BaseCallback):
         experiment: str = "",
         environment: str | None = None,
         linger: float = LINGER_SECONDS,
+        register: Discovery | None = None,
         recorder: HeadRecorder | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if recorder is not None and (run_id is not None or listen is not None or experiment or environment):
+        if recorder is not None and any((run_id is not None, listen, experiment, environment, register)):
             raise ValueError("give either a recorder, or run_id, listen and the like for a new one")
         self._head_names = head_names
-        self._serve = partial(serve, run_id=run_id, listen=listen, experiment=experiment, linger=linger)
+        self._serve = partial(
+            serve, run_id=run_id, listen=listen, experiment=experiment, linger=linger, register=register
+        )
         self._environment = environment
         self._owned = recorder is None
         self._recorder = recorder

@@ -1,24 +1,18 @@
-"""Targets from a directory, in the format of Prometheus: JSON or YAML lists of target groups (file_sd_config).
-
-https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config
-"""
+"""Targets from a directory of target files, as Prometheus reads them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from rl_exporter.panel.addresses import Target, parse_target
-
-SUFFIXES = (".json", ".yml", ".yaml")
+from rl_exporter.targets.file_sd import SUFFIXES, read_groups
 
 
 class DiscoveryError(ValueError):
-    """A file or directory that lists no targets; the message names it and says what is wrong."""
+    """A directory that cannot be read; the message names it and says what is wrong."""
 
 
 def require_directory(directory: Path) -> None:
@@ -50,22 +44,6 @@ def read_directory(directory: Path) -> tuple[list[Target], list[str]]:
 
 
 def _read_file(path: Path) -> Iterator[Target]:
-    text = path.read_text(encoding="utf-8")
-    groups = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    if not isinstance(groups, list):
-        raise DiscoveryError("it holds no list")
-    for group in groups:
-        yield from _group(group)
-
-
-def _group(group: Any) -> Iterator[Target]:
-    if not isinstance(group, dict) or not isinstance(group.get("targets"), list):
-        raise DiscoveryError("a group has no list called targets")
-    labels = group.get("labels") or {}
-    if not isinstance(labels, dict):
-        raise DiscoveryError("the labels of a group are no mapping")
-    path = labels.get("__metrics_path__", "/metrics")
-    for address in group["targets"]:
-        if not isinstance(address, str) or "/" in address:
-            raise DiscoveryError(f"target {address!r} is not HOST:PORT")
-        yield parse_target(f"{labels.get('__scheme__', 'http')}://{address}{path}")
+    for addresses, labels in read_groups(path):
+        scheme, location = labels.get("__scheme__", "http"), labels.get("__metrics_path__", "/metrics")
+        yield from (parse_target(f"{scheme}://{address}{location}") for address in addresses)

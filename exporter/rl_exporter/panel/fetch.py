@@ -40,6 +40,10 @@ class UnreachableError(Exception):
     """No snapshot could be had; the message says in one line why, and the remedy where there is one."""
 
 
+class RefusedError(UnreachableError):
+    """Nobody listens there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """A snapshot as it was seen. ``clock_offset``: seconds that the clock of the run is ahead of ours."""
@@ -91,7 +95,8 @@ class Fetcher:
             finally:
                 _release(response)
         except (HTTPError, OSError) as error:
-            raise UnreachableError(_reason(error, self.timeout)) from error
+            kind = RefusedError if _is_refused(error) else UnreachableError
+            raise kind(_reason(error, self.timeout)) from error
         return Sighting(_snapshot(body), offset)
 
     def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
@@ -137,6 +142,13 @@ def _clock_offset(date: str | None) -> float:
     except (ValueError, OverflowError):
         return 0.0
     return offset if abs(offset) > _CLOCK_TOLERANCE else 0.0
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the connection was refused; urllib3 wraps that twice."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.reason if isinstance(error, MaxRetryError) else error.__cause__
+    return error is not None
 
 
 def _reason(error: BaseException, timeout: float) -> str:

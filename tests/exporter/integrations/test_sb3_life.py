@@ -14,6 +14,7 @@ import rl_exporter
 from exporter.integrations.reach import At, Reach, assert_untouched, fail, local
 from exporter.integrations.reach import small_ppo as ppo
 from rl_exporter import RunState
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from scraping import scrape, scrape_to_the_end
 
 pytestmark = pytest.mark.slow
@@ -52,6 +53,25 @@ def test_what_does_not_fit_is_refused_before_training(model, options, reason):
     with pytest.raises(ValueError, match=reason):
         model.learn(16, callback=local(**options))
     assert model.num_timesteps == 0
+
+
+def test_a_run_that_is_to_be_registered_is_while_it_learns(tmp_path):
+    seen = []
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            seen.extend(path.name for path in tmp_path.iterdir())
+            return True
+
+    register = rl_exporter.Discovery(tmp_path, {"cluster": "lab"})
+    callback = local(run_id="grasp", register=register, linger=0)
+    ppo().learn(16, callback=[callback, Look()])
+    assert set(seen) == {"grasp@lab.run.json"}
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(rl_exporter.RegistrationError, match="make it first"):
+        ppo().learn(16, callback=local(register=rl_exporter.Discovery(tmp_path / "nothing")))
+    with pytest.raises(ValueError, match="give either a recorder"):
+        HeadEntropyCallback(recorder=callback.recorder, register=register)
 
 
 def test_a_port_in_use_is_refused_before_training():

@@ -1,0 +1,1 @@
+"""How Prometheus finds runs: entries in a directory, in the format of its file-based discovery."""
