@@ -109,7 +109,7 @@ def _lead(job: Job, outputs: Outputs, signals: StopSignals) -> int:
         console.print(display.summary(), f"run {run_id} {state}", highlight=False)
     # Whatever ends one rank early, the launcher tells every rank to stop: that signal is no wish to leave now.
     told = job.ranks.size > 1 and state is not RunState.COMPLETED
-    _linger(outputs, signals, output, max(signals.count, int(told)))
+    _linger(server, signals, output, console, max(signals.count, int(told)))
     job.presence.close()  # before the server stops: nobody is to find an address that does not answer
     return 1 if state is RunState.FAILED else 0
 
@@ -219,9 +219,10 @@ def _limits(run: RunConfig) -> Limits:
     return Limits(run.updates, run.episodes)
 
 
-def _linger(outputs: Outputs, signals: StopSignals, output: OutputConfig, before: int) -> None:
+def _linger(
+    server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console, before: int
+) -> None:
     """Keep the final state up until recent scrapers have it; a signal beyond ``before`` ends this at once."""
-    server, console = outputs.server, outputs.console
     hold = output.hold and console.is_terminal and not before
     if hold:
         console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)
