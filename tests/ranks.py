@@ -12,7 +12,6 @@ from rl_training.ppo import PPOAgent
 from rl_training.ranks import RankLostError
 
 ENVIRONMENTS = 16
-SHARED = {"slot", "tempo"}
 
 
 class ThreadRanks:
