@@ -23,6 +23,7 @@ _MEASUREMENT = "training/rl_training/measurement.py"
 _DISTRIBUTIONS = "training/rl_training/distributions.py"
 _TRACKER = "exporter/rl_exporter/tracker.py"
 _PROPERTIES = ("tests/training/test_measurement.py",)
+_RANKS = ("tests/training/test_ranks.py", "-k", "divergence or outranks or (learn_what and config0-2)")
 _AGGREGATOR = ("tests/exporter/test_aggregator.py",)
 
 MUTANTS = (
@@ -113,9 +114,30 @@ MUTANTS = (
     Mutant(
         "gradient norm: clipped instead of raw",
         "training/rl_training/ppo.py",
-        "        return norm, head_norms\n",
-        "        return norm, self.network.heads.gradient_norms() if self.config.telemetry else None\n",
+        "        return losses, norm, head_norms\n",
+        "        return losses, norm, self.network.heads.gradient_norms() if self.config.telemetry else None\n",
         ("tests/training/test_telemetry.py", "-k", "before_clipping"),
+    ),
+    Mutant(
+        "several ranks: losses divided by the steps of one rank",
+        "training/rl_training/ppo.py",
+        "(shares * batch.steps)",
+        "(shares * batch.advantages.numel())",
+        _RANKS,
+    ),
+    Mutant(
+        "several ranks: the KL divergence of one rank ends its update",
+        "training/rl_training/ppo.py",
+        "        self._ranks.add([*gradients, scalars])\n",
+        "        self._ranks.add(gradients)\n",
+        _RANKS,
+    ),
+    Mutant(
+        "several ranks: interrupted, although one is gone",
+        "training/rl_training/tally.py",
+        "        ranks.gather(row)\n",
+        "        pass\n",
+        _RANKS,
     ),
     Mutant(
         "end of a registered run that nobody has scraped yet: nobody is waited for",

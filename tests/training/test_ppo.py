@@ -9,9 +9,10 @@ import torch
 
 from agents import evaluate, poison, setup
 from rl_exporter import Heads, RunInfo, RunState, SanctumAggregator
-from rl_training.advantages import generalized_advantages
+from rl_training.advantages import generalized_advantages, moments
 from rl_training.emitter import Emitter, build_payload
 from rl_training.ppo import with_multipliers
+from rl_training.ranks import ALONE
 from rl_training.trainer import Limits, train
 
 
@@ -61,6 +62,15 @@ def test_advantages_by_hand():
     last = 3 - 0.125
     middle = 2 + 0.5 * 10 - 0.25  # truncated: bootstraps from the final observation, cuts lambda
     assert found.squeeze().tolist() == pytest.approx([1 + 0.125 - 0.5 + 0.25 * middle, middle, last])
+
+
+def test_moments_are_exact_far_from_zero_and_nothing_varies_without_variance():
+    far = 1e4 + torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(0))
+    mean, variance = moments(far, 320, ALONE)
+    assert mean.tolist() == pytest.approx(far.double().mean((1, 2)).tolist(), rel=1e-12)
+    assert variance.tolist() == pytest.approx(far.double().flatten(1).var(1).tolist(), rel=1e-6)
+    assert moments(torch.full((1, 37, 3), 0.1), 111, ALONE).variance.item() == 0
+    assert math.isnan(moments(torch.tensor([[[math.nan, 1.0]]]), 2, ALONE).variance.item())
 
 
 def test_truncation_bootstraps_from_the_final_observation_with_the_live_state():
@@ -117,7 +127,7 @@ def test_a_nonfinite_loss_leaves_parameters_finite_and_alone(value):
 def test_ten_nonfinite_updates_in_a_row_fail_the_run(caplog):
     _, agent, collector = setup()
     collect = collector.collect
-    collector.collect = lambda steps: poison(collect(steps), math.nan)
+    collector.collect = lambda steps, should_stop: poison(collect(steps, should_stop), math.nan)
     aggregator = SanctumAggregator(agent.heads, RunInfo("run"))
     emitter = Emitter([aggregator], aggregator.count_record_error)
     with caplog.at_level(logging.WARNING, "rl_training"):

@@ -28,7 +28,7 @@ def headless(monkeypatch):
     def use(script=None):
         run = functools.partialmethod(WatchApp.run, headless=True, size=(120, 40), auto_pilot=script)
         monkeypatch.setattr(WatchApp, "run", run)
-        monkeypatch.setattr("rl_training.app.require_panel", lambda: None)
+        monkeypatch.setattr("rl_training.job.require_panel", lambda: None)
 
     return use
 

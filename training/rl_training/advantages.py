@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+from rl_training.ranks import Ranks
+
+_RESOLUTION = 1e-14
+"""Square of the relative error of float32."""
 
 
 def generalized_advantages(
@@ -25,6 +32,21 @@ def generalized_advantages(
     return advantages
 
 
-def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
-    """1 - Var(returns - values) / Var(returns), a scalar; NaN when the returns do not vary."""
-    return 1 - (returns - values).var() / returns.var()
+class Moments(NamedTuple):
+    """Mean and unbiased variance, float64, (K,) each."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def moments(quantities: Tensor, count: int, ranks: Ranks) -> Moments:
+    """Moments of K quantities (K, T, N) over the steps of all ranks, ``count`` of them.
+
+    Sums of float64: a variance below what float32 resolves is exactly 0.
+    """
+    exact = quantities.double().flatten(1)
+    sums, squares = totals = torch.stack([exact.sum(1), exact.square().sum(1)])
+    ranks.add([totals])
+    mean = sums / count
+    variance = (squares - sums * mean) / (count - 1)
+    return Moments(mean, torch.where(variance <= _RESOLUTION * squares / count, 0.0, variance))

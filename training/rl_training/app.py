@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,106 +17,65 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.listen import parse_listen_address
-from rl_exporter.metrics import update_values
 from rl_exporter.panel.sources import LocalSource
-from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.payload import PPOUpdateHandler
 from rl_exporter.server import MetricsServer
-from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
-from rl_exporter.targets.presence import Presence
-from rl_training.checkpoint import Checkpoint, Checkpointer, CheckpointError, Gate, load, prepare
+from rl_exporter.snapshot import RunState, SanctumSnapshot
+from rl_training.checkpoint import Checkpointer, Gate
 from rl_training.cli import DEFAULT_EPISODES
 from rl_training.config import OutputConfig, RunConfig, Settings
 from rl_training.display import Display
 from rl_training.emitter import Emitter
-from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
 from rl_training.errors import BadInputError
-from rl_training.ppo import PPOAgent, with_multipliers
-from rl_training.presence import listening, take_name
+from rl_training.handlers import JsonLog, Pace
+from rl_training.job import Job, make_job, usable_device
+from rl_training.meeting import agreed, device_of, find_own_place, met
+from rl_training.presence import listening
+from rl_training.ranks import RankLostError
 from rl_training.recording import RolloutRecorder
 from rl_training.rollout import RolloutCollector
 from rl_training.signals import StopSignals
 from rl_training.trainer import Limits, train
-from rl_training.tui import require_panel, train_beside_panel
+from rl_training.tui import train_beside_panel
 
 _LOG = logging.getLogger("rl_training")
 
 
-class JsonLog:
-    """Writes one line per update, flushed, with the names and values of /metrics."""
-
-    def __init__(self, snapshot: Callable[[], SanctumSnapshot], file: IO[str]) -> None:
-        self._snapshot = snapshot
-        self._file = file
-
-    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Write the update that the aggregator has just taken over."""
-        del payload
-        snapshot = self._snapshot()
-        line = {"update": snapshot.tamiyo.updates, **update_values(snapshot)}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-
-
-class Pace:
-    """Waits after each update, so that a person can watch."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Wait."""
-        del payload
-        time.sleep(self._seconds)
-
-
 def run(settings: Settings) -> int:
     """Train as the settings say; returns the exit status. Raises BadInputError before anything starts."""
-    logging.basicConfig(format="rl-train: %(levelname)s: %(message)s")
-    if settings.output.tui:
-        _require_panel()
-    device = _device(settings.run.device)
+    place = find_own_place(os.environ)
+    who = f"rank {place.rank}: " if place.rank else ""
+    level = logging.ERROR if place.rank else logging.WARNING
+    logging.basicConfig(format=f"rl-train: {who}%(levelname)s: %(message)s", level=level)
+    device = usable_device(device_of(settings.run.device, place))
     # The policy is small: more threads cost more than they bring, and results would depend on their number.
     torch.set_num_threads(1)
     with ExitStack() as stack:
+        ranks = stack.enter_context(met(place, settings.run, device))
         signals = stack.enter_context(StopSignals())
-        former = _prepared_checkpoint(settings)
-        environment, agent = _agent(settings, device)
-        stack.callback(environment.close)
-        resumed = _resumed(settings, agent) if former else None
-        snapshot = resumed.snapshot if resumed else None
-        presence = stack.enter_context(take_name(settings, snapshot.run.run_id if snapshot else None))
-        aggregator = SanctumAggregator(
-            agent.heads,
-            _run_info(settings, agent, presence.run_id),
-            entropy_coefficient=agent.config.entropy_coefficient,
-            resumed=snapshot,
-        )
-        job = Job(settings, environment, agent, aggregator, resumed, presence)
-        return _run_job(job, stack, signals)
-
-
-def _require_panel() -> None:
-    try:
-        require_panel()
-    except ValueError as error:
-        raise BadInputError(str(error)) from error
+        with agreed(ranks):
+            job = make_job(settings, ranks, device, stack)
+        # Only now: nobody is to see a run that another rank cannot begin.
+        with agreed(ranks):
+            outputs = None if ranks.rank else _outputs(job, stack)
+        return _follow(job, signals) if outputs is None else _lead(job, outputs, signals)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a run is made of; ``resumed`` is the state that it goes on from."""
+class Outputs:
+    """What rank 0 shows and writes."""
 
-    settings: Settings
-    environment: TrainingEnvironment
-    agent: PPOAgent
-    aggregator: SanctumAggregator
-    resumed: Checkpoint | None
-    presence: Presence
+    gate: Gate
+    server: MetricsServer
+    console: Console
+    display: Display
+    handlers: list[PPOUpdateHandler]
+    found_at: str
+    """What to say of where others find the run."""
 
 
-def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
+def _outputs(job: Job, stack: ExitStack) -> Outputs:
     output, aggregator = job.settings.output, job.aggregator
     gate = Gate(aggregator.snapshot)
     shown = gate.snapshot if job.settings.run.checkpoint else aggregator.snapshot
@@ -123,19 +83,23 @@ def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
     console = Console()
     display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
     handlers = _handlers(job, display, stack)
+    # Last: whoever finds the run is to find it ready.
+    found_at = listening(job.presence, server.address, output.register)
+    return Outputs(gate, server, console, display, handlers, found_at)
+
+
+def _lead(job: Job, outputs: Outputs, signals: StopSignals) -> int:
+    output, aggregator = job.settings.output, job.aggregator
+    server, console, display = outputs.server, outputs.console, outputs.display
     run_id = job.presence.run_id
-    registered = listening(job.presence, server.address, output.register)
     if not output.quiet:
-        console.print(f"run {run_id}: {server.url}/metrics{registered}", highlight=False, soft_wrap=True)
-    state = RunState.FAILED
-    try:
-        with display:
-            emitter = Emitter(handlers, aggregator.count_record_error)
-            training = partial(_train, job, emitter, gate, signals)
-            source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
-            state = train_beside_panel(training, source, signals) if output.tui else training()
-    except Exception:  # noqa: BLE001 - whatever ends the run, /metrics must say so
-        _LOG.exception("the run failed")
+        console.print(f"run {run_id}: {server.url}/metrics{outputs.found_at}", highlight=False, soft_wrap=True)
+    training = partial(_train, job, outputs.handlers, outputs.gate, signals)
+    if output.tui:
+        source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
+        training = partial(train_beside_panel, training, source, signals)
+    with display:
+        state = _end(job, training)
     aggregator.set_run_state(state)
     server.scrapers.run_ended(expected=job.presence.listed)
     if job.agent.recorder is not None and output.record_rollouts is not None:
@@ -143,9 +107,34 @@ def _run_job(job: Job, stack: ExitStack, signals: StopSignals) -> int:
         job.agent.recorder.save(output.record_rollouts, before)
     if not output.quiet:
         console.print(display.summary(), f"run {run_id} {state}", highlight=False)
-    _linger(server, signals, output, console)
+    # Whatever ends one rank early, the launcher tells every rank to stop: that signal is no wish to leave now.
+    told = job.ranks.size > 1 and state is not RunState.COMPLETED
+    _linger(server, signals, output, console, max(signals.count, int(told)))
     job.presence.close()  # before the server stops: nobody is to find an address that does not answer
     return 1 if state is RunState.FAILED else 0
+
+
+def _follow(job: Job, signals: StopSignals) -> int:
+    """Train beside rank 0, which alone listens, shows and writes."""
+    pace = job.settings.output.pace
+    handlers: list[PPOUpdateHandler] = [Pace(pace)] if pace else []
+    state = _end(job, partial(_train, job, handlers, Gate(job.aggregator.snapshot), signals))
+    return 1 if state is RunState.FAILED else 0
+
+
+def _end(job: Job, training: Callable[[], RunState]) -> RunState:
+    """How the training ended. Whatever ends it, /metrics must say so, and the other ranks must not wait."""
+    state = None
+    try:
+        state = training()
+    except RankLostError as error:
+        _LOG.error("the run failed: %s", error)
+    except Exception:  # noqa: BLE001 - as above
+        _LOG.exception("the run failed")
+    if state is None:
+        job.aggregator.set_run_state(RunState.FAILED)
+    job.ranks.leave(well=state is not None)
+    return state or RunState.FAILED
 
 
 def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHandler]:
@@ -162,66 +151,43 @@ def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHan
     return handlers
 
 
-def _train(job: Job, emitter: Emitter, gate: Gate, signals: StopSignals) -> RunState:
-    run, agent = job.settings.run, job.agent
+def _train(job: Job, handlers: list[PPOUpdateHandler], gate: Gate, signals: StopSignals) -> RunState:
+    run, agent, ranks = job.settings.run, job.agent, job.ranks
+    emitter = Emitter(handlers, job.aggregator.count_record_error)
     updates = job.aggregator.snapshot().tamiyo.updates
     # Environments start anew: the same seed again would replay the episodes that were already played.
     seed = run.seed if job.resumed is None else _seed_after(run.seed, updates)
-    collector = RolloutCollector(job.environment, agent.network, seed=seed, device=agent.device)
+    collector = RolloutCollector(job.environment, agent.network, seed=seed, device=agent.device, ranks=ranks)
     if job.resumed is not None:
         collector.restore(job.resumed.progress)
-    checkpointer = Checkpointer(run.checkpoint, agent, collector, gate) if run.checkpoint else None
+    checkpointer = None
+    if run.checkpoint and not ranks.rank:
+        checkpointer = Checkpointer(run.checkpoint, agent, collector, gate)
+    # The same seed may give other parameters on another kind of processor.
+    ranks.copy(list(agent.network.parameters()))
+    lost = threading.Event()
+    ranks.watch(partial(_lost, job, lost))
 
     def after_update() -> None:
         if checkpointer is not None:
             checkpointer.write(job.aggregator.snapshot())
 
+    def should_stop() -> bool:
+        return signals.received() or lost.is_set()
+
     limits = _limits(run)
-    return train(
-        agent, collector, emitter, limits, signals.received, updates=updates, after_update=after_update
-    )
+    return train(agent, collector, emitter, limits, should_stop, updates=updates, after_update=after_update)
+
+
+def _lost(job: Job, lost: threading.Event, rank: int) -> None:
+    """Say at once that a rank is gone, and do not finish the rollout: the exchange after it will fail."""
+    job.aggregator.set_run_state(RunState.FAILED)
+    _LOG.error("rank %d of %d is gone", rank, job.ranks.size)
+    lost.set()
 
 
 def _seed_after(seed: int, updates: int) -> int:
     return int(np.random.SeedSequence([seed, updates]).generate_state(1, np.uint32)[0] >> 1)
-
-
-def _prepared_checkpoint(settings: Settings) -> bool:
-    """Whether a run goes on; its folder is there."""
-    run = settings.run
-    if run.checkpoint is None:
-        if run.resume:
-            raise BadInputError("--resume needs the folder to go on from; give --checkpoint DIR")
-        return False
-    try:
-        prepare(run.checkpoint, resume=run.resume)
-    except CheckpointError as error:
-        raise BadInputError(str(error)) from error
-    return run.resume
-
-
-def _resumed(settings: Settings, agent: PPOAgent) -> Checkpoint:
-    assert settings.run.checkpoint is not None
-    try:
-        checkpoint = load(settings.run.checkpoint, agent)
-    except CheckpointError as error:
-        raise BadInputError(str(error)) from error
-    agent.restore(checkpoint.agent)
-    return checkpoint
-
-
-def _agent(settings: Settings, device: torch.device) -> tuple[TrainingEnvironment, PPOAgent]:
-    run, config = settings.run, settings.learning
-    try:
-        environment = make_environment(run.env, run.num_envs, settings.environment)
-    except EnvironmentSetupError as error:
-        raise BadInputError(str(error)) from error
-    try:
-        heads = with_multipliers(environment.heads, config.entropy_multiplier)
-    except ValueError as error:
-        environment.close()
-        raise BadInputError(f"--entropy-multiplier: {error}") from error
-    return environment, PPOAgent(heads, environment.observation_size, config, seed=run.seed, device=device)
 
 
 @contextmanager
@@ -247,42 +213,21 @@ def _opened(path: Path, option: str, mode: str = "w") -> IO[str]:
     return file
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise BadInputError(f"--device {name!r} is not there: {reason}; give --device cpu") from error
-    return device
-
-
-def _run_info(settings: Settings, agent: PPOAgent, run_id: str) -> RunInfo:
-    run = settings.run
-    return RunInfo(
-        run_id=run_id,
-        experiment=run.experiment,
-        algorithm="ppo",
-        environment=run.env,
-        seed=str(run.seed),
-        device=str(agent.device),
-    )
-
-
 def _limits(run: RunConfig) -> Limits:
     if run.updates is None and run.episodes is None:
         return Limits(None, DEFAULT_EPISODES)
     return Limits(run.updates, run.episodes)
 
 
-def _linger(server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console) -> None:
-    """Keep the final state up until recent scrapers have it; a further signal ends this at once."""
-    before = signals.count
+def _linger(
+    server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console, before: int
+) -> None:
+    """Keep the final state up until recent scrapers have it; a signal beyond ``before`` ends this at once."""
     hold = output.hold and console.is_terminal and not before
     if hold:
         console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)
     deadline = time.monotonic() + output.linger
-    while signals.count == before and (hold or time.monotonic() < deadline):
+    while signals.count <= before and (hold or time.monotonic() < deadline):
         if server.scrapers.wait(0.2) and not hold:
             return
         if hold:

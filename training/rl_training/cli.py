@@ -39,12 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.print_config:
         sys.stdout.write(dump(settings))
         return 0
+    return _run(settings)
+
+
+def _run(settings: Settings) -> int:
     from rl_training.app import run  # noqa: PLC0415 - torch takes seconds to load; --help must not
+    from rl_training.meeting import SaidElsewhereError  # noqa: PLC0415 - the same
+    from rl_training.ranks import RankLostError  # noqa: PLC0415 - the same
 
     try:
         return run(settings)
+    except SaidElsewhereError:
+        return 2
     except BadInputError as error:
         return _refuse(str(error))
+    except RankLostError as error:
+        _refuse(str(error))
+        return 1
 
 
 def _refuse(reason: str) -> int:

@@ -53,6 +53,7 @@ Positive = Annotated[int, Field(ge=1, le=2**31), Remedy("a whole number >= 1")]
 Natural = Annotated[int, Field(ge=0, le=2**31), Remedy("a whole number >= 0")]
 Rate = Annotated[float, Field(gt=0, le=1e3), Remedy("a number above 0")]
 Share = Annotated[float, Field(ge=0, le=1), Remedy("a number from 0 to 1")]
+Timeout = Annotated[float, Field(gt=0, le=1e6), Remedy("seconds above 0")]
 Seconds = Annotated[float, Field(ge=0, le=1e9), Remedy("seconds >= 0")]
 Factors = Annotated[
     Mapping[str, Annotated[float, Field(ge=0, le=1e6)]],
@@ -77,7 +78,7 @@ class RunConfig:
         default="growing-network",
         metadata=option("growing-network, heads, or a registered Gymnasium id", "NAME"),
     )
-    num_envs: Positive = field(default=32, metadata=option("parallel environments", "N"))
+    num_envs: Positive = field(default=32, metadata=option("parallel environments, of all ranks", "N"))
     episodes: Positive | None = field(
         default=None,
         metadata=option("every parallel environment finishes N; 100 without --updates", "N"),
@@ -94,6 +95,9 @@ class RunConfig:
         default=None, metadata=option("folder to keep the last good state of the run in", "DIR")
     )
     resume: Switch = field(default=False, metadata=option("go on from the state in the checkpoint folder"))
+    collective_timeout: Timeout = field(
+        default=600.0, metadata=option("longest wait of one rank for the others", "SECONDS")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

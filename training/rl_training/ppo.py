@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,37 +12,54 @@ import torch
 from torch import Tensor, nn
 
 from rl_exporter.heads import Heads
-from rl_training.advantages import explained_variance, generalized_advantages
+from rl_training.advantages import generalized_advantages, moments
 from rl_training.config import PPOConfig
 from rl_training.distributions import HeadLayout
 from rl_training.network import FactoredRecurrentActorCritic
+from rl_training.ranks import ALONE, Ranks
 from rl_training.recording import RolloutRecorder
 from rl_training.results import UpdateResult
 from rl_training.rollout import Rollout
 from rl_training.telemetry import MinibatchTelemetry, UpdateTelemetry
 
+Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
 
 class Losses(NamedTuple):
-    """Parts of one minibatch's loss, scalars, and what telemetry reads from it."""
+    """One minibatch's loss, a scalar, and what telemetry reads from it."""
 
     total: Tensor
     telemetry: MinibatchTelemetry
 
 
-@dataclass(frozen=True, slots=True)
-class Minibatch:
-    """Whole sequences of some environments, with advantages and returns (T, B)."""
+class Targets(NamedTuple):
+    """What a rollout is to teach: normalized advantages and returns (T, N), and the share of their variance
+    that the values explain, a scalar, NaN when the returns do not vary."""
 
-    environments: Tensor
-    host_environments: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     advantages: Tensor
     returns: Tensor
+    explained_variance: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Minibatch:
+    """Whole sequences of some environments of this rank, with advantages and returns (T, B).
+
+    ``steps``: those of the whole minibatch, on all ranks.
+    """
+
+    environments: Tensor
+    host_environments: Indices
+    advantages: Tensor
+    returns: Tensor
+    steps: int
 
 
 class PPOAgent:
     """The policy, its optimiser, and the update.
 
-    ``heads`` fixes names, sizes and entropy multipliers.
+    ``heads`` fixes names, sizes and entropy multipliers. Losses are sums over steps, divided by counts over all
+    ``ranks``, so that the sum of the ranks' gradients is the gradient of one process.
     """
 
     def __init__(
@@ -53,7 +70,9 @@ class PPOAgent:
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
         self.heads = heads
         self.config = config
         self.device = torch.device(device)
@@ -93,29 +112,19 @@ class PPOAgent:
         on the device; the host learns of it, and of the KL divergence, once per epoch.
         """
         config = self.config
-        advantages = generalized_advantages(
-            rollout.rewards,
-            rollout.values,
-            rollout.next_values,
-            rollout.ended,
-            config.gamma,
-            config.gae_lambda,
-        )
-        returns = advantages + rollout.values
-        normalized = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        targets = self._targets(rollout)
         shares = torch.tensor(rollout.choice_share, device=self.device)
         broken = torch.zeros((), device=self.device)
-        telemetry = UpdateTelemetry(self.network.layout, rollout, config.clip, enabled=config.telemetry)
+        telemetry = UpdateTelemetry(
+            self.network.layout, rollout, config.clip, self._ranks, enabled=config.telemetry
+        )
         nonfinite = False
         for _ in range(config.epochs):
             kl_sum = torch.zeros((), device=self.device)
-            for environments in self._minibatches(rollout.values.shape[1]):
-                index = torch.as_tensor(environments, device=self.device)
-                batch = Minibatch(index, environments, normalized[:, index], returns[:, index])
-                losses = self._losses(rollout, batch, shares)
-                norms = self._optimizer_step(losses.total, broken)
+            for batch in self._minibatches(rollout, targets):
+                losses, norm, head_norms = self._optimizer_step(self._losses(rollout, batch, shares), broken)
                 kl_sum += losses.telemetry.kl_sum
-                telemetry.add(losses.telemetry, *norms)
+                telemetry.add(losses.telemetry, norm, head_norms)
             kl, bad = torch.stack([kl_sum / rollout.steps, broken]).tolist()
             nonfinite = bad > 0
             if nonfinite:
@@ -125,27 +134,60 @@ class PPOAgent:
                 break
         if self.recorder is not None:
             self.recorder.keep(rollout, telemetry)
-        return telemetry.result(explained_variance(rollout.values, returns), nonfinite=nonfinite)
+        return telemetry.result(targets.explained_variance, nonfinite=nonfinite)
 
-    def _minibatches(self, environments: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-        order = self._shuffle.permutation(environments)
-        return np.array_split(order, min(self.config.minibatches, environments))
+    def _targets(self, rollout: Rollout) -> Targets:
+        config = self.config
+        advantages = generalized_advantages(
+            rollout.rewards,
+            rollout.values,
+            rollout.next_values,
+            rollout.ended,
+            config.gamma,
+            config.gae_lambda,
+        )
+        returns = advantages + rollout.values
+        mean, variance = moments(torch.stack([advantages, returns]), rollout.steps, self._ranks)
+        normalized = (advantages - mean[0]) / (variance[0].sqrt() + 1e-8)
+        return Targets(normalized, returns, 1 - variance[0] / variance[1])
 
-    def _optimizer_step(self, loss: Tensor, broken: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _minibatches(self, rollout: Rollout, targets: Targets) -> Iterator[Minibatch]:
+        """This rank's part of each minibatch of an epoch."""
+        steps, own = rollout.values.shape
+        first = self._ranks.rank * own
+        for group in minibatches(self._shuffle, own * self._ranks.size, self.config.minibatches):
+            here = group[(group >= first) & (group < first + own)] - first
+            index = torch.as_tensor(here, device=self.device)
+            yield Minibatch(
+                index, here, targets.advantages[:, index], targets.returns[:, index], steps * len(group)
+            )
+
+    def _optimizer_step(self, losses: Losses, broken: Tensor) -> tuple[Losses, Tensor, Tensor | None]:
         """Step unless something was not finite; ``broken`` remembers it.
 
-        Returns the norm of the whole gradient and, for telemetry, those of the heads, both before clipping.
+        Returns the losses of all ranks together, the norm of the whole gradient and, for telemetry, those of
+        the heads, both before clipping.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses = self._of_all_ranks(losses)
         head_norms = self.network.heads.gradient_norms() if self.config.telemetry else None
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
-        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        finite = torch.isfinite(losses.total) & torch.isfinite(norm)
         torch.maximum(broken, (~finite).float(), out=broken)
         # The fused optimiser reads this flag on the device and leaves parameters and moments alone.
         self._optimizer.found_inf = broken  # type: ignore[attr-defined]
         self._optimizer.step()
-        return norm, head_norms
+        return losses, norm, head_norms
+
+    def _of_all_ranks(self, losses: Losses) -> Losses:
+        """Add up gradients and losses over the ranks, in one exchange."""
+        own = losses.telemetry
+        scalars = torch.stack([losses.total.detach(), own.kl_sum, own.policy_loss, own.value_loss])
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self._ranks.add([*gradients, scalars])
+        total, kl_sum, policy_loss, value_loss = scalars.unbind()
+        return Losses(total, own._replace(kl_sum=kl_sum, policy_loss=policy_loss, value_loss=value_loss))
 
     def _losses(self, rollout: Rollout, batch: Minibatch, shares: Tensor) -> Losses:
         """Clipped surrogates and entropy bonuses per head over its choice steps, and the value loss."""
@@ -158,8 +200,7 @@ class PPOAgent:
             (rollout.state[0][index], rollout.state[1][index]),
         )
         choice = rollout.choice[:, index]
-        steps = batch.advantages.numel()
-        denominators = (shares * steps).clamp_min(1.0)
+        denominators = (shares * batch.steps).clamp_min(1.0)
         log_ratio = (evaluation.log_probs - rollout.log_probs[:, index]).masked_fill(~choice, 0.0)
         ratio = log_ratio.exp()
         advantage = batch.advantages.unsqueeze(-1)
@@ -168,7 +209,7 @@ class PPOAgent:
         entropy = evaluation.distribution.entropy
         policy_loss = -(surrogate.sum((0, 1)) / denominators).sum()
         bonus = (self._coefficients * (entropy * choice).sum((0, 1)) / denominators).sum()
-        value_loss = 0.5 * (evaluation.values - batch.returns).square().mean()
+        value_loss = 0.5 * (evaluation.values - batch.returns).square().sum() / batch.steps
         total = policy_loss - bonus + config.value_coefficient * value_loss
         with torch.no_grad():
             joint = log_ratio.sum(-1)
@@ -183,6 +224,17 @@ class PPOAgent:
                 value_loss=value_loss.detach(),
             )
         return Losses(total, telemetry)
+
+
+def minibatches(shuffle: np.random.Generator, environments: int, parts: int) -> list[Indices]:
+    """Spread the environments over ``parts`` minibatches at random, the same whatever the number of ranks.
+
+    Of every ``parts`` neighbours each goes to another minibatch. So each rank whose environments are a multiple
+    of ``parts`` has an equal part of each minibatch, and the sizes differ by one at most.
+    """
+    parts = min(parts, environments)
+    blocks = np.arange(-(-environments // parts) * parts).reshape(-1, parts)
+    return [group[group < environments] for group in shuffle.permuted(blocks, axis=1).T]
 
 
 def with_multipliers(heads: Heads, multipliers: Mapping[str, float]) -> Heads:

@@ -10,13 +10,13 @@ from rl_training.config import Settings
 from rl_training.errors import BadInputError
 
 
-def take_name(settings: Settings, former: str | None) -> Presence:
+def take_name(settings: Settings, former: str | None, rank: int) -> Presence:
     """The name of a run: its ``run_id``, else that of the ``former`` one it goes on from, else a generated one.
 
-    Raises BadInputError when the name is taken or the directory cannot be written.
+    Rank 0 alone registers it. Raises BadInputError when the name is taken or the directory cannot be written.
     """
     try:
-        return appear(settings.run.run_id or former, _discovery(settings))
+        return appear(settings.run.run_id or former, None if rank else _discovery(settings))
     except ValueError as error:
         raise BadInputError(str(error)) from error
 

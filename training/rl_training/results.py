@@ -52,10 +52,14 @@ class Reduction(NamedTuple):
     """One update's sums and counts on the device, float64, for E whole epochs and H heads.
 
     epochs     (E, 4 H + 1) entropy sum and count under the step mask, choice entropy sum and count under
-               the decision mask at choice steps, steps with an importance ratio outside the clip range
-    heads      (3, H) steps with NaN logits, with infinite logits, largest importance ratio (0: no choice)
+               the decision mask at choice steps, steps with an importance ratio outside the clip range;
+               of one rank's environments
+    heads      (3, H) steps with NaN logits, with infinite logits, largest importance ratio (0: no choice);
+               of one rank's environments
     scalars    (E, 5) sums over the minibatches: KL, gradient norm, policy loss, value loss, 1
     gradients  (4, H) optimiser steps with NaN norm, with infinite norm; sum and count of the finite norms
+
+    ``scalars`` and ``gradients`` are of all ranks, and the same on each.
     """
 
     epochs: Tensor
@@ -63,16 +67,42 @@ class Reduction(NamedTuple):
     scalars: Tensor
     gradients: Tensor
 
+    def row(self, *, failed: bool) -> Tensor:
+        """What differs between ranks, flat; its first number is 1 when this rank ``failed`` to measure."""
+        flag = self.epochs.new_tensor([failed], dtype=torch.float64)
+        return torch.cat([flag, self.epochs.double().flatten(), self.heads.double().flatten()])
+
+    def of_all(self, rows: Tensor) -> tuple[Tensor, Reduction]:
+        """How many ranks failed, (1, 1), and the reduction over the ranks whose rows these are."""
+        total = rows.sum(0)
+        flags, epochs, heads = torch.split(total, [1, self.epochs.numel(), self.heads.numel()])
+        largest = rows[:, -self.heads.shape[1] :].amax(0, keepdim=True)
+        heads = torch.cat([heads.view_as(self.heads)[:2], largest])
+        return flags.view(1, 1), self._replace(epochs=epochs.view_as(self.epochs), heads=heads)
+
+
+class RankTelemetryError(RuntimeError):
+    """Another rank could not measure an update, so that nothing is known of its environments."""
+
 
 def summarize(
-    reduction: Reduction, explained_variance: Tensor, names: Sequence[str], rollout: Rollout, *, nonfinite: bool
+    own: Reduction,
+    rows: Tensor,
+    explained_variance: Tensor,
+    names: Sequence[str],
+    rollout: Rollout,
+    *,
+    nonfinite: bool,
 ) -> UpdateResult:
-    """Move a reduction to the host, all of it at once, and divide."""
-    parts = [*reduction, explained_variance.reshape(1, 1)]
+    """Move the reduction over all ranks to the host, all of it at once, and divide. ``rows``: one a rank."""
+    flags, reduction = own.of_all(rows)
+    parts = [*reduction, explained_variance.reshape(1, 1), flags]
     flat = iter(torch.cat([part.double().flatten() for part in parts]).tolist())
-    epochs, heads, scalars, gradients, ((explained,),) = (
+    epochs, heads, scalars, gradients, ((explained,),), ((failed,),) = (
         [[next(flat) for _ in range(part.shape[1])] for _ in range(part.shape[0])] for part in parts
     )
+    if failed:
+        raise RankTelemetryError(f"{failed:.0f} other ranks could not measure this update; their logs say why")
     entropy, choice_entropy = epoch_means(epochs, len(names))
     nan_steps, inf_steps, largest = heads
     nan_gradients, inf_gradients, norm_sums, norm_counts = gradients

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,19 @@ from torch import Tensor
 
 from rl_training.distributions import BoolArray, HeadLayout, MaskedCategorical
 from rl_training.environments.adapter import TrainingEnvironment
-from rl_training.masks import step_masks
+from rl_training.masks import StepMasks, step_masks
 from rl_training.network import FactoredRecurrentActorCritic, LSTMState
-
-RETURN_WINDOW = 100
-"""Episodes that the mean return looks back over."""
+from rl_training.ranks import ALONE, Ranks
+from rl_training.tally import RETURN_WINDOW, Finished, Tally, pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """T steps of N environments. ``starts``: an episode begins here; ``ended``: one ended with this step."""
+    """T steps of the N environments of one rank.
+
+    ``starts``: an episode begins here; ``ended``: one ended with this step. Shares, ``steps`` and ``episodes``
+    are of the environments of all ranks.
+    """
 
     observations: Tensor  # (T, N, D)
     actions: Tensor  # (T, N, H)
@@ -41,18 +44,15 @@ class Rollout:
     open_share: tuple[float, ...]  # H
     masks: BoolArray  # (T, N, K, Σn), as the environment gave them
     state: LSTMState  # before the first step
+    steps: int
     episodes: int
-
-    @property
-    def steps(self) -> int:
-        """Environment steps in this rollout."""
-        return self.values.numel()
 
 
 class RolloutCollector:
     """Steps the environments with the policy; carries observations and recurrent state across rollouts.
 
-    Each environment samples from a generator of its own, seeded with (seed, its index).
+    Each environment samples from a generator of its own, seeded with (seed, its index among the environments
+    of all ranks). ``episodes`` (all environments,) and the returns are those of all ranks, too.
     """
 
     def __init__(
@@ -62,18 +62,23 @@ class RolloutCollector:
         *,
         seed: int,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
+        own = environment.num_envs
+        self._ranks = ranks
+        self._first = ranks.rank * own
         self._environment = environment
         self._network = network
         self._layout: HeadLayout = network.layout
         self._device = device
-        self._generators = [_generator(seed, index) for index in range(environment.num_envs)]
-        self._observations = environment.reset(seed)
-        self._state = network.initial_state(environment.num_envs)
-        self._starts = np.ones(environment.num_envs, dtype=np.bool_)
-        self._returns = np.zeros(environment.num_envs)
+        self._generators = [_generator(seed, self._first + index) for index in range(own)]
+        self._observations = environment.reset(seed, self._first)
+        self._state = network.initial_state(own)
+        self._starts = np.ones(own, dtype=np.bool_)
+        self._returns = np.zeros(own)
+        self._ended: list[Finished] = []
         self._finished: deque[float] = deque(maxlen=RETURN_WINDOW)
-        self.episodes = np.zeros(environment.num_envs, dtype=np.int64)
+        self.episodes = np.zeros(own * ranks.size, dtype=np.int64)
 
     @property
     def episode_return(self) -> float | None:
@@ -92,18 +97,30 @@ class RolloutCollector:
         self._finished.extend(progress["returns"])
 
     @torch.inference_mode()
-    def collect(self, steps: int) -> Rollout:
-        """Take ``steps`` steps in every environment."""
+    def collect(self, steps: int, should_stop: Callable[[], bool] = lambda: False) -> Rollout | None:
+        """Take ``steps`` steps in every environment; None when somebody, on any rank, wants to stop.
+
+        Raises RankLostError.
+        """
         noise = torch.stack(
             [torch.empty(steps, self._layout.total).exponential_(generator=g) for g in self._generators], 1
         ).to(self._device)
         state = self._state
         before = int(self.episodes.sum())
-        records = [self._step(noise[t]) for t in range(steps)]
+        records: list[dict[str, Any]] = []
+        while len(records) < steps and not should_stop():
+            records.append(self._step(noise[len(records)], len(records)))
+        if len(records) < steps or should_stop():
+            self._pool(None)
+            return None
         masks = np.stack([record["masks"] for record in records])
         actions = np.stack([record["actions"] for record in records])
         operations = actions[..., 0] if masks.shape[-2] > 1 else np.zeros_like(actions[..., 0])
         found = step_masks(masks, operations, self._layout, self._environment.consulted)
+        tally = self._pool(found)
+        if tally.stop:
+            return None
+        total = steps * len(self.episodes)
         decision = self._tensor(found.decision)
         dependent = found.step is not found.decision
         values = torch.stack([record["value"] for record in records])
@@ -120,14 +137,32 @@ class RolloutCollector:
             step_masks=self._tensor(found.step) if dependent else decision,
             choice=self._tensor(found.choice),
             log_valid_choices=self._tensor(np.log(self._layout.counts(found.decision), dtype=np.float32)),
-            choice_share=tuple(found.choice.mean(axis=(0, 1)).tolist()),
-            open_share=tuple(found.open.mean(axis=(0, 1)).tolist()),
+            choice_share=tuple((tally.choice / total).tolist()),
+            open_share=tuple((tally.open / total).tolist()),
             masks=masks,
             state=state,
+            steps=total,
             episodes=int(self.episodes.sum()) - before,
         )
 
-    def _step(self, noise: Tensor) -> dict[str, Any]:
+    def _pool(self, found: StepMasks | None) -> Tally:
+        """Count over all ranks; without masks this one wants to stop."""
+        none = np.zeros(len(self._layout.sizes), np.int64)
+        own = slice(self._first, self._first + self._environment.num_envs)
+        tally = Tally(
+            found is None,
+            none if found is None else found.choice.sum(axis=(0, 1)),
+            none if found is None else found.open.sum(axis=(0, 1)),
+            self.episodes[own],
+            tuple(self._ended[-RETURN_WINDOW:]),
+        )
+        self._ended.clear()
+        total = pool(tally, self._ranks)
+        self.episodes = total.episodes
+        self._finished.extend(episode.episode_return for episode in total.finished)
+        return total
+
+    def _step(self, noise: Tensor, step: int) -> dict[str, Any]:
         masks = self._environment.masks()
         self._layout.require_choices(masks)
         start = self._starts
@@ -139,7 +174,7 @@ class RolloutCollector:
         host_actions = actions.cpu().numpy()
         self._observations, reward, terminated, truncated, final = self._environment.step(host_actions)
         ended = terminated | truncated
-        self._count_episodes(reward, ended)
+        self._count_episodes(step, reward, ended)
         self._starts = ended
         return {
             "masks": masks,
@@ -180,12 +215,13 @@ class RolloutCollector:
             following[index] = torch.where(terminated, 0.0, following[index])
         return following
 
-    def _count_episodes(self, reward: npt.NDArray[np.float32], ended: BoolArray) -> None:
+    def _count_episodes(self, step: int, reward: npt.NDArray[np.float32], ended: BoolArray) -> None:
         self._returns += reward
         for index in np.flatnonzero(ended):
-            self._finished.append(float(self._returns[index]))
+            place = self._first + int(index)
+            self._ended.append(Finished(step, place, float(self._returns[index])))
             self._returns[index] = 0.0
-            self.episodes[index] += 1
+            self.episodes[place] += 1
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.as_tensor(array, device=self._device)

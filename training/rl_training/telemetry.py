@@ -1,4 +1,4 @@
-"""What an update measures of the policy: kept on the device, reduced once, moved to the host at once."""
+"""What an update measures of the policy: kept on the device, reduced once over all ranks, moved at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rl_training.distributions import HeadLayout, MaskedCategorical
 from rl_training.measurement import HeadSteps, epoch_sums, head_sums
+from rl_training.ranks import ALONE, Ranks
 from rl_training.results import Reduction, UpdateResult, summarize
 from rl_training.rollout import Rollout
 
@@ -31,10 +32,14 @@ class UpdateTelemetry:
     """Keeps what the minibatches of one update leave behind; ``result`` reduces all of it together.
 
     Reducing all epochs together costs a tenth of doing it per minibatch. An aborted epoch did not visit
-    every step: it counts in no mean, only what was not finite in it is counted.
+    every step: it counts in no mean, only what was not finite in it is counted. Losses and gradients are those
+    of all ranks already; logits, entropies and importance ratios are of this one's environments.
     """
 
-    def __init__(self, layout: HeadLayout, rollout: Rollout, clip: float, *, enabled: bool) -> None:
+    def __init__(
+        self, layout: HeadLayout, rollout: Rollout, clip: float, ranks: Ranks = ALONE, *, enabled: bool
+    ) -> None:
+        self._ranks = ranks
         self._layout = layout
         self._rollout = rollout
         self._clip = clip
@@ -56,12 +61,25 @@ class UpdateTelemetry:
         self._epoch_ends.append(len(self._batches))
 
     def result(self, explained_variance: Tensor, *, nonfinite: bool) -> UpdateResult:
-        """Move everything to the host at once. An error in here is part of the result, not raised."""
+        """Move everything to the host at once. An error in here is part of the result, not raised.
+
+        Raises RankLostError.
+        """
         if not self._enabled or not self._batches:
             return UpdateResult(nonfinite=nonfinite)
+        failure: Exception | None = None
         try:
-            return self._measured(explained_variance, nonfinite)
+            own = self._reduction()
         except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
+            failure, own = error, self._nothing()
+        # Outside: whatever went wrong here, the other ranks wait for this row, and a lost rank ends the run.
+        rows = self._ranks.gather(own.row(failed=failure is not None))
+        if failure is not None:
+            return UpdateResult(nonfinite=nonfinite, error=failure)
+        try:
+            names = self._layout.names
+            return summarize(own, rows, explained_variance, names, self._rollout, nonfinite=nonfinite)
+        except Exception as error:  # noqa: BLE001 - the same
             return UpdateResult(nonfinite=nonfinite, error=error)
 
     def epoch_logits(self) -> Tensor:
@@ -73,15 +91,19 @@ class UpdateTelemetry:
             logits.append(torch.cat([batch.logits for batch in batches], 1)[:, order.argsort()])
         return torch.stack(logits) if logits else torch.empty(0)
 
-    def _measured(self, explained_variance: Tensor, nonfinite: bool) -> UpdateResult:
+    def _nothing(self) -> Reduction:
+        """A reduction of the same shape as that of the other ranks."""
+        epochs, heads, parts = len(self._epoch_ends), len(self._layout.names), self._norms[0].new_zeros
+        return Reduction(parts(epochs, 4 * heads + 1), parts(3, heads), parts(epochs, 5), parts(4, heads))
+
+    def _reduction(self) -> Reduction:
         epochs = len(self._epoch_ends)
         whole = self._epoch_ends[-1] if epochs else 0
-        reduction = Reduction(
+        return Reduction(
             *_reduce_steps(self._batches, whole, epochs, self._rollout, self._layout, self._clip),
             scalars=_reduce_scalars(self._batches[:whole], self._norms, epochs),
             gradients=_reduce_gradients(torch.stack(self._head_norms), whole),
         )
-        return summarize(reduction, explained_variance, self._layout.names, self._rollout, nonfinite=nonfinite)
 
 
 @torch.no_grad()

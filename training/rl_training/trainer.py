@@ -38,17 +38,18 @@ def train(
 ) -> RunState:
     """Train until a limit (completed), a wish to stop (interrupted), or non-finite losses (failed).
 
-    A stop is honoured between updates. What the environment raises passes through. ``updates`` have been
-    made before; limits are totals. ``after_update`` is called when telemetry has heard of an update.
+    A stop, wished for on any rank, is honoured between updates. What the environment raises passes through.
+    ``updates`` have been made before; limits are totals. ``after_update`` is called when telemetry has heard of
+    an update. Raises RankLostError.
     """
     nonfinite = 0
     if _reached(limits, updates, collector):
         return RunState.COMPLETED
-    while not should_stop():
+    while True:
         began = time.perf_counter()
-        rollout = collector.collect(agent.config.rollout_steps)
-        if should_stop():
-            break
+        rollout = collector.collect(agent.config.rollout_steps, should_stop)
+        if rollout is None:
+            return RunState.INTERRUPTED
         collected = time.perf_counter()
         result = agent._update_network(rollout)  # noqa: SLF001 - the name is a contract of the specification
         emitter.emit_ppo_update(
@@ -76,7 +77,6 @@ def train(
             return RunState.FAILED
         if _reached(limits, updates, collector):
             return RunState.COMPLETED
-    return RunState.INTERRUPTED
 
 
 def _reached(limits: Limits, updates: int, collector: RolloutCollector) -> bool:

@@ -46,10 +46,16 @@ class TrainingEnvironment:
         if self._masked_envs and not hasattr(self._masked_envs[0], "action_masks"):
             self._masked_envs = []
         self._native_masks = getattr(vector, "action_masks", None)
+        self._seed: Callable[[int, int], int] = getattr(vector, "environment_seed", int.__add__)
 
-    def reset(self, seed: int) -> npt.NDArray[np.float32]:
-        """First observations (N, D); every environment has a seed of its own, made from this one."""
-        return self._flat(self.vector.reset(seed=seed)[0])
+    def reset(self, seed: int, first: int = 0) -> npt.NDArray[np.float32]:
+        """First observations (N, D); every environment has a seed of its own, made from this one and its index.
+
+        ``first``: index of the first of these environments among those of all ranks.
+        """
+        # Vector environments take a seed for each copy, whatever the declaration of their base class says.
+        seeds: Any = [self._seed(seed, index) for index in range(first, first + self.num_envs)]
+        return self._flat(self.vector.reset(seed=seeds)[0])
 
     def step(
         self, actions: npt.NDArray[np.int64]

@@ -46,6 +46,7 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
     def __init__(self, num_envs: int = 1, **options: Any) -> None:
         self.options = GrowingOptions(**options)
         self.num_envs = num_envs
+        self.environment_seed = environment_seed
         self.head_names = HEAD_NAMES
         self.consulted_heads = OPERATIONS_TABLE
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
