@@ -24,7 +24,12 @@ _FOLDERS = (
     "grafana/dashboards",
     "grafana/provisioning",
 )
-_FILES = ("prometheus/prometheus.yml", "alerts/alertmanager.yml")
+_FILES = (
+    "prometheus/prometheus.yml",
+    "prometheus/agent.yml",
+    "prometheus/store.yml",
+    "alerts/alertmanager.yml",
+)
 _SUFFIXES = {".yml", ".yaml", ".json", ".tmpl", ".md"}
 
 
