@@ -84,10 +84,8 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
     'rl_training_run_state{state="failed"}': (("",), _constant(0)),
     "rl_training_start_timestamp_seconds": (("",), _start),
     "rl_training_last_update_timestamp_seconds": (("",), _last_update),
-    "rl_training_updates_total": (("",), _number),
     "rl_exporter_record_errors_total": (("",), _constant(0)),
     "rl_policy_head_effective_entropy_ratio_count": (_HEADS, _number),
-    "rl_policy_head_open_steps_ratio": (_HEADS, _ratio),
     "rl_policy_head_nonfinite_values_total": (
         tuple(f'{head},kind="{kind}"' for head in _HEADS for kind in ("nan", "inf")),
         _constant(0),
@@ -97,7 +95,12 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
 }
 """Labels of the series of a selector, and their values."""
 
-_SELDOM = r"up$|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|head:rl_policy_closed:updates"
+_SELDOM = "|".join(
+    (
+        "up$|ALERTS|prometheus_|vmalert_|alertmanager_",
+        r"head:\S+:sustained|head:rl_policy_closed:updates|head:rl_policy_unused_open_steps:ratio",
+    )
+)
 """Selectors that match few or no series of a healthy fleet, or that a minute of scraping fills."""
 
 
@@ -121,7 +124,7 @@ def past(targets: Path, life: float, now: float) -> Iterator[bytes]:
     Each is lines of JSON, one a series, as vmagent's ``/api/v1/import`` takes them. Runs live ``life`` seconds in
     the mean.
     """
-    windows = {selector: back for selector, back in looked_back().items() if not re.match(_SELDOM, selector)}
+    windows = {key: back for key, back in looked_back().items() if not re.match(_SELDOM, key)}
     first = now - max(windows.values())
     lives = list(_lives(targets, life, now, first))
     while first < now:

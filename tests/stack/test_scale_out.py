@@ -42,7 +42,7 @@ def exported(store, selector):
 def lost(samples):
     """Scrapes that the exporter answered and the store lacks, and those of which it lacks a sample."""
     samples = list(samples)
-    counted = sorted(value for name, value, _ in samples if name == SCRAPES)
+    counted = sorted(value for name, value, _ in samples if name == SCRAPES and value is not None)
     missing = set(range(int(counted[0]), int(counted[-1]))) - set(counted)
     held = Counter(stamp for _, value, stamp in samples if value is not None)
     scraped = {stamp: value for name, value, stamp in samples if name == "scrape_samples_scraped" and value}
@@ -164,6 +164,7 @@ def test_a_lost_scrape_and_a_lost_sample_are_seen():
 
     whole = [*scrape(4, 100), *scrape(5, 200), *scrape(6, 300)]
     assert lost(whole) == (set(), set())
+    assert lost([*whole, (SCRAPES, None, 400)]) == (set(), set())  # a marker of staleness is no sample
     assert lost([sample for sample in whole if sample[2] != 200]) == ({5}, set())
     assert lost(whole[:-1]) == (set(), {300})
 
