@@ -121,8 +121,8 @@ def _seconds(duration: str) -> float:
 def past(targets: Path, life: float, now: float) -> Iterator[bytes]:
     """The past of the fleet of ``targets``, one slice of time after another.
 
-    Each is lines of JSON, one a series, as vmagent's ``/api/v1/import`` takes them. Runs live ``life`` seconds in
-    the mean.
+    Each is lines of JSON, one a series, as vmagent's ``/api/v1/import`` takes them. Runs live ``life``
+    seconds in the mean.
     """
     windows = {key: back for key, back in looked_back().items() if not re.match(_SELDOM, key)}
     first = now - max(windows.values())
