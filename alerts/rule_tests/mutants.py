@@ -82,7 +82,10 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("entropy_threshold|effective_entropy:", _LEVELS),
     ("level:sustained", r"bad updates, one in (1|600) s"),
     ("state:sustained", r"Dead for|2 updates of 600 s"),
-    ("choice:|closed:|unused|unmeasured:", r"starved|ratio absent.* 600|before the first update"),
+    (
+        "choice:|closed:|unused|unmeasured:",
+        r"starved|ratio absent.* 600|before the first update|recorded series",
+    ),
     ("Collapsed|EntropyLow", _LOW),
     ("FallingFast", "falling (fast, then|to|for)|ratios are a guess"),
     ("Diluted", "diluted"),
@@ -100,7 +103,7 @@ _POOLS: tuple[tuple[str, str], ...] = (
         "TargetDown",
         "killed, entry left.*(30 s|hours)|back to say|younger run|restarted run|down for|one process",
     ),
-    ("Vanished", "killed, target removed.* 30 s|younger run|rescheduled|another|one process"),
+    ("Vanished", "killed, target removed.*(30 s|more)|back to say|younger run|rescheduled|another|one process"),
     ("RecordErrors", "telemetry error"),
     ("RuleFailures", "monitoring"),
 )

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 RUNS_PER_PROCESS = 100
-LIFE_SECONDS = 4 * 3600.0
+LIFE_SECONDS = 8 * 3600.0
 """Mean life of a run."""
 
 _FOLDER = Path(__file__).parents[1]
