@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo train-long drill stack dashboards kubernetes test check lint types mutants benchmark clean
+.PHONY: help demo train-long drill stack dashboards kubernetes test check lint types mutants benchmark bench-fleet clean
 help:
 	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long the same for long enough to learn, some 10 minutes'
@@ -21,6 +21,7 @@ help:
 	@echo 'make kubernetes write deploy/kubernetes anew from prometheus, alerts and grafana'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs, as ratios'
+	@echo 'make bench-fleet  what fleets of up to 3,000 simulated runs cost a Prometheus; half an hour'
 	@echo 'make clean      remove $(VENV), $(SERVERS) and caches'
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -70,6 +71,9 @@ benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/environment.py
 	@$(BIN)/python benchmarks/watching.py
+
+bench-fleet: $(INSTALLED)
+	@PYTHONPATH=alerts $(BIN)/python benchmarks/fleet.py measure --servers $(SERVERS) --write docs/scale.md $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

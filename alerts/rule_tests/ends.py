@@ -80,6 +80,9 @@ def _taken_over() -> Iterator[Case]:
         yield Case(
             f"a younger run on the same target, {fate}, ends cleanly", (first, second), 3000, (ever(3000),)
         )
+    for fate, removed in (("removed", 1560.0), ("left", inf)):
+        brief = replace(second, end=(1500, "completed"), gone=1545, removed=removed)
+        yield Case(f"a younger run on the same target, {fate}, ends soon", (first, brief), 3000, (ever(3000),))
     second = Run(policy=HEALTHY, period=30, run_id="b", start=1245, gone=2400)
     down = alert("RLTrainingTargetDown", run_id="b")
     yield Case("a younger run on the same target crashes", (first, second), 3000, (ever(3000, down),))
@@ -129,6 +132,21 @@ def _blip() -> Case:
     return Case("down for 105 seconds", (run,), 2400, (ever(2400),))
 
 
+def _down_for_long() -> Iterator[Case]:
+    """A target that stays down keeps its alert; one that came back to say that the run ended has none."""
+    run = Run(policy=HEALTHY, period=30, gone=1200)
+    yield Case("killed, entry left for two hours", (run,), 8400, (firing(8400, DOWN),))
+    gone = replace(run, removed=1210)
+    checks = (firing(1200 + 3600, VANISHED), firing(1200 + 4200))
+    yield Case("killed, target removed for an hour and more", (gone,), 5400, checks)
+    missed = tuple(range(1200, 1290, 15))
+    ended = replace(run, failed_scrapes=missed, end=(1280, "completed"), gone=1305)
+    yield Case("down, back to say that it completed, and down again", (ended,), 3000, (ever(3000),))
+    lost = replace(run, removed=1210)
+    resumed = replace(run, start=1290, end=(1300, "completed"), gone=1350, removed=1335)
+    yield Case("gone, back to say that it completed, and gone again", (lost, resumed), 3000, (ever(3000),))
+
+
 def cases() -> Iterator[Case]:
     """All of them."""
     for period in PERIODS:
@@ -146,3 +164,4 @@ def cases() -> Iterator[Case]:
     yield _ended_before()
     yield _same_name()
     yield _blip()
+    yield from _down_for_long()

@@ -26,14 +26,15 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("a dropped for", r"\n        for: \w+", ""),
     ("a dropped offset", r" offset \w+", ""),
     ("a dropped hysteresis", r"\[4m30s\]", "[1s]"),
-    ("a dropped memory", r"\[(?:1h|6h|15m|11m|10m)\]", "[1s]"),
+    ("a dropped memory", r"\[(?:1h|15m|11m|10m)\]", "[1s]"),
     ("a dropped streak condition", r">= 3\b", ">= 0"),
     ("a dropped count of updates", r"< 3\b", "< 1e9"),
-    ("a dropped NaN guard", r"(\w+_ratio) == \1", r"\1"),
+    ("a dropped NaN guard", r"(\w+_ratio) >= 0\b", r"\1"),
     ("a dropped join on the running state",
      r'\n +and ignoring \([\w, ]+\) \(last_over_time\(rl_training_run_state\{state="running"\}[^\n]*', ""),
     ("any state counts as running", r'(state="running"\}(?:\[\w+\]\))?) == 1', r"\1 >= 0"),
     ("a dropped part", r"\n {10}unless .*(?:\n {12}.*|\n {10}\))*", ""),
+    ("a dropped scrape since", r"\n +unless ignoring \(state\) [^\n]*", ""),
     ("a dropped scrape state", r" and ignoring \(run_id\) up == 0", ""),
 )  # fmt: skip
 """What happens, where (a regular expression over the text of a rule), and what stands there then."""
@@ -81,7 +82,10 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("entropy_threshold|effective_entropy:", _LEVELS),
     ("level:sustained", r"bad updates, one in (1|600) s"),
     ("state:sustained", r"Dead for|2 updates of 600 s"),
-    ("choice:|closed:", r"starved"),
+    (
+        "choice:|closed:|unused|unmeasured:",
+        r"starved|ratio absent.* 600|before the first update|recorded series",
+    ),
     ("Collapsed|EntropyLow", _LOW),
     ("FallingFast", "falling (fast, then|to|for)|ratios are a guess"),
     ("Diluted", "diluted"),
@@ -95,8 +99,15 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("HeadsMissing", "measured"),
     ("Stalled", "stalled(?!, then completed, 600)|no first update"),
     ("Failed", "failed, "),
-    ("TargetDown", "killed, entry left.* 30 s|younger run|restarted run|down for|one process"),
-    ("Vanished", "killed, target removed.* 30 s|younger run|rescheduled|another|one process|a lost pod"),
+    (
+        "TargetDown",
+        "killed, entry left.*(30 s|hours)|back to say|younger run|restarted run|down for|one process",
+    ),
+    (
+        "Vanished",
+        "killed, target removed.*(30 s|more)|back to say|younger run|rescheduled|another|one process"
+        "|a lost pod",
+    ),
     ("RecordErrors", "telemetry error"),
     ("RuleFailures", "monitoring"),
 )

@@ -28,7 +28,12 @@ _FOLDERS = (
     "grafana/provisioning",
     "deploy/kubernetes",
 )
-_FILES = ("prometheus/prometheus.yml", "alerts/alertmanager.yml")
+_FILES = (
+    "prometheus/prometheus.yml",
+    "prometheus/agent.yml",
+    "prometheus/store.yml",
+    "alerts/alertmanager.yml",
+)
 _SUFFIXES = {".yml", ".yaml", ".json", ".tmpl", ".md"}
 
 

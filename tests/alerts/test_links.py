@@ -56,7 +56,9 @@ def test_every_alert_names_run_head_and_value_and_links_to_runbook_and_dashboard
     )
     if name.startswith("RLPolicy"):
         wanted = {"cluster", "run_id", "head"}
-    links = re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+) \| urlquery \}\}", said["dashboard_url"])
+    links = re.findall(
+        r"var-(\w+)=\{\{ (?:or )?\$labels\.(\w+) (?:\"\" )?\| urlquery \}\}", said["dashboard_url"]
+    )
     assert {variable for variable, label in links if variable == label} == wanted
     for text in (said["summary"], said["description"]):
         assert {f"$labels.{label}" in text for label in wanted - {"cluster"}} <= {True}

@@ -1,0 +1,177 @@
+"""The past of a fleet, for a Prometheus that has just begun: what rules cost depends on how far they look back.
+
+Given is what the rules read with a range, for as far back as they read it, of the runs that are there now and
+of those that have ended in that time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_exporter.bundle import shipped
+from rl_training.action_space import HEADS
+from simulated_fleet.run import update_period
+
+SCRAPE_SECONDS = 15.0
+_SLICE_SECONDS = 1500.0
+"""Prometheus takes samples that are up to an hour older than the youngest one."""
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+_DURATION = r"(?:\d+[smh])+"
+_RANGE = re.compile(rf"([a-zA-Z_:][\w:]*(?:\{{[^}}]*\}})?)\[({_DURATION})\](?: offset ({_DURATION}))?")
+
+Times = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A run of the past, or the past of a run that is there. Times are Unix seconds."""
+
+    run_id: str
+    instance: str
+    start: float
+    end: float
+    period: float
+    ended: bool
+
+    def updates(self, times: Times) -> Times:
+        """Number of the last update at each time."""
+        return np.asarray(np.floor((times - self.start) / self.period), np.float64)
+
+
+Values = Callable[[Life, Times, np.random.Generator], Times]
+
+
+def _ratio(life: Life, times: Times, random: np.random.Generator) -> Times:
+    updates = life.updates(times).astype(np.int64)
+    ratios: Times = random.uniform(0.6, 0.95, updates[-1] - updates[0] + 1)
+    return np.asarray(ratios[updates - updates[0]], np.float64)
+
+
+def _running(life: Life, times: Times, _random: np.random.Generator) -> Times:
+    values = np.ones_like(times)
+    values[times > life.end - SCRAPE_SECONDS] = not life.ended
+    return values
+
+
+def _constant(value: float) -> Values:
+    return lambda _life, times, _random: np.full_like(times, value)
+
+
+def _number(life: Life, times: Times, _random: np.random.Generator) -> Times:
+    return life.updates(times)
+
+
+def _start(life: Life, times: Times, _random: np.random.Generator) -> Times:
+    return np.full_like(times, life.start)
+
+
+def _last_update(life: Life, times: Times, _random: np.random.Generator) -> Times:
+    return life.start + life.period * life.updates(times)
+
+
+_HEADS = tuple(f'head="{name}"' for name in HEADS.names)
+_MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
+    'rl_training_run_state{state="running"}': (("",), _running),
+    'rl_training_run_state{state="failed"}': (("",), _constant(0)),
+    "rl_training_start_timestamp_seconds": (("",), _start),
+    "rl_training_last_update_timestamp_seconds": (("",), _last_update),
+    "rl_exporter_record_errors_total": (("",), _constant(0)),
+    "rl_policy_head_effective_entropy_ratio_count": (_HEADS, _number),
+    "rl_policy_head_nonfinite_values_total": (
+        tuple(f'{head},kind="{kind}"' for head in _HEADS for kind in ("nan", "inf")),
+        _constant(0),
+    ),
+    "head:rl_policy_effective_entropy:ratio": (_HEADS, _ratio),
+    "head:rl_policy_choice:updates": (_HEADS, _number),
+}
+"""Labels of the series of a selector, and their values."""
+
+_SELDOM = "|".join(
+    (
+        "up$|ALERTS|prometheus_|vmalert_|alertmanager_",
+        r"head:\S+:sustained|head:rl_policy_closed:updates|head:rl_policy_unused_open_steps:ratio",
+    )
+)
+"""Selectors that match few or no series of a healthy fleet, or that a minute of scraping fills."""
+
+
+def looked_back() -> dict[str, float]:
+    """Selector, and the seconds that the rules look back with it at most."""
+    found: dict[str, float] = {}
+    for path in (*shipped().glob("prometheus/rules/*.yml"), *shipped().glob("alerts/rules/*.yml")):
+        text = re.sub(r"^\s*#.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for selector, window, offset in _RANGE.findall(text):
+            found[selector] = max(found.get(selector, 0), _seconds(window) + _seconds(offset))
+    return found
+
+
+def _seconds(duration: str) -> float:
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smh])", duration))
+
+
+def past(targets: Path, life: float, now: float) -> Iterator[bytes]:
+    """The past of the fleet of ``targets``, one slice of time after another.
+
+    Each is lines of JSON, one a series, as vmagent's ``/api/v1/import`` takes them. Runs live ``life``
+    seconds in the mean.
+    """
+    windows = {key: back for key, back in looked_back().items() if not re.match(_SELDOM, key)}
+    first = now - max(windows.values())
+    lives = list(_lives(targets, life, now, first))
+    while first < now:
+        last = min(first + _SLICE_SECONDS, now)
+        for selector, back in windows.items():
+            if now - back < last:
+                lines = (_lines(selector, lived, max(first, now - back), last) for lived in lives)
+                yield b"".join(line for several in lines for line in several)
+        first = last
+
+
+def _lives(targets: Path, life: float, now: float, since: float) -> Iterator[Life]:
+    """For each run that is there its own past, and the runs before it, back to ``since``."""
+    random = Random(0)
+    for path in sorted(targets.glob("*.json")):
+        end, name = now, path.stem
+        instance = json.loads(path.read_text(encoding="utf-8"))[0]["targets"][0]
+        for before in count():
+            start = end - random.expovariate(1 / life) - SCRAPE_SECONDS
+            yield Life(name, instance, start, end, update_period(random), ended=before > 0)
+            end, name, instance = start - SCRAPE_SECONDS, f"{path.stem}-before-{before}", f"{instance}{before}"
+            if end < since:
+                break
+
+
+def _lines(selector: str, life: Life, first: float, last: float) -> Iterator[bytes]:
+    """The samples from ``first`` up to ``last``, a line for every series."""
+    phase = life.start % SCRAPE_SECONDS
+    begin = max(first, life.start)
+    begin += (phase - begin) % SCRAPE_SECONDS
+    times = np.arange(begin, min(last, life.end), SCRAPE_SECONDS)
+    if not len(times):
+        return
+    name, _, own = selector.removesuffix("}").partition("{")
+    labels, values = _MODEL[selector]
+    random = np.random.default_rng(int(life.start))
+    metric = {"__name__": name, "job": "rl-training", "instance": life.instance, "cluster": "fleet"}
+    metric |= _pairs(own) | ({} if name == "rl_exporter_record_errors_total" else {"run_id": life.run_id})
+    stamps = (times * 1000).astype(np.int64).tolist()
+    for more in labels:
+        line = {
+            "metric": metric | _pairs(more),
+            "values": values(life, times, random).tolist(),
+            "timestamps": stamps,
+        }
+        yield json.dumps(line).encode() + b"\n"
+
+
+def _pairs(text: str) -> dict[str, str]:
+    return dict(re.findall(r'(\w+)="([^"]*)"', text))

@@ -1,0 +1,64 @@
+"""Brings samples of the past into the storage of a Prometheus, through vmagent, which speaks remote write."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+
+from local_stack.stack import Stack, free_address
+from simulated_fleet.measurement import MeasurementError, Prometheus
+
+_APPENDED = "prometheus_tsdb_head_samples_appended_total"
+_SECONDS = 120.0
+"""For a slice to arrive."""
+
+
+def write_past(stack: Stack, prometheus: Path, vmagent: Path, slices: Iterable[bytes]) -> None:
+    """Fill the storage of ``stack``'s Prometheus, before that one starts; ``slices`` are in the order of time.
+
+    A Prometheus that scrapes nothing takes them: whoever has scraped once refuses anything much older.
+    MeasurementError when a sample was not taken.
+    """
+    address, receiver = free_address(), free_address()
+    (stack.folder / "nothing.yml").write_text("global: {}\n", encoding="utf-8")
+    server = stack.start(
+        "prometheus-past",
+        str(prometheus),
+        "--web.enable-remote-write-receiver",
+        f"--config.file={stack.folder / 'nothing.yml'}",
+        f"--storage.tsdb.path={stack.folder / 'data/prometheus'}",
+        f"--web.listen-address={receiver}",
+        ready=f"http://{receiver}/-/ready",
+    )
+    agent = stack.start(
+        "vmagent",
+        str(vmagent),
+        f"-remoteWrite.url=http://{receiver}/api/v1/write",
+        f"-remoteWrite.tmpDataPath={stack.folder / 'data/vmagent'}",
+        "-remoteWrite.queues=1",  # one after another: a series' samples are taken in their order only
+        f"-httpListenAddr={address}",
+        ready=f"http://{address}/health",
+    )
+    _push(Prometheus(receiver), f"http://{address}/api/v1/import", slices)
+    for process in (agent, server):
+        process.popen.terminate()
+        process.popen.wait(60)
+
+
+def _push(prometheus: Prometheus, url: str, slices: Iterable[bytes]) -> None:
+    sent = 0
+    for lines in slices:
+        urllib.request.urlopen(url, lines, timeout=60).close()
+        sent += sum(line.count(b",", line.rindex(b"[")) + 1 for line in lines.splitlines())
+        deadline = time.monotonic() + _SECONDS
+        while (taken := _taken(prometheus)) < sent:
+            if time.monotonic() > deadline:
+                raise MeasurementError(f"of {sent} old samples {taken:.0f} were taken within {_SECONDS:.0f} s")
+            time.sleep(0.5)
+
+
+def _taken(prometheus: Prometheus) -> float:
+    found = prometheus.own().items()
+    return sum(value for name, value in found if name.partition("{")[0] == _APPENDED)

@@ -1,0 +1,113 @@
+"""One simulated run: a real exporter, fed with numbers such as a policy in training shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from enum import StrEnum
+from random import Random
+
+from rl_exporter import (
+    HeadMeasurement,
+    HeadRecorder,
+    ListenAddress,
+    MetricsServer,
+    PPOUpdatePayload,
+    RunInfo,
+    RunState,
+    SanctumAggregator,
+)
+from rl_training.action_space import HEADS
+
+PERIODS = (2.0, 120.0)
+"""Shortest and longest update period, in seconds; drawn log-uniformly."""
+
+SICK = 0.03
+"""Share of the runs with a collapsed head, and again of those with a starved one."""
+
+_ENDS = {RunState.COMPLETED: 0.90, RunState.INTERRUPTED: 0.06, RunState.FAILED: 0.03, None: 0.01}
+"""How runs end, by share; None is killed."""
+
+_LINGER_SECONDS = 60.0
+
+
+class Kind(StrEnum):
+    """What is wrong with a run."""
+
+    WELL = "well"
+    COLLAPSED = "collapsed"
+    STARVED = "starved"
+
+
+def update_period(random: Random) -> float:
+    """Seconds between two updates of a run."""
+    return math.exp(random.uniform(*map(math.log, PERIODS)))
+
+
+def payloads(random: Random, period: float) -> Iterator[PPOUpdatePayload]:
+    """What one update after another measures; every value that a run can report is there."""
+    kind = random.choices(list(Kind), (1 - 2 * SICK, SICK, SICK))[0]
+    ratios = {name: random.uniform(0.7, 0.95) for name in HEADS.names}
+    while True:
+        for name, ratio in ratios.items():
+            ratios[name] = min(0.99, max(0.55, ratio + random.gauss(0, 0.01)))
+        if kind is Kind.COLLAPSED:
+            ratios["blueprint"] = 0.1
+        yield PPOUpdatePayload(
+            heads={name: _measured(random, name, ratios[name], kind) for name in HEADS.names},
+            environment_steps=512,
+            episodes=4,
+            episode_return=random.gauss(10, 1),
+            entropy_coefficient=0.02,
+            kl_divergence=random.uniform(0, 0.02),
+            clipped_share=random.uniform(0, 0.2),
+            gradient_norm=random.uniform(0.1, 1),
+            policy_loss=random.gauss(0, 0.01),
+            value_loss=random.uniform(0, 1),
+            explained_variance=random.uniform(0.2, 0.9),
+            rollout_duration=0.7 * period,
+            update_duration=0.3 * period,
+        )
+
+
+def _measured(random: Random, name: str, ratio: float, kind: Kind) -> HeadMeasurement:
+    share = 0.0 if kind is Kind.STARVED and name == "slot" else random.uniform(0.1, 0.9)
+    return HeadMeasurement(
+        entropy=0.9 * ratio * HEADS.named(name).max_entropy,
+        choice_entropy=ratio if share else None,
+        choice_share=share,
+        open_share=random.uniform(0.9, 1.0),
+        gradient_norm=random.uniform(0.05, 0.5),
+        importance_ratio_max=random.uniform(1.0, 1.4),
+    )
+
+
+class SimulatedRun:
+    """A run that serves /metrics on a free port of 127.0.0.1 until it ends or is killed."""
+
+    def __init__(self, run_id: str, random: Random) -> None:
+        self.run_id = run_id
+        self.period = update_period(random)
+        self._payloads = payloads(random, self.period)
+        self._ending = random.choices(list(_ENDS), list(_ENDS.values()))[0]
+        info = RunInfo(run_id, "fleet", "ppo", "simulated", str(random.randrange(10)), "cpu")
+        aggregator = SanctumAggregator(HEADS, info)
+        self._server = MetricsServer(aggregator.snapshot, ListenAddress(port=0))
+        self._server.start()
+        self._recorder = HeadRecorder(aggregator, self._server, linger=_LINGER_SECONDS)
+
+    @property
+    def address(self) -> str:
+        """Where it is scraped, as HOST:PORT."""
+        return str(self._server.address)
+
+    def update(self) -> None:
+        """Record one more update."""
+        self._recorder.handler.handle_ppo_update(next(self._payloads))
+
+    def end(self) -> None:
+        """End as this run ends; a clean end waits until the final state was scraped."""
+        if self._ending is None:
+            self._server.stop()
+        else:
+            self._recorder.close(self._ending)
