@@ -11,6 +11,7 @@ these look back on, and writes the table of docs/scale.md.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ SETTLED_SECONDS = 60.0
 def main() -> int:
     """Entry point."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that nothing that was started stays
     if options.command == "simulate":
         return simulate(options)
     rows: list[Measurement] = []

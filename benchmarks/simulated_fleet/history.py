@@ -79,6 +79,9 @@ def _last_update(life: Life, times: Times, _random: np.random.Generator) -> Time
 
 
 _HEADS = tuple(f'head="{name}"' for name in HEADS.names)
+_SLOW_ONLY, _SLOW_PERIOD = "head:rl_policy_choice:updates", 110.0
+"""Recorded for runs with fewer than six updates in eleven minutes."""
+
 _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
     'rl_training_run_state{state="running"}': (("",), _running),
     'rl_training_run_state{state="failed"}': (("",), _constant(0)),
@@ -91,7 +94,7 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
         _constant(0),
     ),
     "head:rl_policy_effective_entropy:ratio": (_HEADS, _ratio),
-    "head:rl_policy_choice:updates": (_HEADS, _number),
+    _SLOW_ONLY: (_HEADS, _number),
 }
 """Labels of the series of a selector, and their values."""
 
@@ -156,7 +159,7 @@ def _lines(selector: str, life: Life, first: float, last: float) -> Iterator[byt
     begin = max(first, life.start)
     begin += (phase - begin) % SCRAPE_SECONDS
     times = np.arange(begin, min(last, life.end), SCRAPE_SECONDS)
-    if not len(times):
+    if not len(times) or (selector == _SLOW_ONLY and life.period < _SLOW_PERIOD):
         return
     name, _, own = selector.removesuffix("}").partition("{")
     labels, values = _MODEL[selector]

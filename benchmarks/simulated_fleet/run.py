@@ -19,7 +19,7 @@ from rl_exporter import (
 )
 from rl_training.action_space import HEADS
 
-PERIODS = (2.0, 120.0)
+PERIODS = (2.0, 300.0)
 """Shortest and longest update period, in seconds; drawn log-uniformly."""
 
 SICK = 0.03
