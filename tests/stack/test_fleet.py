@@ -107,3 +107,16 @@ def test_the_table_is_written_between_its_markers():
     assert slopes(rows[:1]) == ""
     with pytest.raises(ValueError, match="put them where the table belongs"):
         written("no markers", rows, "")
+
+
+def shares(page):
+    """The share of the interval that rules take, by number of runs, as the page says."""
+    rows = re.findall(r"^\| ([\d,]+) \|.*\| ([\d.]+)% \|$", page, flags=re.MULTILINE)
+    return {int(runs.replace(",", "")): float(share) for runs, share in rows}
+
+
+def test_the_page_says_that_up_to_a_thousand_runs_take_less_than_a_tenth_of_the_interval():
+    found = shares((ROOT / "docs/scale.md").read_text())
+    assert found.keys() >= {100, 300}
+    assert [runs for runs, share in found.items() if runs <= 1000 and share >= 10] == []
+    assert shares(table([ROW, replace(ROW, runs=1000, rules=1.6)])) == {100: 1.0, 1000: 10.7}
