@@ -23,6 +23,10 @@ from servers import get, query, until
 
 ROOT = Path(__file__).parents[2]
 AWAY_SECONDS = 120
+UPDATES = 100
+"""The drill goes on for long enough to be still collapsed when the store goes away, and ends meanwhile."""
+
+COLLAPSED = 'ALERTS{alertname="RLPolicyHeadCollapsed", alertstate="firing"}'
 REPORTED = 5
 """Series that an agent adds to each scrape: up, and what the scrape was like."""
 
@@ -93,10 +97,10 @@ def story(binaries, alertmanager, tmp_path_factory):
         instance = counted.url.removeprefix("http://")
         stack.list_target("counted", instance)
         drill = stack.list_target("drill", address)
-        command = (*DRILL, "--pace", "0.4", "--listen", address, "--quiet")
+        command = (*DRILL, "--updates", str(UPDATES), "--pace", "0.4", "--listen", address, "--quiet")
         trainer = stack.start("trainer", sys.executable, "-m", "rl_training", *command).popen
         page = until(lambda: paged(stack))
-        until(lambda: query(store, 'ALERTS{alertname="RLPolicyHeadCollapsed", alertstate="firing"}'))
+        until(lambda: query(store, f"count_over_time({COLLAPSED}[5m])"))
         first.popen.terminate()
         first.popen.wait()
         left = time.time()
@@ -143,7 +147,7 @@ def test_nothing_is_lost_while_the_store_is_away(story):
     final = 'last_over_time(rl_training_run_state{run_id="drill",state="completed"}[10m]) == 1'
     assert query(story.store, final)
     updates = query(story.store, 'last_over_time(rl_training_updates_total{run_id="drill"}[10m])')
-    assert [float(found["value"][1]) for found in updates] == [40.0]
+    assert [float(found["value"][1]) for found in updates] == [UPDATES]
 
 
 @pytest.mark.stack
