@@ -73,7 +73,7 @@ benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/watching.py
 
 bench-fleet: $(INSTALLED)
-	@PYTHONPATH=alerts $(BIN)/python benchmarks/fleet.py measure --servers $(SERVERS) --write docs/scale.md $(ARGS)
+	@PYTHONPATH=alerts:benchmarks $(BIN)/python benchmarks/fleet.py measure --servers $(SERVERS) --write docs/scale.md $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,5 +1,6 @@
 """The rules against promtool: they are valid, their tests pass, and their tests can fail."""
 
+import math
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 import rule_tests
-from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD
+from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Level, level
 from rule_tests.mutants import RULES, mutants, pool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -155,3 +156,27 @@ def test_every_fault_in_the_rules_is_found(promtool, tmp_path):
         # What found them fails because of the fault: it passes on the rules as they are.
         texts = sorted(set(found))
         assert not any(pair.map(partial(fails, promtool), folders, texts))
+
+
+@pytest.mark.stack
+def test_a_level_is_exact_beside_each_threshold(promtool, tmp_path):
+    """The generated tests round to six digits; here are the numbers next to each threshold."""
+    ratios = [0.0, 1.0]
+    for threshold in (CRITICAL_THRESHOLD, WARNING_THRESHOLD):
+        ratios += [math.nextafter(threshold, 0), threshold, math.nextafter(threshold, 1)]
+    name, number = "head:rl_policy_effective_entropy:level", list(Level)
+    source = "rl_policy_head_choice_entropy_ratio"
+    series = [{"series": f'{source}{{head="{place}"}}', "values": f"{r!r}x8"} for place, r in enumerate(ratios)]
+    wanted = [
+        {"labels": f'{name}{{head="{place}"}}', "value": number.index(level(r))}
+        for place, r in enumerate(ratios)
+    ]
+    check = {"expr": name, "eval_time": "1m", "exp_samples": wanted}
+    case = {"interval": "15s", "input_series": series, "promql_expr_test": [check]}
+    path = tmp_path / "levels.yml"
+    rules = [str(ROOT / "prometheus/rules/entropy.yml")]
+    path.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "15s", "tests": [case]}))
+    assert promtool_tests(promtool, path).returncode == 0
+    wanted[3]["value"] = 0
+    path.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "15s", "tests": [case]}))
+    assert promtool_tests(promtool, path).returncode == 1
