@@ -140,6 +140,7 @@ def test_run_state_and_self_metrics_are_current_between_updates(server, aggregat
     assert [s.value for s in found if s.name == "rl_exporter_render_duration_seconds_count"] == [1]
 
 
+@pytest.mark.slow
 def test_a_scrape_never_mixes_two_updates(server, aggregator):
     stop = threading.Event()
 

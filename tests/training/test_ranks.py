@@ -21,6 +21,8 @@ from rl_training.rollout import RolloutCollector
 from rl_training.tally import RETURN_WINDOW, Finished, Tally, pool
 from rl_training.trainer import Limits, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rollout():

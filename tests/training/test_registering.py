@@ -12,6 +12,8 @@ from rl_exporter.targets.file_sd import Group, dump_groups
 from rl_training import app
 from rl_training.cli import main
 
+pytestmark = pytest.mark.slow
+
 FIXED = ["--env", "heads", "--num-envs", "8", "--updates", "1", "--linger", "0", "--quiet"]
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 
+import pytest
 from textual.widgets import DataTable
 
 from bad_servers import BAD, answering
@@ -125,6 +126,7 @@ def test_a_run_behind_a_real_server_with_bad_neighbours(tmp_path):
         drive(app, script)
 
 
+@pytest.mark.slow
 def test_bad_servers_are_named_in_the_panel_and_hold_nothing_up():
     with contextlib.ExitStack() as stack:
         addresses = {name: stack.enter_context(answering(talk)) for name, (talk, _) in BAD.items()}
