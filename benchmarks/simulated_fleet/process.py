@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
+from rl_exporter.targets.file_sd import Group, dump_groups
 from simulated_fleet.run import SimulatedRun
 
 BRIEF_SECONDS = 45.0
@@ -90,7 +90,7 @@ def _end(runs: Sequence[SimulatedRun], entry: Path) -> None:
 def write_entry(targets: Path, name: str, addresses: Sequence[str]) -> Path:
     """Let Prometheus discover runs; the partial file is beside the folder, which Prometheus watches."""
     partial = targets.parent / f".{name}.partial"
-    partial.write_text(json.dumps([{"targets": addresses, "labels": {"cluster": "fleet"}}]), encoding="utf-8")
+    partial.write_bytes(dump_groups(Group(addresses, {"cluster": "fleet"})))
     return partial.rename(targets / f"{name}.json")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import common, prometheus, stat, statetimeline, table, timeseries
-from grafana_foundation_sdk.builders.dashboard import Panel as PanelBuilder
 from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
@@ -192,6 +191,3 @@ def transform(name: str, chosen: Mapping[str, object], only: str = "") -> model.
     """A transformation, of the results of one query only where ``only`` names it."""
     matcher = model.MatcherConfig(id_val="byRefId", options=only) if only else None
     return model.DataTransformerConfig(id_val=name, filter_val=matcher, options=dict(chosen))
-
-
-AnyPanel = PanelBuilder | Builder[model.Panel]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from rl_exporter.listen import ListenAddress
 from rl_exporter.names import run_id_candidates
 from rl_exporter.targets.address import advertised, parse_advertised
+from rl_exporter.targets.closing import Closing
 from rl_exporter.targets.labels import check_labels
 from rl_exporter.targets.registration import Registration, claim
 
@@ -66,23 +66,8 @@ def appear(run_id: str | None, discovery: Discovery | None) -> Presence:
     )
 
 
-class _Closing:
-    """As a context manager it closes at the end of the block."""
-
-    def close(self) -> None:
-        """Nothing is left behind."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 @dataclass(frozen=True, slots=True)
-class _Unlisted(_Closing):
+class _Unlisted(Closing):
     run_id: str
     listed = False
 
@@ -91,7 +76,7 @@ class _Unlisted(_Closing):
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed(_Closing):
+class _Listed(Closing):
     registration: Registration
     advertise: str | None
     listed = True

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rl_exporter.heads import require_label_value
+from rl_exporter.targets.closing import Closing
 from rl_exporter.targets.condition import Look, holds_its_name, looker
 from rl_exporter.targets.entry import HEARTBEAT_SECONDS, Entry, entry_path, read_entry
 from rl_exporter.targets.file_sd import Group, create_file, dump_groups, remove_file, replace_file
@@ -90,7 +89,7 @@ def _unwritable(directory: Path, error: OSError) -> RegistrationError:
     return RegistrationError(f"cannot register in {str(directory)!r}: {error.strerror}; {remedy}")
 
 
-class Registration:
+class Registration(Closing):
     """An entry that this run owns until ``close``.
 
     Once it has published, errors of the directory are logged, never raised, and a file system that hangs holds
@@ -134,14 +133,6 @@ class Registration:
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             _LOG.warning("%s: no answer within %g s; the entry stays", self._path, CLOSE_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _live(self) -> None:
         while not self._closing.wait(self._heartbeat):
