@@ -118,6 +118,20 @@ def _absent(period: float) -> Case:
     return Case(f"ratio absent in two of three updates, one in {period:g} s", (run,), seconds, checks)
 
 
+def _between_scrapes() -> Case:
+    """No scrape meets an update at which the head decides; the page has its hysteresis all the same."""
+    idle = Measured(normalized=0.7, share=0.0, open=0.5)
+    last = 120
+
+    def policy(n: int) -> Mapping[str, Measured]:
+        return {"op": idle if n % 3 else decides(CRITICAL if n < last else 0.8)}
+
+    run = Run(policy=policy, period=5)
+    recovered = run.update_time(last)
+    checks = (firing(recovered + 200, COLLAPSED, LOW), firing(recovered + 330))
+    return Case("decides between scrapes only, then recovers", (run,), recovered + 360, checks)
+
+
 def _scrape_fails() -> Case:
     """A failed scrape or two do not resolve the page and open it again."""
     run = Run(policy=_constant(decides(CRITICAL)), period=30, failed_scrapes=(900, 1200, 1215, 1500))
@@ -150,5 +164,6 @@ def cases() -> Iterator[Case]:
     yield _hover(75, CRITICAL, ("RLPolicyHeadCollapsed",))
     yield from _boundaries()
     yield from _never()
+    yield _between_scrapes()
     yield _scrape_fails()
     yield _restart()

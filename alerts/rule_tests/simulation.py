@@ -79,6 +79,8 @@ class Run:
 
 class _HeadState:
     def __init__(self) -> None:
+        self.since: dict[str, tuple[int, float]] = {}
+        """Of each condition the updates in it and the time of its beginning."""
         self.normalized: float | None = None
         self.last = Measured()
         self.measured_update = 0
@@ -89,20 +91,39 @@ class _HeadState:
         self.state_streak = 0
         self.nans = 0
 
-    def update(self, number: int, measured: Measured) -> None:
+    def update(self, number: int, measured: Measured, now: float) -> None:
         self.nans += measured.nans
+        self._condition("unmeasured", measured.normalized is None, now)
+        self._condition("idle", measured.normalized is None or _ratio(measured) is None, now)
         if measured.normalized is None:
             return
         self.normalized, self.last, self.measured_update = measured.normalized, measured, number
-        ratio = measured.normalized if measured.share is None else measured.choice
-        if ratio is not None and math.isfinite(ratio):
+        ratio = _ratio(measured)
+        if ratio is not None:
             self.count += 1
             self.ratios = [*self.ratios, (number, ratio)][-10:]
             for threshold, streak in self.streaks.items():
                 self.streaks[threshold] = streak + 1 if ratio <= threshold else 0
+                self._condition({0.25: "critical", 0.5: "warning"}[threshold], ratio <= threshold, now)
+        self._condition("starved", measured.share == 0 and (measured.open or 0) > 0, now)
         state = _state(ratio, measured.g)
+        for bad in ("dead", "exploding"):
+            self._condition(bad, state == bad, now)
         self.state_streak = self.state_streak + 1 if state == self.state else 1
         self.state = state
+
+    def _condition(self, name: str, holds: bool, begins: float) -> None:
+        updates, since = self.since.get(name, (0, begins))
+        if holds:
+            self.since[name] = updates + 1, since
+        else:
+            self.since.pop(name, None)
+
+
+def _ratio(measured: Measured) -> float | None:
+    """The effective ratio of an update that measured the head."""
+    ratio = measured.normalized if measured.share is None else measured.choice
+    return ratio if ratio is not None and math.isfinite(ratio) else None
 
 
 def _state(r: float | None, g: float | None) -> str:
@@ -140,7 +161,7 @@ def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
             number += 1
             measured = run.policy(number)
             for name, state in heads.items():
-                state.update(number, measured[name])
+                state.update(number, measured[name], run.update_time(number))
         if now < run.start or now >= run.gone or now >= run.removed or now in run.failed_scrapes:
             yield None
         else:
@@ -152,7 +173,7 @@ def exposed(run: Run, updates: int) -> dict[Key, float]:
     heads = {name: _HeadState() for name in run.choices}
     for number in range(1, updates + 1):
         for name, state in heads.items():
-            state.update(number, run.policy(number)[name])
+            state.update(number, run.policy(number)[name], run.update_time(number))
     now = run.update_time(updates)
     return {(name, labels): value for name, labels, value in _exposed(run, heads, updates, now)}
 
@@ -183,6 +204,9 @@ def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float)
 def _head(head: _HeadState, number: int) -> Iterator[Sample]:
     yield "rl_policy_head_effective_entropy_ratio_count", (), head.count
     yield "rl_policy_head_nonfinite_values_total", (("kind", "nan"),), head.nans
+    for condition, (updates, since) in head.since.items():
+        if updates >= 3:
+            yield "rl_policy_head_condition_since_timestamp_seconds", (("condition", condition),), since
     if not head.measured_update:
         return
     last = head.last

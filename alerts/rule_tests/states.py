@@ -53,6 +53,7 @@ def _handover(period: float) -> Case:
     collapsed = decides(0.1)
     run = Run(policy=lambda n: {"op": STARVED if n >= first else collapsed}, period=period)
     met = max(run.update_time(first + 2), run.update_time(first) + 600)
+    run = replace(run, failed_scrapes=(15.0 * (met // 15 + 3),))
     name = 'ALERTS{alertstate="firing", alertname=~"RLPolicyHeadCollapsed|RLPolicyHeadStarved"}'
     each = [Check(at, f"count({name})", (({}, 1.0),)) for at in range(int(met) - 60, int(met) + 105, 15)]
     checks = (firing(met - 1, COLLAPSED, LOW), firing(met + 90, alert("RLPolicyHeadStarved", "op")), *each)
@@ -69,6 +70,8 @@ def _first_minutes() -> Iterator[Case]:
     yield Case(
         "starved once, then measured no more", (unknown,), 1200, (is_firing(1200, "RLPolicyHeadStarved", 0),)
     )
+    blind = replace(run, policy=lambda n: {"op": HEALTHY if n < 5 else STARVED if n < 9 else UNMEASURED})
+    yield Case("starved, then measured no more", (blind,), 1200, (is_firing(1200, "RLPolicyHeadStarved", 0),))
     slow = Run(policy=_from(1, STARVED), period=600, start=0)
     yield Case("two slow updates are not three", (slow,), 1795, (ever(1795),))
 

@@ -66,10 +66,6 @@ def _constant(value: float) -> Values:
     return lambda _life, times, _random: np.full_like(times, value)
 
 
-def _number(life: Life, times: Times, _random: np.random.Generator) -> Times:
-    return life.updates(times)
-
-
 def _start(life: Life, times: Times, _random: np.random.Generator) -> Times:
     return np.full_like(times, life.start)
 
@@ -79,8 +75,6 @@ def _last_update(life: Life, times: Times, _random: np.random.Generator) -> Time
 
 
 _HEADS = tuple(f'head="{name}"' for name in HEADS.names)
-_SLOW_ONLY, _SLOW_PERIOD = "head:rl_policy_choice:updates", 110.0
-"""Recorded for runs with fewer than six updates in eleven minutes."""
 
 _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
     'rl_training_run_state{state="running"}': (("",), _running),
@@ -88,22 +82,15 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
     "rl_training_start_timestamp_seconds": (("",), _start),
     "rl_training_last_update_timestamp_seconds": (("",), _last_update),
     "rl_exporter_record_errors_total": (("",), _constant(0)),
-    "rl_policy_head_effective_entropy_ratio_count": (_HEADS, _number),
     "rl_policy_head_nonfinite_values_total": (
         tuple(f'{head},kind="{kind}"' for head in _HEADS for kind in ("nan", "inf")),
         _constant(0),
     ),
     "head:rl_policy_effective_entropy:ratio": (_HEADS, _ratio),
-    _SLOW_ONLY: (_HEADS, _number),
 }
 """Labels of the series of a selector, and their values."""
 
-_SELDOM = "|".join(
-    (
-        "up$|ALERTS|prometheus_|vmalert_|alertmanager_",
-        r"head:\S+:sustained|head:rl_policy_closed:updates|head:rl_policy_unused_open_steps:ratio",
-    )
-)
+_SELDOM = r"up$|ALERTS|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|rl_policy_head_condition_since"
 """Selectors that match few or no series of a healthy fleet, or that a minute of scraping fills."""
 
 
@@ -159,7 +146,7 @@ def _lines(selector: str, life: Life, first: float, last: float) -> Iterator[byt
     begin = max(first, life.start)
     begin += (phase - begin) % SCRAPE_SECONDS
     times = np.arange(begin, min(last, life.end), SCRAPE_SECONDS)
-    if not len(times) or (selector == _SLOW_ONLY and life.period < _SLOW_PERIOD):
+    if not len(times):
         return
     name, _, own = selector.removesuffix("}").partition("{")
     labels, values = _MODEL[selector]

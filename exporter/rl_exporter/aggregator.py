@@ -40,12 +40,14 @@ class SanctumAggregator:
         self._run = run
         self._clock = clock
         self._lock = threading.Lock()
-        self._trackers = [HeadTracker(head, former.tamiyo.readings[head.name]) for head in heads]
+        self._start_timestamp = now = clock()
+        self._trackers = [
+            HeadTracker(head, former.tamiyo.readings[head.name], former.tamiyo.updates, now) for head in heads
+        ]
         self._payload = PPOUpdatePayload()
         self._updates = former.tamiyo.updates
         self._entropy_coefficient = _kept(entropy_coefficient, former.tamiyo.entropy_coefficient)
         self._run_state = RunState.RUNNING
-        self._start_timestamp = clock()
         self._last_update_timestamp: float | None = None
         self._environment_steps = former.environment_steps
         self._episodes = former.episodes
@@ -77,8 +79,9 @@ class SanctumAggregator:
         measured = payload.heads.get
         with self._lock:
             update = self._updates = self._updates + 1
+            now = self._last_update_timestamp = self._clock()
             for name, tracker in zip(self._heads.names, self._trackers, strict=True):
-                self._record_errors += tracker.record(measured(name, NOT_MEASURED), update)
+                self._record_errors += tracker.record(measured(name, NOT_MEASURED), update, now)
             self._payload = payload
             self._environment_steps += payload.environment_steps
             self._episodes += payload.episodes
@@ -86,7 +89,6 @@ class SanctumAggregator:
             self._entropy_coefficient = _kept(_finite(payload.entropy_coefficient), self._entropy_coefficient)
             self._rollout_durations = _observed(self._rollout_durations, payload.rollout_duration)
             self._update_durations = _observed(self._update_durations, payload.update_duration)
-            self._last_update_timestamp = self._clock()
             self._tamiyo = self._snapshot = None
 
     def set_run_state(self, state: RunState) -> None:

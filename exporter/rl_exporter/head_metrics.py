@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rl_exporter.metric import Metric
 from rl_exporter.samples import (
+    conditions,
     declared,
     effective_histograms,
     head_states,
@@ -118,6 +119,13 @@ HEAD_METRICS: tuple[Metric, ...] = (
         "Consecutive updates that the head has been in its present state.",
         ("head",),
         per_head(lambda reading: reading.state_streak if reading.state else None),
+    ),
+    Metric(
+        "rl_policy_head_condition_since_timestamp_seconds",
+        "gauge",
+        "Unix time since which the head has been in the condition; absent before the third update in it.",
+        ("head", "condition"),
+        conditions,
     ),
     Metric(
         "rl_policy_head_nonfinite_values_total",

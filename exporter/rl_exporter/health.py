@@ -23,6 +23,10 @@ VANISHING_BELOW = 0.01
 """A head's gradient norm below this teaches it nothing."""
 
 
+SUSTAINED_UPDATES = 3
+"""A condition is worth a word once it has held for as many updates."""
+
+
 class Level(StrEnum):
     """How much of its possible entropy a head still has."""
 
@@ -40,6 +44,22 @@ class HeadState(StrEnum):
     CONFUSED = "confused"
     HEALTHY = "healthy"
     UNSETTLED = "unsettled"
+
+
+class Condition(StrEnum):
+    """What a head can be in for several updates.
+
+    ``warning``, ``critical``: effective ratios at or below the threshold. ``dead``, ``exploding``: the state.
+    ``starved``: open steps, but no choice step. ``idle``: no effective ratio. ``unmeasured``: no entropy.
+    """
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+    DEAD = "dead"
+    EXPLODING = "exploding"
+    STARVED = "starved"
+    IDLE = "idle"
+    UNMEASURED = "unmeasured"
 
 
 def level(ratio: float | None) -> Level | None:

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from rl_exporter.heads import Head, Heads
-from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, HeadState
+from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Condition, HeadState
 from rl_exporter.histogram import Histogram
 from rl_exporter.snapshot import (
     NO_DURATIONS,
@@ -186,7 +186,14 @@ def _reading(series: _Series, head: str, updates: int) -> HeadReading:
         effective_histogram=_histogram(
             series, "rl_policy_head_effective_entropy_ratio", {"head": head}, NO_RATIOS
         ),
+        conditions=_conditions(series, head),
     )
+
+
+def _conditions(series: _Series, head: str) -> tuple[tuple[Condition, float], ...]:
+    name = "rl_policy_head_condition_since_timestamp_seconds"
+    since = {Condition(key): value for key, value in series.by_label(name, "condition", head=head).items()}
+    return tuple((condition, since[condition]) for condition in Condition if condition in since)
 
 
 def _histogram(series: _Series, name: str, labels: dict[str, str], nothing: Histogram) -> Histogram:

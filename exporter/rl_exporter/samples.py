@@ -65,6 +65,13 @@ def head_states(snapshot: SanctumSnapshot) -> Iterator[Sample]:
                 yield (name, state.value), float(state is reading.state)
 
 
+def conditions(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    """Since when each condition of a head has held."""
+    for name, reading in snapshot.tamiyo.readings.items():
+        for condition, since in reading.conditions:
+            yield (name, condition.value), since
+
+
 def nonfinite_values(snapshot: SanctumSnapshot) -> Iterator[Sample]:
     """NaNs and infinities of every head."""
     for name, reading in snapshot.tamiyo.readings.items():

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from rl_exporter.heads import Heads, entropy_attribute_head, require_label_value
-from rl_exporter.health import HeadState, Level, level
+from rl_exporter.health import Condition, HeadState, Level, level
 from rl_exporter.histogram import DURATION_BOUNDS, RATIO_BOUNDS, Histogram
 
 NO_RATIOS = Histogram.empty(RATIO_BOUNDS)
@@ -63,7 +63,8 @@ class HeadReading(NamedTuple):
     """The last known numbers of one head. Ratios are None where nothing can be said.
 
     ``entropy`` (nats) reads 0.0 until ``measured_update``, the update it is from, is above 0. Streaks count
-    consecutive updates; the low ones are None until there was an effective ratio.
+    consecutive updates; the low ones are None until there was an effective ratio. ``conditions`` are those of
+    three updates or more, each with the Unix time of the first of them.
     """
 
     entropy: float = 0.0
@@ -82,6 +83,7 @@ class HeadReading(NamedTuple):
     nan_values: int = 0
     inf_values: int = 0
     effective_histogram: Histogram = NO_RATIOS
+    conditions: tuple[tuple[Condition, float], ...] = ()
 
     @property
     def measured(self) -> bool:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from rl_exporter.heads import Head
-from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, HeadState, head_state
+from rl_exporter.health import (
+    CRITICAL_THRESHOLD,
+    SUSTAINED_UPDATES,
+    WARNING_THRESHOLD,
+    Condition,
+    HeadState,
+    head_state,
+)
 from rl_exporter.histogram import RATIO_BOUNDS, Histogram
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.slope import SlopeWindow
 from rl_exporter.snapshot import HeadReading, effective_ratio
+from rl_exporter.streak import Streak
 from rl_exporter.validity import check
 
 
@@ -17,7 +25,8 @@ class HeadTracker:
     """Counts every update of one head; ``reading`` is its immutable picture.
 
     Recording changes numbers in place and costs a training loop a microsecond or two; the picture is made
-    when somebody looks. Not thread-safe.
+    when somebody looks. Not thread-safe. ``resumed`` is how the head stood after ``updates``, when the run was
+    started or went on at Unix time ``now``: what held then counts as having begun now.
     """
 
     __slots__ = (
@@ -26,18 +35,22 @@ class HeadTracker:
         "_entropy",
         "_former_slope",
         "_head",
+        "_idle",
         "_inf",
         "_last",
         "_measured_update",
         "_nan",
+        "_ratio_seen",
+        "_starved",
         "_state",
         "_streak",
         "_sum",
+        "_unmeasured",
         "_warning",
         "_window",
     )  # fmt: skip
 
-    def __init__(self, head: Head, resumed: HeadReading) -> None:
+    def __init__(self, head: Head, resumed: HeadReading, updates: int, now: float) -> None:
         self._head = head
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
@@ -50,20 +63,26 @@ class HeadTracker:
             resumed.gradient_norm,
             resumed.importance_ratio_max,
         )
-        self._state, self._streak = resumed.state, resumed.state_streak
-        self._warning, self._critical = resumed.warning_streak, resumed.critical_streak
+        self._state, self._streak = resumed.state, Streak(resumed.state_streak, now)
+        self._ratio_seen = resumed.warning_streak is not None
+        self._warning = Streak(resumed.warning_streak or 0, now)
+        self._critical = Streak(resumed.critical_streak or 0, now)
+        self._unmeasured = Streak(updates - resumed.measured_update, now)
+        self._starved, self._idle = Streak(0, now), Streak(0, now)
         self._nan, self._inf = resumed.nan_values, resumed.inf_values
         self._counts, self._sum = list(resumed.effective_histogram.counts), resumed.effective_histogram.sum
         self._window = SlopeWindow()
 
-    def record(self, measured: HeadMeasurement, update: int) -> int:
-        """Take over what ``update`` measured; returns how many of its values were impossible.
+    def record(self, measured: HeadMeasurement, update: int, now: float) -> int:
+        """Take over what ``update``, at Unix time ``now``, measured; returns how many values were impossible.
 
         An update that says nothing about how the head decides leaves the last values standing, unless its
         gradients explode.
         """
         measured, errors = check(self._head, measured)
-        entropy, choice, share, _, gradient, _, nan_steps, inf_steps, nan_gradients, inf_gradients = measured
+        entropy, choice, share, opened, gradient, _, nan_steps, inf_steps, nan_gradients, inf_gradients = (
+            measured
+        )
         self._nan += nan_steps + nan_gradients
         self._inf += inf_steps + inf_gradients
         ratio, had_choice = None, None
@@ -73,25 +92,30 @@ class HeadTracker:
             self._last = measured
             if entropy is not None:
                 self._entropy, self._measured_update = entropy, update
+            self._starved.count(share == 0.0 and opened is not None and opened > 0.0, now)
             had_choice = share > 0.0 if share is not None else (None if self._head.choices > 1 else False)
             normalized = None if entropy is None else self._head.normalize(entropy)
             ratio = effective_ratio(normalized, choice, share)
             if ratio is not None:
-                self._count(ratio, update)
-        self._enter(head_state(ratio, gradient, not (nan_gradients or inf_gradients), had_choice))
+                self._count(ratio, update, now)
+        self._unmeasured.count(entropy is None, now)
+        self._idle.count(ratio is None and self._head.choices > 1, now)
+        self._enter(head_state(ratio, gradient, not (nan_gradients or inf_gradients), had_choice), now)
         return errors
 
-    def _count(self, ratio: float, update: int) -> None:
-        self._warning = (self._warning or 0) + 1 if ratio <= WARNING_THRESHOLD else 0
-        self._critical = (self._critical or 0) + 1 if ratio <= CRITICAL_THRESHOLD else 0
+    def _count(self, ratio: float, update: int, now: float) -> None:
+        self._ratio_seen = True
+        self._warning.count(ratio <= WARNING_THRESHOLD, now)
+        self._critical.count(ratio <= CRITICAL_THRESHOLD, now)
         self._counts[bisect_left(RATIO_BOUNDS, ratio)] += 1
         self._sum += ratio
         self._window.add(update, ratio)
 
-    def _enter(self, state: HeadState | None) -> None:
-        if state is not None:
-            self._streak = self._streak + 1 if state is self._state else 1
-            self._state = state
+    def _enter(self, state: HeadState | None, now: float) -> None:
+        if state is self._state:
+            self._streak.length += state is not None
+        elif state is not None:
+            self._state, self._streak = state, Streak(1, now)
 
     def reading(self) -> HeadReading:
         """The head as it is now."""
@@ -108,11 +132,26 @@ class HeadTracker:
             gradient_norm=gradient,
             importance_ratio_max=ratio_max,
             state=self._state,
-            state_streak=self._streak,
-            warning_streak=self._warning,
-            critical_streak=self._critical,
+            state_streak=self._streak.length,
+            warning_streak=self._warning.length if self._ratio_seen else None,
+            critical_streak=self._critical.length if self._ratio_seen else None,
             slope=self._former_slope if slope is None else slope,
             nan_values=self._nan,
             inf_values=self._inf,
             effective_histogram=Histogram(RATIO_BOUNDS, tuple(self._counts), self._sum),
+            conditions=self._conditions(),
         )
+
+    def _conditions(self) -> tuple[tuple[Condition, float], ...]:
+        """Those of three updates or more. One that says nothing of a condition neither adds nor ends it."""
+        streak, state = self._streak, self._state
+        held = (
+            (Condition.WARNING, self._warning.length, self._warning.since),
+            (Condition.CRITICAL, self._critical.length, self._critical.since),
+            (Condition.DEAD, streak.length if state is HeadState.DEAD else 0, streak.since),
+            (Condition.EXPLODING, streak.length if state is HeadState.EXPLODING else 0, streak.since),
+            (Condition.STARVED, self._starved.length, self._starved.since),
+            (Condition.IDLE, self._idle.length, self._idle.since),
+            (Condition.UNMEASURED, self._unmeasured.length, self._unmeasured.since),
+        )
+        return tuple((condition, since) for condition, length, since in held if length >= SUSTAINED_UPDATES)
