@@ -26,7 +26,8 @@ class HeadTracker:
 
     Recording changes numbers in place and costs a training loop a microsecond or two; the picture is made
     when somebody looks. Not thread-safe. ``resumed`` is how the head stood after ``updates``, when the run was
-    started or went on at Unix time ``now``: what held then counts as having begun now.
+    started or went on at Unix time ``now``: what held then counts as having begun now,
+    but for ``idle``.
     """
 
     __slots__ = (
@@ -68,7 +69,10 @@ class HeadTracker:
         self._warning = Streak(resumed.warning_streak or 0, now)
         self._critical = Streak(resumed.critical_streak or 0, now)
         self._unmeasured = Streak(updates - resumed.measured_update, now)
-        self._starved, self._idle = Streak(0, now), Streak(0, now)
+        held = dict(resumed.conditions)
+        self._starved = Streak(SUSTAINED_UPDATES if Condition.STARVED in held else 0, now)
+        # Idle silences what is said of a head's ratio; a resume is no reason to say it again.
+        self._idle = Streak(SUSTAINED_UPDATES if Condition.IDLE in held else 0, held.get(Condition.IDLE, now))
         self._nan, self._inf = resumed.nan_values, resumed.inf_values
         self._counts, self._sum = list(resumed.effective_histogram.counts), resumed.effective_histogram.sum
         self._window = SlopeWindow()

@@ -98,6 +98,14 @@ def test_what_held_when_a_run_goes_on_counts_as_having_begun_then():
     assert resumed.after(CLOSED) == {"warning": 5000, "critical": 5000, "idle": 5010}
 
 
+def test_a_head_without_a_choice_is_still_without_one_when_the_run_goes_on():
+    run = Run()
+    run.after(BAD, BAD, BAD, STARVED, STARVED, STARVED)
+    resumed = Run(resumed=run.aggregator.snapshot(), start=5000.0)
+    assert resumed.after() == {"warning": 5000, "critical": 5000, "starved": 5000, "idle": 1040}
+    assert resumed.after(BAD) == {"warning": 5000, "critical": 5000}
+
+
 def test_conditions_survive_the_way_over_metrics():
     run = Run()
     run.after(DEAD, DEAD, DEAD, NOTHING, NOTHING, NOTHING)
