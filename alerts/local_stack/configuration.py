@@ -15,6 +15,9 @@ PROMETHEUS, ALERTMANAGER, PAGES = "127.0.0.1:9090", "127.0.0.1:9093", "127.0.0.1
 DURATION = re.compile(r"(?<![\w.-])(?:\d+(?:ms|[smhd]))+(?![\w.-])")
 """A duration of PromQL or of a configuration, such as 15s or 4m30s."""
 
+AGE = re.compile(r"(?<=[>=] )(?:60|600)\b")
+"""Seconds that something must have lasted for a rule to speak; PromQL had no durations as numbers before 3.0."""
+
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -30,7 +33,9 @@ class Changes:
         if self.addresses:
             pattern = "|".join(map(re.escape, self.addresses))
             text = re.sub(pattern, lambda found: self.addresses[found[0]], text)
-        return text if self.faster == 1 else DURATION.sub(self._shortened, text)
+        if self.faster == 1:
+            return text
+        return AGE.sub(lambda found: f"{int(found[0]) / self.faster:g}", DURATION.sub(self._shortened, text))
 
     def _shortened(self, found: re.Match[str]) -> str:
         parts = re.findall(r"(\d+)(ms|[smhd])", found[0])

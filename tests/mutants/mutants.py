@@ -65,8 +65,8 @@ MUTANTS = (
     Mutant(
         "`<` instead of `<=` at 0.25, streak",
         _TRACKER,
-        "if ratio <= CRITICAL_THRESHOLD else 0",
-        "if ratio < CRITICAL_THRESHOLD else 0",
+        "ratio <= CRITICAL_THRESHOLD, now",
+        "ratio < CRITICAL_THRESHOLD, now",
         _AGGREGATOR,
     ),
     Mutant(
@@ -92,16 +92,16 @@ MUTANTS = (
     ),
     Mutant(
         "streak: not reset by a good update",
-        _TRACKER,
-        "if ratio <= CRITICAL_THRESHOLD else 0",
-        "if ratio <= CRITICAL_THRESHOLD else (self._critical or 0)",
+        "exporter/rl_exporter/streak.py",
+        "            self.length = 0\n",
+        "            pass\n",
         _AGGREGATOR,
     ),
     Mutant(
         "streak: reset by an update without choice",
         _TRACKER,
         "            if ratio is not None:\n",
-        "            if ratio is None:\n                self._critical = 0\n            else:\n",
+        "            if ratio is None:\n                self._critical.length = 0\n            else:\n",
         _AGGREGATOR,
     ),
     Mutant(
