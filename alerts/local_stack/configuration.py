@@ -16,7 +16,7 @@ DURATION = re.compile(r"(?<![\w.-])(?:\d+(?:ms|[smhd]))+(?![\w.-])")
 """A duration of PromQL or of a configuration, such as 15s or 4m30s."""
 
 AGE = re.compile(r"(?<=[>=] )(?:60|600)\b")
-"""Seconds that something must have lasted for a rule to speak; PromQL had no durations as numbers before 3.0."""
+"""Seconds that something must have lasted for a rule to speak: durations were no numbers before PromQL 3.0."""
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
