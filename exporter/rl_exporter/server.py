@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import socket
 import threading
 import time
@@ -117,10 +116,10 @@ class MetricsServer:
 
     def _metrics(self, environ: WSGIEnvironment) -> Response:
         final = self._snapshot().run_state is not RunState.RUNNING
-        body, content_type = self._renderer.render(environ.get("HTTP_ACCEPT", ""))
+        gzip = gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        body, content_type = self._renderer.render(environ.get("HTTP_ACCEPT", ""), gzip=gzip)
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
-        if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
-            body = gzip.compress(body, compresslevel=1)
+        if gzip:
             headers.append(("Content-Encoding", "gzip"))
         if "HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS" in environ:
             client = (environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", ""))
