@@ -31,7 +31,7 @@ _REQUEST_SECONDS = 10
 _IDLE_SECONDS = 75
 """How long a connection may rest between two: longer than scrape intervals, so that scrapers keep theirs."""
 
-_TIDYING_SECONDS = 5.0
+_TIDYING_SECONDS = 10.0
 """How often it wakes without a request, to close idle connections."""
 _TEXT = "text/plain; charset=utf-8"
 
