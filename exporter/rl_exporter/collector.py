@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from itertools import accumulate
 from typing import Any, cast
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -20,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from rl_exporter.exposition import Encoder, Packed, Writer
 from rl_exporter.histogram import Histogram
 from rl_exporter.metric import Metric
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
@@ -73,32 +75,61 @@ def update_families(snapshot: SanctumSnapshot) -> Iterator[Family]:
     return (_family(metric, snapshot) for metric in UPDATE_METRICS)
 
 
+def _update_values(snapshot: SanctumSnapshot) -> tuple[list[object], list[float]]:
+    """Names and labels of the families that change with an update, and the values of their samples in order."""
+    names: list[object] = [snapshot.run.run_id]
+    numbers: list[float] = []
+    for metric in UPDATE_METRICS:
+        for labels, value in metric.read(snapshot):
+            if isinstance(value, Histogram):
+                names.append((metric.name, labels, value.bounds))
+                counts = list(accumulate(value.counts))
+                numbers += (*counts, counts[-1], value.sum)
+            else:
+                names.append((metric.name, labels))
+                numbers.append(value)
+    return names, numbers
+
+
 def live_families(snapshot: SanctumSnapshot) -> Iterator[Family]:
     """The families that can change at any moment."""
     return (_family(metric, snapshot) for metric in LIVE_METRICS)
 
 
-class _Families(Collector):
-    """A collector over families that are already there."""
-
-    def __init__(self, families: Iterable[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Family]:
-        return self._families
-
-
-def _registry(families: Iterable[Family]) -> CollectorRegistry:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(families))
-    return registry
-
-
-def _format(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+def _negotiated(accept: str) -> tuple[Encoder, str]:
     try:
         return choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number: answer as if nothing had been asked for
         return choose_encoder("")
+
+
+class _Format:
+    """One format of /metrics, with what is kept of it: the part of the last update, plain and compressed."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._update_writer = Writer(encoder)
+        self._live_writer = Writer(encoder)
+        self._update: tuple[TamiyoState | None, bytes] = None, b""
+        self._packed: tuple[bytes, Packed] | None = None
+
+    def body(self, snapshot: SanctumSnapshot, live: Iterable[Family], *, gzip: bool) -> bytes:
+        update = self._update_part(snapshot)
+        end = self._live_writer.write_families(live)
+        return self._packed_part(update).with_end(end) if gzip else update + end
+
+    def _update_part(self, snapshot: SanctumSnapshot) -> bytes:
+        tamiyo, text = self._update
+        if tamiyo is not snapshot.tamiyo:
+            text = self._update_writer.write(*_update_values(snapshot), lambda: update_families(snapshot))
+            text = text.removesuffix(_EOF)
+            self._update = snapshot.tamiyo, text
+        return text
+
+    def _packed_part(self, update: bytes) -> Packed:
+        kept = self._packed
+        if kept is None or kept[0] is not update:
+            kept = self._packed = update, Packed(update)
+        return kept[1]
 
 
 class Renderer:
@@ -109,31 +140,28 @@ class Renderer:
         self._process = ProcessCollector(registry=None)
         self._build = [version(DISTRIBUTION), platform.python_version()]
         self._lock = threading.Lock()
-        self._cache: dict[str, tuple[TamiyoState, bytes]] = {}
+        self._formats: dict[str, _Format] = {}
         self._renders = 0
         self._render_seconds = 0.0
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Body and content type for an Accept header; the whole body shows one update."""
+    def render(self, accept: str, *, gzip: bool = False) -> tuple[bytes, str]:
+        """Body, compressed or not, and content type for an Accept header; the whole body shows one update."""
         started = time.perf_counter()
-        encoder, content_type = _format(accept)
+        encoder, content_type = _negotiated(accept)
         snapshot = self._snapshot()
-        body = self._update_part(snapshot, content_type, encoder) + encoder(_registry(self._live(snapshot)))
+        body = self._format(content_type, encoder).body(snapshot, self._live(snapshot), gzip=gzip)
         with self._lock:
             self._renders += 1
             self._render_seconds += time.perf_counter() - started
         return body, content_type
 
-    def _update_part(
-        self, snapshot: SanctumSnapshot, content_type: str, encoder: Callable[[CollectorRegistry], bytes]
-    ) -> bytes:
-        tamiyo, text = self._cache.get(content_type, (None, b""))
-        if tamiyo is not snapshot.tamiyo:
-            text = encoder(_registry(update_families(snapshot))).removesuffix(_EOF)
-            if len(self._cache) >= _FORMATS:  # clients choose versions; they must not choose our memory
-                self._cache.clear()
-            self._cache[content_type] = (snapshot.tamiyo, text)
-        return text
+    def _format(self, content_type: str, encoder: Encoder) -> _Format:
+        kept = self._formats.get(content_type)
+        if kept is None:
+            if len(self._formats) >= _FORMATS:  # clients choose versions; they must not choose our memory
+                self._formats.clear()
+            kept = self._formats[content_type] = _Format(encoder)
+        return kept
 
     def _live(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
         yield from live_families(snapshot)

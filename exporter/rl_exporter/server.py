@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cheroot import wsgi
+from cheroot.server import HTTPConnection
 from prometheus_client.exposition import gzip_accepted
 
 from rl_exporter.collector import Renderer
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 _THREADS = 4
-_SOCKET_TIMEOUT = 10
+_REQUEST_SECONDS = 10
+"""How long a client may take over a request, as it keeps a thread busy."""
+
+_IDLE_SECONDS = 75
+"""How long a connection may rest between two: longer than scrape intervals, so that scrapers keep theirs."""
+
+_TIDYING_SECONDS = 10.0
+"""How often it wakes without a request, to close idle connections."""
 _TEXT = "text/plain; charset=utf-8"
 
 Response = tuple[str, list[tuple[str, str]], bytes]
@@ -49,9 +57,10 @@ class MetricsServer:
         self.address = listen or ListenAddress()
         """Where it listens; port 0 becomes the port that was taken once the server has started."""
         self._server = _QuietServer(
-            tuple(self.address), self._application, numthreads=_THREADS, max=_THREADS, timeout=_SOCKET_TIMEOUT
+            tuple(self.address), self._application, numthreads=_THREADS, max=_THREADS, timeout=_IDLE_SECONDS
         )
         self._server.shutdown_timeout = 1
+        self._server.expiration_interval = _TIDYING_SECONDS
         self._bound: Future[None] = Future()
         # Threads inherit this flag: none that the server starts can keep a finished process alive.
         self._thread = threading.Thread(target=self._serve, name="metrics-server", daemon=True)
@@ -89,9 +98,16 @@ class MetricsServer:
 
     def stop(self) -> None:
         """Stop to answer and free the port."""
+        with suppress(RuntimeError):  # the interpreter ends and starts no thread: it wakes in its own time
+            threading.Thread(target=self._wake, daemon=True).start()
         self._server.stop()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+
+    def _wake(self) -> None:
+        """Connect until it has stopped: it notices that it shall when something happens."""
+        while self._thread.is_alive() and _is_taken(self.address):
+            time.sleep(0.01)
 
     def __enter__(self) -> Self:
         self.start()
@@ -117,10 +133,10 @@ class MetricsServer:
 
     def _metrics(self, environ: WSGIEnvironment) -> Response:
         final = self._snapshot().run_state is not RunState.RUNNING
-        body, content_type = self._renderer.render(environ.get("HTTP_ACCEPT", ""))
+        gzip = gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        body, content_type = self._renderer.render(environ.get("HTTP_ACCEPT", ""), gzip=gzip)
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
-        if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
-            body = gzip.compress(body, compresslevel=1)
+        if gzip:
             headers.append(("Content-Encoding", "gzip"))
         if "HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS" in environ:
             client = (environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", ""))
@@ -141,8 +157,18 @@ class MetricsServer:
         return "200 OK", [*headers, ("Cache-Control", "no-store")], body.encode()
 
 
+class _Connection(HTTPConnection):
+    """Cheroot has one timeout for a request and for the rest between two; here they differ."""
+
+    def __init__(self, server: wsgi.Server, sock: socket.socket, makefile: Any) -> None:
+        super().__init__(server, sock, makefile)
+        sock.settimeout(_REQUEST_SECONDS)
+
+
 class _QuietServer(wsgi.Server):
     """A client that goes away mid-request is the client's matter, not a line in the training log."""
+
+    ConnectionClass = _Connection
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:  # noqa: ARG002
         return

@@ -1,6 +1,7 @@
 import gzip
 import http.client
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -93,7 +94,7 @@ def test_a_malformed_accept_header_gets_plain_text(server, accept):
 def test_formats_that_clients_make_up_do_not_pile_up(server, aggregator):
     for version in range(50):
         request(server, "/metrics", headers={"Accept": f"application/openmetrics-text; version=1.0.{version}"})
-    assert len(server._renderer._cache) <= 8
+    assert len(server._renderer._formats) <= 8
 
 
 def test_gzip_only_when_asked(server, aggregator):
@@ -175,6 +176,36 @@ def test_linger_waits_for_recent_scrapers_only(server, aggregator):
     assert not server.scrapers.wait(0.01)
     request(server, "/metrics", headers=SCRAPE)
     assert server.scrapers.wait(5)
+
+
+@pytest.mark.slow
+def test_a_slow_request_is_given_up_and_a_resting_connection_is_not(aggregator, monkeypatch):
+    monkeypatch.setattr("rl_exporter.server._REQUEST_SECONDS", 0.2)
+    with MetricsServer(aggregator.snapshot, ListenAddress(port=0)) as running:
+        resting = http.client.HTTPConnection(*running.address, timeout=10)
+        resting.request("GET", "/-/healthy")
+        resting.getresponse().read()
+        first = resting.sock
+        with socket.create_connection(running.address, timeout=10) as slow:
+            slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+            while slow.recv(1000):
+                pass  # until the server closes it
+        resting.request("GET", "/-/healthy")
+        assert resting.getresponse().read() == b"healthy\n"
+        assert resting.sock is first is not None
+        resting.close()
+
+
+def test_it_stops_without_waiting_for_its_next_tidying(aggregator, monkeypatch):
+    monkeypatch.setattr("rl_exporter.server._TIDYING_SECONDS", 3600.0)
+    running = MetricsServer(aggregator.snapshot, ListenAddress(port=0))
+    running.start()
+    stopping = threading.Thread(target=running.stop, daemon=True)
+    stopping.start()
+    stopping.join(60)
+    assert not stopping.is_alive()
+    with pytest.raises(ConnectionError):
+        request(running, "/-/healthy")
 
 
 def test_a_busy_port_is_one_clear_line(server, aggregator):
