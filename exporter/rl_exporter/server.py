@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -62,6 +61,7 @@ class MetricsServer:
         self._server.shutdown_timeout = 1
         self._server.expiration_interval = _TIDYING_SECONDS
         self._bound: Future[None] = Future()
+        self._stopping = threading.Event()
         # Threads inherit this flag: none that the server starts can keep a finished process alive.
         self._thread = threading.Thread(target=self._serve, name="metrics-server", daemon=True)
 
@@ -86,6 +86,7 @@ class MetricsServer:
             raise OSError(f"cannot listen on {self.address}: {error}; {remedy}") from error
         host, port = self._server.bind_addr[:2]
         self.address = ListenAddress(host, port)
+        threading.Thread(target=self._wake, name="metrics-server-stop", daemon=True).start()
 
     def _serve(self) -> None:
         try:
@@ -98,14 +99,17 @@ class MetricsServer:
 
     def stop(self) -> None:
         """Stop to answer and free the port."""
-        with suppress(RuntimeError):  # the interpreter ends and starts no thread: it wakes in its own time
-            threading.Thread(target=self._wake, daemon=True).start()
+        self._stopping.set()
         self._server.stop()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
     def _wake(self) -> None:
-        """Connect until it has stopped: it notices that it shall when something happens."""
+        """Connect until it has stopped: it notices that it shall when something happens.
+
+        On a thread that is there from the start: an interpreter that ends may start none any more.
+        """
+        self._stopping.wait()
         while self._thread.is_alive() and _is_taken(self.address):
             time.sleep(0.01)
 

@@ -18,6 +18,7 @@ FORMATS = [
     "application/openmetrics-text; version=1.0.0",
 ]
 WHOLE = HeadMeasurement(1.0, 0.5, 0.25, 0.5, 0.125, 1.5)
+HEALTHY = HeadMeasurement(1.5, 0.8, 0.25, 0.5, 0.125, 1.5)
 UPDATES = [
     {"a": HeadMeasurement(0.5)},
     {"a": WHOLE},
@@ -56,8 +57,8 @@ def test_the_library_writes_again_only_what_has_other_names():
 
     aggregator = SanctumAggregator(Heads.of({"a": 6}), RunInfo("run"))
     writer = Writer(encoder)
-    for loss, times in ((None, 1), (0.5, 2), (0.25, 2), (None, 3)):
-        aggregator.handle_ppo_update(PPOUpdatePayload(heads={"a": WHOLE}, policy_loss=loss))
+    for loss, times in ((None, 1), (0.5, 2), (0.25, 2), (None, 3), (None, 3)):
+        aggregator.handle_ppo_update(PPOUpdatePayload(heads={"a": HEALTHY}, policy_loss=loss))
         writer.write_families(update_families(aggregator.snapshot()))
         assert len(asked) == times
 
