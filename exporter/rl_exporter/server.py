@@ -110,8 +110,10 @@ class MetricsServer:
         On a thread that is there from the start: an interpreter that ends may start none any more.
         """
         self._stopping.wait()
+        pause = 0.01
         while self._thread.is_alive() and _is_taken(self.address):
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
 
     def __enter__(self) -> Self:
         self.start()

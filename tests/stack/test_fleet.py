@@ -117,6 +117,6 @@ def shares(page):
 
 def test_the_page_says_which_runs_take_less_than_a_tenth_of_the_interval():
     found = shares((ROOT / "docs/scale.md").read_text())
-    assert found.keys() >= {100, 300, 1000}
-    assert [runs for runs, share in found.items() if share >= 10] == [1000]
+    assert found.keys() >= {100, 300, 1000, 3000}
+    assert all(share < 10 for runs, share in found.items() if runs <= 1000)
     assert shares(table([ROW, replace(ROW, runs=1000, rules=1.6)])) == {100: 1.0, 1000: 10.7}
