@@ -7,5 +7,8 @@ from pathlib import Path
 from rule_tests import files
 
 if __name__ == "__main__":
+    folder = Path(__file__).parent.parent / "tests"
+    for former in folder.glob("*.yml"):
+        former.unlink()
     for name, text in files().items():
-        (Path(__file__).parent.parent / "tests" / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")

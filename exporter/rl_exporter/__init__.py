@@ -1,5 +1,7 @@
 """Prometheus metrics for the action heads of a reinforcement-learning policy."""
 
+from importlib.metadata import version
+
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.collector import HeadCollector
 from rl_exporter.heads import Head, Heads
@@ -12,6 +14,8 @@ from rl_exporter.server import MetricsServer
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 from rl_exporter.targets.presence import Discovery
 from rl_exporter.targets.registration import RegistrationError
+
+__version__ = version("rl-policy-exporter")
 
 __all__ = [
     "Discovery",
@@ -34,6 +38,7 @@ __all__ = [
     "SanctumAggregator",
     "SanctumSnapshot",
     "TamiyoState",
+    "__version__",
     "level",
     "parse_snapshot",
     "serve",
