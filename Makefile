@@ -17,7 +17,7 @@ help:
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
 	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
-	@echo 'make dashboards write grafana/dashboards anew from grafana/source'
+	@echo 'make dashboards write grafana/dashboards anew from grafana/rl_dashboards'
 	@echo 'make kubernetes write deploy/kubernetes anew from prometheus, alerts and grafana'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs, as ratios'
@@ -39,16 +39,16 @@ train-long: $(INSTALLED)
 	@$(BIN)/rl-train --config benchmarks/train-long.yml $(ARGS)
 
 drill: $(INSTALLED)
-	@PYTHONPATH=alerts $(BIN)/python -m local_stack.drill --servers $(SERVERS) $(ARGS)
+	@$(BIN)/python -m stack.drill --servers $(SERVERS) $(ARGS)
 
 stack: $(INSTALLED)
-	@PYTHONPATH=alerts $(BIN)/python -m local_stack.live --servers $(SERVERS) $(ARGS)
+	@$(BIN)/python -m stack.live --servers $(SERVERS) $(ARGS)
 
 dashboards: $(INSTALLED)
-	@PYTHONPATH=grafana $(BIN)/python -m source
+	@PYTHONPATH=grafana $(BIN)/python -m rl_dashboards
 
 kubernetes: $(INSTALLED)
-	@PYTHONPATH=deploy $(BIN)/python -m manifests
+	@PYTHONPATH=deploy $(BIN)/python -m rl_manifests
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
@@ -73,7 +73,7 @@ benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/watching.py
 
 bench-fleet: $(INSTALLED)
-	@PYTHONPATH=alerts:benchmarks $(BIN)/python benchmarks/fleet.py measure --servers $(SERVERS) --write docs/scale.md $(ARGS)
+	@$(BIN)/python -m benchmarks.fleet measure --servers $(SERVERS) --write docs/scale.md $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -8,7 +8,7 @@ import time
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_training.environments.heads import HeadsEnv, HeadsVectorEnv
+from rl_training.environments.heads.environment import HeadsEnv, HeadsVectorEnv
 
 ENVIRONMENTS = 8
 ROUNDS = 7

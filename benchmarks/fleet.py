@@ -17,13 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from local_stack.servers import find_alertmanager, find_server
-from local_stack.stack import Binaries, Stack
-from simulated_fleet.fleet import LIFE_SECONDS, fleet
-from simulated_fleet.history import past
-from simulated_fleet.measurement import Measurement, Prometheus, measure, wait_for
-from simulated_fleet.push import write_past
-from simulated_fleet.table import machine, table, written
+from benchmarks.simulated_fleet.fleet import LIFE_SECONDS, fleet
+from benchmarks.simulated_fleet.history import past
+from benchmarks.simulated_fleet.measurement import Measurement, Prometheus, measure, wait_for
+from benchmarks.simulated_fleet.push import write_past
+from benchmarks.simulated_fleet.table import machine, table, written
+from stack.processes import Binaries, Stack
+from stack.servers import find_alertmanager, find_server
 
 HEAD_SECONDS = 2.5 * 3600
 """Prometheus keeps the series of an ended run in memory for two to three hours."""

@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rl_training.action_space import HEAD_NAMES
+from benchmarks.growing_baselines import always_wait, fixed_schedule, returns, uniform_random
+from rl_training.action_space import HEAD_NAMES, OPERATIONS_TABLE, SIZES
+from rl_training.algorithm.collector import step_masks
 from rl_training.config import PPOConfig, RunConfig
-from rl_training.distributions import HeadLayout
-from rl_training.environments.growing.baselines import always_wait, fixed_schedule, returns, uniform_random
 from rl_training.environments.growing.environment import GrowingNetworkEnv
-from rl_training.environments.tables import OPERATIONS_TABLE, SIZES
-from rl_training.masks import step_masks
+from rl_training.policy.distributions import HeadLayout
 
 UPDATES = 24
 SEEDS = range(10)

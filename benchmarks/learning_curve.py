@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from rl_training.environments.growing.baselines import always_wait, fixed_schedule, returns, uniform_random
+from benchmarks.growing_baselines import always_wait, fixed_schedule, returns, uniform_random
 from rl_training.environments.growing.environment import GrowingNetworkEnv
 
 RETURN, STEPS = "rl_training_episode_return", "rl_training_environment_steps_total"

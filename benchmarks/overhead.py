@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from rl_exporter import RunInfo, SanctumAggregator
 from rl_exporter.collector import Renderer
+from rl_training.algorithm.collector import RolloutCollector
+from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import PPOConfig
-from rl_training.emitter import build_payload
 from rl_training.environments.adapter import make_environment
-from rl_training.ppo import PPOAgent
-from rl_training.rollout import RolloutCollector
+from rl_training.telemetry.emitter import build_payload
 
 PAIRS = 40
 REPEATS = 2000

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import urllib3
 
-from rl_exporter.panel.addresses import Target, parse_target
-from rl_exporter.panel.command import INTERVAL_SECONDS
-from rl_exporter.panel.fetch import Fetcher
+from rl_exporter.cli.watch import INTERVAL_SECONDS
+from rl_exporter.client.addresses import Target, parse_target
+from rl_exporter.client.fetch import Fetcher
 
 WINDOW_SECONDS = 6.0
 ROUNDS = 5

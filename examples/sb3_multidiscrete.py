@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from picking import Picking
-from rl_exporter.integrations.sb3 import HeadEntropyCallback
+from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
 
 
 def main() -> None:

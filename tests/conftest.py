@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.servers import MissingServerError, find_alertmanager, find_server
+from stack.servers import MissingServerError, find_alertmanager, find_server
 
 
 def server(find, *names):

@@ -3,15 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from rl_exporter.cli import main as exporter
-from rl_exporter.cli import metrics_table
-from rl_training.cli import parser
-
-ROOT = Path(__file__).parent.parent
+from rl_exporter.cli.main import main as exporter
+from rl_exporter.cli.main import metrics_table
+from rl_training.run.cli import parser
+from tests.support import ROOT
 
 
 def missing(text):
@@ -91,7 +89,7 @@ def test_readme_and_configuration_page_name_every_option():
 
 
 def test_the_configuration_page_has_the_generated_table():
-    from rl_training.settings import settings_table
+    from rl_training.run.settings import settings_table
 
     page = (ROOT / "docs/configuration.md").read_text()
     assert page.endswith("\n\n" + settings_table())
@@ -99,7 +97,7 @@ def test_the_configuration_page_has_the_generated_table():
 
 
 def test_the_configuration_page_shows_a_file_that_is_accepted(tmp_path):
-    from rl_training.settings import build_settings, read_config
+    from rl_training.run.settings import build_settings, read_config
 
     example = (ROOT / "docs/configuration.md").read_text().split("```yaml\n")[1].split("```")[0]
     (tmp_path / "config.yml").write_text(example)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scraping import scrape, scrape_to_the_end
+from tests.support.scraping import scrape, scrape_to_the_end
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

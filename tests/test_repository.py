@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+
 LARGEST = 300_000
 """Bytes. A reviewer does not read more, and whoever clones pays for every version of it."""
 

@@ -17,9 +17,9 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_exporter.bundle import shipped
+from benchmarks.simulated_fleet.run import update_period
+from rl_exporter.alerting.bundle import shipped
 from rl_training.action_space import HEADS
-from simulated_fleet.run import update_period
 
 SCRAPE_SECONDS = 15.0
 _SLICE_SECONDS = 1500.0

@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from rl_exporter.targets.file_sd import Group, dump_groups
-from simulated_fleet.run import SimulatedRun
+from benchmarks.simulated_fleet.run import SimulatedRun
+from rl_exporter.discovery.file_sd import Group, dump_groups
 
 BRIEF_SECONDS = 45.0
 _ENDING = 64

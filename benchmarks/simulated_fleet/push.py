@@ -7,8 +7,8 @@ import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
-from local_stack.stack import Stack, free_address
-from simulated_fleet.measurement import MeasurementError, Prometheus
+from benchmarks.simulated_fleet.measurement import MeasurementError, Prometheus
+from stack.processes import Stack, free_address
 
 _APPENDED = "prometheus_tsdb_head_samples_appended_total"
 _SECONDS = 120.0

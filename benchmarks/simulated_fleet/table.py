@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulated_fleet.measurement import INTERVAL_SECONDS, Measurement
+from benchmarks.simulated_fleet.measurement import INTERVAL_SECONDS, Measurement
 
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 _MIB = 2**20

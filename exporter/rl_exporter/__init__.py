@@ -3,17 +3,17 @@
 from importlib.metadata import version
 
 from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
 from rl_exporter.collector import HeadCollector
+from rl_exporter.discovery.identity import Discovery
+from rl_exporter.discovery.registration import RegistrationError
 from rl_exporter.heads import Head, Heads
 from rl_exporter.health import HeadState, Level, level
-from rl_exporter.listen import ListenAddress
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
-from rl_exporter.reading import NotAnExporterError, parse_snapshot
 from rl_exporter.recorder import HeadRecorder, serve
-from rl_exporter.server import MetricsServer
+from rl_exporter.server.http import MetricsServer
+from rl_exporter.server.listen import ListenAddress
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
-from rl_exporter.targets.presence import Discovery
-from rl_exporter.targets.registration import RegistrationError
 
 __version__ = version("rl-policy-exporter")
 

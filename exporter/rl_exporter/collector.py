@@ -23,8 +23,8 @@ from prometheus_client.registry import Collector
 
 from rl_exporter.exposition import Encoder, Packed, Writer
 from rl_exporter.histogram import Histogram
-from rl_exporter.metric import Metric
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
+from rl_exporter.samples import Metric
 from rl_exporter.snapshot import SanctumSnapshot, TamiyoState
 
 _FAMILIES: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rl_exporter.metric import Metric
 from rl_exporter.samples import (
+    Metric,
     conditions,
     declared,
     effective_histograms,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from rl_exporter.head_metrics import HEAD_METRICS
 from rl_exporter.histogram import Histogram
-from rl_exporter.metric import Metric
-from rl_exporter.samples import histogram, run_info, run_states, scalar
+from rl_exporter.samples import Metric, histogram, run_info, run_states, scalar
 from rl_exporter.snapshot import SanctumSnapshot
 
 UPDATE_METRICS: tuple[Metric, ...] = (

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import Self, SupportsFloat
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.heads import Head, Heads
-from rl_exporter.listen import ListenAddress, parse_listen_address
+from rl_exporter.identity import Identity, Registrar, identify
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
-from rl_exporter.server import MetricsServer
+from rl_exporter.server.http import MetricsServer
+from rl_exporter.server.listen import ListenAddress, parse_listen_address
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
-from rl_exporter.targets.presence import Discovery, Presence, appear
 
 LINGER_SECONDS = 60.0
 
@@ -34,14 +34,14 @@ def serve(
     device: str = "",
     world_size: int = 1,
     linger: float = LINGER_SECONDS,
-    register: Discovery | None = None,
+    register: Registrar | None = None,
 ) -> HeadRecorder:
     """Serve ``/metrics`` for a policy with these heads, from threads of its own, until ``close``.
 
     ``heads`` maps names to numbers of choices, such as ``{"gripper": 4, "arm": 9}``. ``run_id`` is generated
     when left out. ``listen`` is ``HOST:PORT``, by default 127.0.0.1:28008; port 0 takes a free one.
     ``entropy_multipliers`` are the factors on the base entropy coefficient, 1.0 for a head left out.
-    ``register`` says in which directory Prometheus discovers the run, until its end.
+    ``register``, such as a ``Discovery``, lists the run where Prometheus discovers it, until its end.
 
     Raises ValueError for heads or names that are not possible or taken, and OSError when it cannot listen: both
     before training starts, in one line with the remedy.
@@ -49,9 +49,9 @@ def serve(
     declared = heads if isinstance(heads, Heads) else _declared(heads, entropy_multipliers or {})
     address = parse_listen_address(listen) if isinstance(listen, str) else listen
     with ExitStack() as undo:
-        presence = undo.enter_context(appear(run_id, register))
+        identity = undo.enter_context(closing(identify(run_id, register)))
         run = RunInfo(
-            run_id=presence.run_id,
+            run_id=identity.run_id,
             experiment=experiment,
             algorithm=algorithm,
             environment=environment,
@@ -61,9 +61,9 @@ def serve(
         )
         aggregator = SanctumAggregator(declared, run)
         server = undo.enter_context(MetricsServer(aggregator.snapshot, address))
-        presence.listening(server.address)
+        identity.listening(server.address)
         undo.pop_all()
-    return HeadRecorder(aggregator, server, linger=linger, presence=presence)
+    return HeadRecorder(aggregator, server, linger=linger, identity=identity)
 
 
 def _declared(sizes: Mapping[str, int], multipliers: Mapping[str, float]) -> Heads:
@@ -85,12 +85,12 @@ class HeadRecorder:
         server: MetricsServer,
         *,
         linger: float = LINGER_SECONDS,
-        presence: Presence | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self._aggregator = aggregator
         self._server = server
         self._linger = linger
-        self._presence = presence or appear(aggregator.snapshot().run.run_id, None)
+        self._identity = identity or identify(aggregator.snapshot().run.run_id)
         self._closed = False
 
     @property
@@ -182,11 +182,11 @@ class HeadRecorder:
             return
         self._closed = True
         self._aggregator.set_run_state(state)
-        self._server.scrapers.run_ended(expected=self._presence.listed)
+        self._server.scrapers.run_ended(expected=self._identity.listed)
         try:
             self._server.scrapers.wait(self._linger)
         finally:
-            self._presence.close()
+            self._identity.close()
             self._server.stop()
 
     def __enter__(self) -> Self:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from rl_exporter.heads import Head
 from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, HeadState
@@ -11,6 +13,26 @@ from rl_exporter.snapshot import HeadReading, RunState, SanctumSnapshot
 
 Sample = tuple[tuple[str, ...], float | Histogram]
 """Label values beside run_id, and a value."""
+
+
+_UNITS = ("nats", "ratio", "seconds", "updates")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family; ``read`` yields its samples from a snapshot."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    help: str
+    labels: tuple[str, ...]
+    read: Callable[[SanctumSnapshot], Iterable[Sample]]
+
+    @property
+    def unit(self) -> str:
+        """Unit as OpenMetrics wants it: the suffix of the name, or nothing."""
+        suffix = self.name.removesuffix("_total").rpartition("_")[2]
+        return suffix if suffix in _UNITS else ""
 
 
 def scalar(value: Callable[[SanctumSnapshot], float | None]) -> Callable[[SanctumSnapshot], Iterable[Sample]]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from operator import mul
+from typing import Any
 
-from rl_exporter.heads import Head
+from rl_exporter.heads import Head, within
 from rl_exporter.health import (
     CRITICAL_THRESHOLD,
     SUSTAINED_UPDATES,
@@ -15,10 +20,63 @@ from rl_exporter.health import (
 )
 from rl_exporter.histogram import RATIO_BOUNDS, Histogram
 from rl_exporter.payload import HeadMeasurement
-from rl_exporter.slope import SlopeWindow
 from rl_exporter.snapshot import HeadReading, effective_ratio
-from rl_exporter.streak import Streak
-from rl_exporter.validity import check
+
+SLOPE_UPDATES = 10
+"""Effective ratios that the slope looks back over."""
+
+
+class SlopeWindow:
+    """The last effective ratios, each with the number of its update."""
+
+    __slots__ = ("_ratios", "_updates")
+
+    def __init__(self) -> None:
+        self._updates: deque[int] = deque(maxlen=SLOPE_UPDATES)
+        self._ratios: deque[float] = deque(maxlen=SLOPE_UPDATES)
+
+    def add(self, update: int, ratio: float) -> None:
+        """Add a point; its update number is above that of the last."""
+        self._updates.append(update)
+        self._ratios.append(ratio)
+
+    def slope(self) -> float | None:
+        """Change of the ratio per update; None before the second point."""
+        points = len(self._updates)
+        if points < 2:
+            return None
+        even = self._updates[-1] - self._updates[0] < points
+        weights = _EVEN_WEIGHTS[points] if even else _slope_weights(self._updates)
+        return float(sum(map(mul, weights, self._ratios)))
+
+
+def _slope_weights(positions: Sequence[int]) -> tuple[float, ...]:
+    middle = sum(positions) / len(positions)
+    spread = sum((x - middle) ** 2 for x in positions)
+    return tuple((x - middle) / spread for x in positions)
+
+
+_EVEN_WEIGHTS = ((), (), *(_slope_weights(range(n)) for n in range(2, SLOPE_UPDATES + 1)))
+"""By number of points: the weights of points one update apart, which is nearly always the case."""
+
+
+class Streak:
+    """Consecutive updates at which something held, and the Unix time of the first. Not thread-safe."""
+
+    __slots__ = ("length", "since")
+
+    def __init__(self, length: int, since: float) -> None:
+        self.length = length
+        self.since = since
+
+    def count(self, holds: bool, now: float) -> None:
+        """One update more, at Unix time ``now``."""
+        if not holds:
+            self.length = 0
+        elif self.length:
+            self.length += 1
+        else:
+            self.length, self.since = 1, now
 
 
 class HeadTracker:
@@ -159,3 +217,48 @@ class HeadTracker:
             (Condition.UNMEASURED, self._unmeasured.length, self._unmeasured.since),
         )
         return tuple((condition, since) for condition, length, since in held if length >= SUSTAINED_UPDATES)
+
+
+_BOUNDS = (
+    ("choice_entropy", 1.0),
+    ("choice_share", 1.0),
+    ("open_share", 1.0),
+    ("gradient_norm", math.inf),
+    ("importance_ratio_max", math.inf),
+)
+
+
+def check(head: Head, measured: HeadMeasurement) -> tuple[HeadMeasurement, int]:
+    """The possible values of a measurement, and how many lay beyond their bounds.
+
+    A value that is not finite is no error here: it counts as one more NaN or infinity of the head.
+    """
+    entropy, choice, share, opened, gradient, ratio_max, _, _, _, _ = measured
+    if (
+        (entropy is None or 0.0 <= entropy <= head.max_entropy)
+        and (choice is None or 0.0 <= choice <= 1.0)
+        and (share is None or 0.0 <= share <= 1.0)
+        and (opened is None or 0.0 <= opened <= 1.0)
+        and (gradient is None or 0.0 <= gradient < math.inf)
+        and (ratio_max is None or 0.0 <= ratio_max < math.inf)
+    ):
+        return measured, 0
+    return _cleaned(head, measured)
+
+
+def _cleaned(head: Head, measured: HeadMeasurement) -> tuple[HeadMeasurement, int]:
+    changed: dict[str, Any] = {}
+    errors = 0
+    for name, upper in (("entropy", head.max_entropy), *_BOUNDS):
+        value = getattr(measured, name)
+        if value is None:
+            continue
+        if math.isfinite(value):
+            changed[name] = within(value, upper)
+            errors += changed[name] is None
+        else:
+            changed[name] = None
+            kind = "nan" if math.isnan(value) else "inf"
+            counter = f"{kind}_gradients" if name == "gradient_norm" else f"{kind}_steps"
+            changed[counter] = changed.get(counter, getattr(measured, counter)) + 1
+    return measured._replace(**changed), errors

@@ -1,16 +1,15 @@
 """Every alert has what a person needs, and every link leads somewhere."""
 
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from rl_exporter.bundle import GRAFANA_URL, RUNBOOK_URL, runbook
+from rl_exporter.alerting.bundle import GRAFANA_URL, RUNBOOK_URL, runbook
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 RULES = {
     rule["alert"]: rule
     for path in sorted(ROOT.glob("alerts/rules/*.yml"))

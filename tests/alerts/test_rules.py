@@ -6,16 +6,15 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import pytest
 import yaml
 
-import rule_tests
 from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Level, level
-from rule_tests.mutants import RULES, mutants, pool
+from tests.alerts import rule_cases as rule_tests
+from tests.alerts.rule_cases.mutants import RULES, mutants, pool
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 RULE_FILES = [ROOT / name for name in RULES]
 TEXT = {path.name: path.read_text() for path in RULE_FILES}
 
@@ -71,7 +70,9 @@ def test_rules_keep_whatever_labels_a_target_has():
 
 def test_generated_tests_are_current():
     for name, text in rule_tests.files().items():
-        assert (ROOT / "alerts/tests" / name).read_text() == text, "run: PYTHONPATH=alerts python -m rule_tests"
+        assert (ROOT / "alerts/tests" / name).read_text() == text, (
+            "run: PYTHONPATH=alerts python -m tests.alerts.rule_cases"
+        )
     assert {path.name for path in (ROOT / "alerts/tests").iterdir()} == set(rule_tests.files())
 
 

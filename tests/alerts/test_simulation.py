@@ -7,8 +7,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rl_exporter import HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.collector import Renderer
-from rule_tests.simulation import CLOSED, STARVED, UNMEASURED, Measured, Run, decides, exposed, plain
-from rule_tests.states import DEAD, EXPLODING
+from tests.alerts.rule_cases.simulation import (
+    CLOSED,
+    STARVED,
+    UNMEASURED,
+    Measured,
+    Run,
+    decides,
+    exposed,
+    plain,
+)
+from tests.alerts.rule_cases.states import DEAD, EXPLODING
 
 SEQUENCE = (decides(0.8), decides(0.5), decides(0.25), decides(0.1), decides(0.1), STARVED, STARVED, CLOSED, UNMEASURED,
             decides(0.2), decides(0.95), DEAD, DEAD, EXPLODING, decides(0.3)._replace(nans=2), UNMEASURED, DEAD,

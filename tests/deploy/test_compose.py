@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 import yaml
 
-from local_stack.configuration import PAGES
-from rl_exporter.cli import main as exporter
-from rl_training.cli import parser, settings_from
+from rl_exporter.cli.main import main as exporter
+from rl_training.run.cli import parser, settings_from
+from stack.configuration import PAGES
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 SCHEMA = json.loads((Path(__file__).parent / "schema/compose-spec.json").read_text())

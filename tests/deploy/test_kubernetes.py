@@ -9,10 +9,10 @@ import sys
 import pytest
 import yaml
 
-from kubernetes_files import ROOT, of_kind
 from rl_exporter import Heads, ListenAddress, MetricsServer, PPOUpdatePayload, RunInfo, SanctumAggregator
-from rl_exporter.listen import DEFAULT_PORT, parse_listen_address
-from rl_training.cli import parser, settings_from
+from rl_exporter.server.listen import DEFAULT_PORT, parse_listen_address
+from rl_training.run.cli import parser, settings_from
+from tests.support.kubernetes_files import ROOT, of_kind
 
 JOB = of_kind("Job")
 TEMPLATE = JOB["spec"]["template"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubernetes_files import (
+from rl_exporter.cli.main import main as exporter
+from tests.support.kubernetes_files import (
     EVERY,
     FOLDER,
     KUSTOMIZATIONS,
@@ -20,7 +21,6 @@ from kubernetes_files import (
     of_kind,
     validator,
 )
-from rl_exporter.cli import main as exporter
 
 every_manifest = pytest.mark.parametrize("name", MANIFESTS)
 

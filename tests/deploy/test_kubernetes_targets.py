@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 
-from kubernetes_files import ROOT, of_kind
+from tests.support.kubernetes_files import ROOT, of_kind
 
 OPERATORS = yaml.safe_load((ROOT / "tests/deploy/operator/scrape.yml").read_text().replace("$(SHARD)", "0"))
 (SCRAPE,) = OPERATORS["scrape_configs"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubernetes_files import FOLDER, MANIFESTS, ROOT
-from manifests.__main__ import stale, write
-from manifests.alertmanager import ADDRESSES
-from rl_exporter.cli import main as exporter
+from rl_exporter.cli.main import main as exporter
+from rl_manifests.__main__ import stale, write
+from rl_manifests.alertmanager import ADDRESSES
+from tests.support.kubernetes_files import FOLDER, MANIFESTS, ROOT
 
 SOURCES = {path.stem: path for path in [*ROOT.glob("prometheus/rules/*.yml"), *ROOT.glob("alerts/rules/*.yml")]}
 PROMETHEUS = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rl_exporter.targets.entry import entry_path
-from rl_exporter.targets.file_sd import Group, dump_groups
-from rl_training.cli import parser
-from scraping import scrape, scrape_to_the_end
+from rl_exporter.discovery.entry import entry_path
+from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_training.run.cli import parser
+from tests.support.scraping import scrape, scrape_to_the_end
 
 SLURM = Path(__file__).parents[2] / "deploy/slurm"
 BATCH, EPILOG = SLURM / "train-array.sbatch", SLURM / "epilog.sh"

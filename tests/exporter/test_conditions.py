@@ -3,9 +3,9 @@
 import pytest
 
 from rl_exporter import HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter.client.parse import parse_snapshot
 from rl_exporter.collector import Renderer
 from rl_exporter.health import Condition
-from rl_exporter.reading import parse_snapshot
 
 BAD = HeadMeasurement(0.1, 0.2, 0.5, 0.5)
 LOW = HeadMeasurement(0.1, 0.4, 0.5, 0.5)

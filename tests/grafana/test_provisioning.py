@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from dashboard_files import BOARDS, ROOT
+from tests.support.dashboard_files import BOARDS, ROOT
 
 PROVISIONING = ROOT / "grafana/provisioning"
 

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from dashboard_files import BOARDS, FOLDER, ROOT, expressions, metrics, panels, targets, variable_queries
+from rl_dashboards import queries, style
+from rl_dashboards.__main__ import stale
 from rl_exporter.health import (
     CRITICAL_THRESHOLD,
     EXPLODING_ABOVE,
@@ -21,8 +22,16 @@ from rl_exporter.health import (
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.snapshot import RunState
 from rl_training.action_space import HEAD_NAMES
-from source import looks, queries
-from source.__main__ import stale
+from tests.support.dashboard_files import (
+    BOARDS,
+    FOLDER,
+    ROOT,
+    expressions,
+    metrics,
+    panels,
+    targets,
+    variable_queries,
+)
 
 UIDS = {"rl-heads", "rl-run", "rl-fleet", "rl-pipeline"}
 every_board = pytest.mark.parametrize("uid", sorted(UIDS))
@@ -148,39 +157,39 @@ def colour(built, value):
 
 
 def test_a_ratio_gets_the_colour_of_its_level_exactly():
-    built = looks.levels().build()
+    built = style.levels().build()
     values = [0.0, 0.1, 1.0]
     for threshold in (CRITICAL_THRESHOLD, WARNING_THRESHOLD):
         values += [math.nextafter(threshold, 0), threshold, math.nextafter(threshold, 1)]
     for value in values:
-        assert colour(built, json.loads(json.dumps(value))) == looks.LEVELS[level(value)][1]
-    assert colour(looks.bands().build(), WARNING_THRESHOLD) != looks.LEVELS[Level.WARNING][1]
+        assert colour(built, json.loads(json.dumps(value))) == style.LEVELS[level(value)][1]
+    assert colour(style.bands().build(), WARNING_THRESHOLD) != style.LEVELS[Level.WARNING][1]
 
 
 def test_every_level_state_and_status_has_a_word_beside_its_colour():
-    assert list(looks.LEVELS) == list(Level)
-    assert set(looks.STATES) == set(queries.HEAD_STATE_CODES) == set(HeadState)
-    assert set(looks.STATUSES) == set(queries.Status)
+    assert list(style.LEVELS) == list(Level)
+    assert set(style.STATES) == set(queries.HEAD_STATE_CODES) == set(HeadState)
+    assert set(style.STATUSES) == set(queries.Status)
     assert {state.value for state in RunState} <= {status.name.lower() for status in queries.Status}
-    for word, _ in (*looks.LEVELS.values(), *looks.STATES.values(), *looks.STATUSES.values(), looks.NO_CHOICE):
+    for word, _ in (*style.LEVELS.values(), *style.STATES.values(), *style.STATUSES.values(), style.NO_CHOICE):
         assert len(word.split()) >= 2
 
 
 def test_a_tile_shows_the_sign_of_the_level_and_the_word_of_the_state():
-    words = looks.verdict_mapping().options
+    words = style.verdict_mapping().options
     for number, verdict in enumerate(Level):
         for state, code in queries.HEAD_STATE_CODES.items():
             shown = words[str(10 * (number + 1) + code)]
-            severe = looks.STATES[state][1] == looks.RED
-            sign, colour = looks.LEVELS[Level.CRITICAL if severe else verdict]
+            severe = style.STATES[state][1] == style.RED
+            sign, colour = style.LEVELS[Level.CRITICAL if severe else verdict]
             assert shown.color == colour
             assert shown.text[:2] == sign[:2], "a sign for the level, beside its colour"
             says_less = state == HeadState.UNSETTLED and verdict != Level.HEALTHY
             assert shown.text[2:] == (verdict if says_less else state)
             assert len(shown.text) <= len("▲ deterministic"), "which fills a tile"
     for state, code in queries.HEAD_STATE_CODES.items():
-        assert words[str(code)].text == looks.STATES[state][0], "without a level: no rules loaded"
-    assert words[str(queries.NO_CHOICE_CODE)].text == looks.NO_CHOICE[0]
+        assert words[str(code)].text == style.STATES[state][0], "without a level: no rules loaded"
+    assert words[str(queries.NO_CHOICE_CODE)].text == style.NO_CHOICE[0]
 
 
 def test_each_alert_is_one_line_at_the_time_it_became_active():

@@ -19,11 +19,15 @@ class Mutant(NamedTuple):
     tests: tuple[str, ...]
 
 
-_MEASUREMENT = "training/rl_training/measurement.py"
-_DISTRIBUTIONS = "training/rl_training/distributions.py"
+_MEASUREMENT = "training/rl_training/telemetry/measurement.py"
+_DISTRIBUTIONS = "training/rl_training/policy/distributions.py"
 _TRACKER = "exporter/rl_exporter/tracker.py"
-_PROPERTIES = ("tests/training/test_measurement.py",)
-_RANKS = ("tests/training/test_ranks.py", "-k", "divergence or outranks or (learn_what and config0-2)")
+_PROPERTIES = ("tests/training/telemetry/test_measurement.py",)
+_RANKS = (
+    "tests/training/distributed/test_ranks.py",
+    "-k",
+    "divergence or outranks or (learn_what and config0-2)",
+)
 _AGGREGATOR = ("tests/exporter/test_aggregator.py",)
 
 MUTANTS = (
@@ -74,25 +78,25 @@ MUTANTS = (
         "exporter/rl_exporter/head_metrics.py",
         "lambda reading: reading.entropy if reading.measured else None",
         "lambda reading: reading.entropy",
-        ("tests/exporter/test_server.py", "-k", "before_the_first_update"),
+        ("tests/exporter/server/test_http.py", "-k", "before_the_first_update"),
     ),
     Mutant(
         "prefix: also for heads at the base coefficient",
-        "exporter/rl_exporter/panel/cells.py",
+        "exporter/rl_exporter/view/cells.py",
         'x" if head.entropy_multiplier > 1 else',
         'x" if head.entropy_multiplier >= 1 else',
-        ("tests/exporter/panel/test_cells.py", "-k", "prefix"),
+        ("tests/exporter/view/test_cells.py", "-k", "prefix"),
     ),
     Mutant(
         "panel: colour from the nats instead of the normalized entropy",
-        "exporter/rl_exporter/panel/cells.py",
+        "exporter/rl_exporter/view/cells.py",
         '{number(reading.entropy)}", reading.normalized)',
         '{number(reading.entropy)}", reading.entropy)',
-        ("tests/exporter/panel/test_cells.py", "-k", "normalized_entropy_decides"),
+        ("tests/exporter/view/test_cells.py", "-k", "normalized_entropy_decides"),
     ),
     Mutant(
         "streak: not reset by a good update",
-        "exporter/rl_exporter/streak.py",
+        "exporter/rl_exporter/tracker.py",
         "            self.length = 0\n",
         "            pass\n",
         _AGGREGATOR,
@@ -113,52 +117,52 @@ MUTANTS = (
     ),
     Mutant(
         "gradient norm: clipped instead of raw",
-        "training/rl_training/ppo.py",
+        "training/rl_training/algorithm/ppo.py",
         "        return losses, norm, head_norms\n",
         "        return losses, norm, self.network.heads.gradient_norms() if self.config.telemetry else None\n",
-        ("tests/training/test_telemetry.py", "-k", "before_clipping"),
+        ("tests/training/telemetry/test_update.py", "-k", "before_clipping"),
     ),
     Mutant(
         "several ranks: losses divided by the steps of one rank",
-        "training/rl_training/ppo.py",
+        "training/rl_training/algorithm/ppo.py",
         "(shares * batch.steps)",
         "(shares * batch.advantages.numel())",
         _RANKS,
     ),
     Mutant(
         "several ranks: the KL divergence of one rank ends its update",
-        "training/rl_training/ppo.py",
+        "training/rl_training/algorithm/ppo.py",
         "        self._ranks.add([*gradients, scalars])\n",
         "        self._ranks.add(gradients)\n",
         _RANKS,
     ),
     Mutant(
         "several ranks: interrupted, although one is gone",
-        "training/rl_training/tally.py",
+        "training/rl_training/algorithm/rollout_counts.py",
         "        ranks.gather(row)\n",
         "        pass\n",
         _RANKS,
     ),
     Mutant(
         "end of a registered run that nobody has scraped yet: nobody is waited for",
-        "exporter/rl_exporter/scrapers.py",
+        "exporter/rl_exporter/server/scrapers.py",
         "            if expected and not self._waiting:\n",
         "            if expected and self._waiting:\n",
-        ("tests/exporter/test_scrapers.py",),
+        ("tests/exporter/server/test_scrapers.py",),
     ),
     Mutant(
         "entry: readable as the umask says",
-        "exporter/rl_exporter/targets/file_sd.py",
+        "exporter/rl_exporter/discovery/file_sd.py",
         "            os.fchmod(descriptor, _READABLE)\n",
         "",
-        ("tests/exporter/targets/test_file_sd.py", "-k", "umask"),
+        ("tests/exporter/discovery/test_file_sd.py", "-k", "umask"),
     ),
     Mutant(
         "end of a run whose entry another one took over: removed",
-        "exporter/rl_exporter/targets/registration.py",
+        "exporter/rl_exporter/discovery/registration.py",
         "        if self._path.read_bytes() != self._content:\n",
         "        if not self._path.read_bytes():\n",
-        ("tests/exporter/targets/test_registration.py", "-k", "took_over"),
+        ("tests/exporter/discovery/test_registration.py", "-k", "took_over"),
     ),
 )
 

@@ -4,13 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from mutants.mutants import MUTANTS, table
-
-ROOT = Path(__file__).parents[2]
+from tests.mutants.mutants import MUTANTS, table
+from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +17,7 @@ pytestmark = pytest.mark.slow
 def copy(tmp_path_factory):
     """A copy of sources and tests, so that a mutant never touches the real ones."""
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("exporter", "training", "tests", "alerts"):
+    for name in ("exporter", "training", "tests", "alerts", "stack", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder / name)

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 import rl_exporter
-from local_stack.grafana import find_grafana
-from local_stack.stack import Binaries, Stack, free_address
-from servers import query, until
+from stack.grafana import find_grafana
+from stack.processes import Binaries, Stack, free_address
+from tests.support.servers import query, until
 
 
 def train(stack, run, labels, *options):

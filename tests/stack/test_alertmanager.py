@@ -7,17 +7,16 @@ import threading
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 import yaml
 
-from local_stack.configuration import PAGES, Changes, write_configuration
-from local_stack.stack import Binaries, Stack
-from rl_exporter.bundle import shipped_files
-from servers import until
+from rl_exporter.alerting.bundle import shipped_files
+from stack.configuration import PAGES, Changes, write_configuration
+from stack.processes import Binaries, Stack
+from tests.support import ROOT
+from tests.support.servers import until
 
-ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "alerts/alertmanager.yml"
 EXAMPLES = sorted((ROOT / "alerts/examples").glob("*.yml"))
 RUN = {"run_id": "a", "cluster": "lab"}
@@ -225,7 +224,7 @@ def differences(one, other):
 
 
 def test_a_shortened_copy_differs_in_intervals_and_addresses_only(stack):
-    from local_stack.configuration import AGE, DURATION
+    from stack.configuration import AGE, DURATION
 
     def neutral(text):
         text = re.sub(r"(?<=[>=] )[\d.]+\b", "AGE", AGE.sub("AGE", text))

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from browser import browser, chromium
+from tests.support.browser import browser, chromium
 
 pytestmark = [
     pytest.mark.stack,

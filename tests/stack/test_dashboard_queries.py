@@ -9,10 +9,10 @@ import urllib.request
 
 import pytest
 
-from dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
+from rl_dashboards.queries import NO_CHOICE_CODE
 from rl_exporter.health import CRITICAL_THRESHOLD
-from servers import query, until
-from source.queries import NO_CHOICE_CODE
+from tests.support.dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
+from tests.support.servers import query, until
 
 pytestmark = pytest.mark.stack
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import trainers
-from local_stack.stack import Binaries, Stack
-from rl_exporter.cli import main as exporter
-from servers import get, query, until
+from rl_exporter.cli.main import main as exporter
+from stack.processes import Binaries, Stack
+from tests.support import trainers
+from tests.support.servers import get, query, until
 
 pytestmark = pytest.mark.stack
 

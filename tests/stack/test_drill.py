@@ -3,19 +3,18 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 
 def drill(*arguments, **environment):
-    paths = os.pathsep.join(str(ROOT / name) for name in ("alerts", "exporter", "training"))
+    paths = os.pathsep.join(str(ROOT / name) for name in (".", "exporter", "training"))
     return subprocess.run(
-        [sys.executable, "-m", "local_stack.drill", *arguments],
+        [sys.executable, "-m", "stack.drill", *arguments],
         env={**os.environ, "PYTHONPATH": paths, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -4,19 +4,18 @@ import json
 import re
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from local_stack.stack import Binaries, Stack
-from servers import query, until
-from simulated_fleet.fleet import fleet
-from simulated_fleet.history import _MODEL, _SELDOM, looked_back, past
-from simulated_fleet.measurement import Measurement, Prometheus
-from simulated_fleet.push import write_past
-from simulated_fleet.table import BEGIN, END, slopes, table, written
+from benchmarks.simulated_fleet.fleet import fleet
+from benchmarks.simulated_fleet.history import _MODEL, _SELDOM, looked_back, past
+from benchmarks.simulated_fleet.measurement import Measurement, Prometheus
+from benchmarks.simulated_fleet.push import write_past
+from benchmarks.simulated_fleet.table import BEGIN, END, slopes, table, written
+from stack.processes import Binaries, Stack
+from tests.support import ROOT
+from tests.support.servers import query, until
 
-ROOT = Path(__file__).parents[2]
 RUNS = 12
 ROW = Measurement(
     runs=100,

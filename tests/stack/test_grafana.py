@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from browser import browser, chromium
-from dashboard_files import BOARDS, FOLDER, targets
+from tests.support.browser import browser, chromium
+from tests.support.dashboard_files import BOARDS, FOLDER, targets
 
 pytestmark = pytest.mark.stack
 UID = "rl-prometheus"

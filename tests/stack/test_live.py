@@ -11,25 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS, Changes, write_configuration
-from local_stack.grafana import find_grafana, grafana_environment
-from local_stack.servers import MissingServerError
-from local_stack.stack import free_address, is_free
-from rl_exporter.bundle import shipped, shipped_files
-from servers import get, query, until
+from rl_exporter.alerting.bundle import shipped, shipped_files
+from stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS, Changes, write_configuration
+from stack.grafana import find_grafana, grafana_environment
+from stack.processes import free_address, is_free
+from stack.servers import MissingServerError
+from tests.support import ROOT
+from tests.support.servers import get, query, until
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("grafana", "prometheus", "alertmanager", "pages", "trainer")
 
 
 def command(addresses, *more):
     servers = Path(os.environ.get("RL_TEST_SERVERS", ".servers")).absolute()
     options = [part for name, address in addresses.items() for part in (f"--{name}", address)]
-    return [sys.executable, "-m", "local_stack.live", "--servers", servers, *options, *more]
+    return [sys.executable, "-m", "stack.live", "--servers", servers, *options, *more]
 
 
 def environment(folder):
-    paths = [str(ROOT / name) for name in ("alerts", "exporter", "training")]
+    paths = [str(ROOT / name) for name in (".", "exporter", "training")]
     chosen = {name: value for name, value in os.environ.items() if name != "GRAFANA_HOME"}
     return chosen | {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder)}
 

@@ -6,7 +6,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from local_stack.stack import Binaries, Stack
 from rl_exporter import (
     HeadMeasurement,
     Heads,
@@ -17,7 +16,8 @@ from rl_exporter import (
     SanctumAggregator,
 )
 from rl_exporter.collector import Renderer
-from servers import query, until
+from stack.processes import Binaries, Stack
+from tests.support.servers import query, until
 
 pytestmark = pytest.mark.stack
 

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from local_stack.stack import Binaries, Stack, free_address
-from rl_training.drill import DRILL, HEALTHY_TWIN
-from servers import get, query, until
+from stack.drill import DRILL, HEALTHY_TWIN
+from stack.processes import Binaries, Stack, free_address
+from tests.support.servers import get, query, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 

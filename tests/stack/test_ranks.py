@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from local_stack.stack import Binaries, Stack, free_address
-from servers import query, until
-from torchrun import PATIENCE, Scraper, Started, ranks_of
+from stack.processes import Binaries, Stack, free_address
+from tests.support.servers import query, until
+from tests.support.torchrun import PATIENCE, Scraper, Started, ranks_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 

@@ -10,18 +10,17 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import rl_exporter
-from local_stack.scale_out import COMMANDS, ScaleOut
-from local_stack.stack import Binaries, Stack, free_address
-from rl_training.drill import DRILL
-from servers import get, query, until
+from stack.drill import DRILL
+from stack.processes import Binaries, Stack, free_address
+from stack.scale_out import COMMANDS, ScaleOut
+from tests.support import ROOT
+from tests.support.servers import get, query, until
 
-ROOT = Path(__file__).parents[2]
 AWAY_SECONDS = 120
 UPDATES = 100
 """The drill goes on for long enough to be still collapsed when the store goes away, and ends meanwhile."""

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from local_stack.stack import Process, answers, free_address
-from rl_exporter.cli import main as exporter
-from rl_exporter.targets.entry import entry_path
-from rl_exporter.targets.file_sd import Group, dump_groups, replace_file
-from rl_exporter.targets.labels import check_labels
-from rl_exporter.targets.registration import Registration
-from servers import get, until
+from rl_exporter.cli.main import main as exporter
+from rl_exporter.discovery.entry import entry_path
+from rl_exporter.discovery.file_sd import Group, dump_groups, replace_file
+from rl_exporter.discovery.labels import check_labels
+from rl_exporter.discovery.registration import Registration
+from stack.processes import Process, answers, free_address
+from tests.support.servers import get, until
 
 pytestmark = pytest.mark.stack
 
@@ -28,7 +28,7 @@ WRITERS, ENTRIES, KEPT = 8, 125, 5
 WRITER = """
 import os, random, sys
 from pathlib import Path
-from rl_exporter.targets.registration import claim
+from rl_exporter.discovery.registration import claim
 directory, name, entries, kept = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 chance, alive = random.Random(name), []
 print("ready", flush=True)

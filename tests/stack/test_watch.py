@@ -17,12 +17,12 @@ import time
 
 import pytest
 
-from panel_runs import until
-from rl_exporter.cli import parser
+from rl_exporter.cli.main import parser
 from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.watch import _runs
 from rl_training.action_space import HEAD_NAMES
+from tests.support.panel_runs import until
 
 pytestmark = pytest.mark.stack
 
@@ -81,7 +81,7 @@ def compare(text, log):
 
 def once(address, log):
     """``--once``, as soon as there is an update."""
-    command = [sys.executable, "-c", "import sys; from rl_exporter.cli import main; sys.exit(main())"]
+    command = [sys.executable, "-c", "import sys; from rl_exporter.cli.main import main; sys.exit(main())"]
     wide = {**os.environ, "COLUMNS": "200"}
     deadline = time.monotonic() + 60
     status = 3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_exporter.bundle import shipped_files
+from rl_exporter.alerting.bundle import shipped_files
 
 pytestmark = pytest.mark.stack
 
@@ -58,7 +58,7 @@ def python(environment, folder, *arguments):
     return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=True).stdout
 
 
-SCRIPT = ("-c", "import sys; from rl_exporter.cli import main; sys.exit(main())")
+SCRIPT = ("-c", "import sys; from rl_exporter.cli.main import main; sys.exit(main())")
 
 
 def bundle(environment, folder):
@@ -70,7 +70,10 @@ def test_it_brings_rules_alerts_and_runbooks(environment, tmp_path):
     files = bundle(environment, tmp_path / "bundle")
     assert files == {name: Path(name).read_text() for name in map(str, shipped_files())}
     found = python(
-        environment, tmp_path, "-c", "import rl_exporter.bundle as b; print(b.runbook('RLTrainingStalled'))"
+        environment,
+        tmp_path,
+        "-c",
+        "import rl_exporter.alerting.bundle as b; print(b.runbook('RLTrainingStalled'))",
     )
     assert "site-packages/rl_exporter/_bundle/alerts/runbooks" in found
 
@@ -86,7 +89,9 @@ def test_an_editable_install_brings_those_of_the_source_tree(environment, tmp_pa
     subprocess.run(install, check=True, capture_output=True)
     files = bundle(clone / "bin", tmp_path / "bundle")
     assert files == {name: Path(name).read_text() for name in map(str, shipped_files())}
-    shipped = python(clone / "bin", tmp_path, "-c", "import rl_exporter.bundle as b; print(b.shipped())")
+    shipped = python(
+        clone / "bin", tmp_path, "-c", "import rl_exporter.alerting.bundle as b; print(b.shipped())"
+    )
     assert shipped.strip() == str(Path.cwd())
 
 

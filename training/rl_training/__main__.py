@@ -2,7 +2,7 @@
 
 import sys
 
-from rl_training.cli import main
+from rl_training.run.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

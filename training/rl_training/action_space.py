@@ -1,4 +1,4 @@
-"""The eight heads of the growing policy: their actions, entropy multipliers, and who consults whom."""
+"""The eight heads: their actions, entropy multipliers, who consults whom, and their flat layout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import math
 from enum import Enum, IntEnum
 from types import MappingProxyType
 
+import numpy as np
+import numpy.typing as npt
+
 from rl_exporter.heads import Head, Heads
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 class Operation(IntEnum):
@@ -139,3 +144,22 @@ CONSULTED_HEADS = MappingProxyType(
 
 HEADS = Heads([Head(name, len(actions), ENTROPY_MULTIPLIERS[name]) for name, actions in HEAD_ACTIONS.items()])
 """The heads as the exporter knows them."""
+
+SIZES = tuple(len(actions) for actions in HEAD_ACTIONS.values())
+"""Choices of each head."""
+
+OFFSETS = np.concatenate(([0], np.cumsum(SIZES)[:-1])).astype(np.int64)
+"""(H,): where the segment of each head begins in a flat row of Σn entries."""
+
+TOTAL = sum(SIZES)
+"""Σn, the length of that row."""
+
+OPERATIONS_TABLE = np.array([[name in heads for name in HEAD_NAMES] for heads in CONSULTED_HEADS.values()])
+"""(operations, H): which operation consults which head."""
+
+SEGMENT = np.repeat(np.arange(len(SIZES)), SIZES)
+"""(Σn,): the head that an entry of the flat row belongs to."""
+
+CANONICAL = np.zeros(TOTAL, dtype=np.bool_)
+"""(Σn,): the mask that allows every head its canonical action, 0, alone."""
+CANONICAL[OFFSETS] = True

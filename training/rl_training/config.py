@@ -9,9 +9,13 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from rl_exporter.listen import ListenAddress, parse_listen_address
-from rl_exporter.targets.address import parse_advertised
-from rl_exporter.targets.labels import check_labels
+from rl_exporter.discovery.identity import parse_advertised
+from rl_exporter.discovery.labels import check_labels
+from rl_exporter.server.listen import ListenAddress, parse_listen_address
+
+
+class BadInputError(ValueError):
+    """The user gave something impossible; the message names the input, the reason and the remedy."""
 
 
 class Remedy(NamedTuple):

@@ -10,10 +10,10 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from rl_exporter.health import Level, level
-from rl_exporter.panel.cells import Cell, Tone
-from rl_exporter.panel.layout import Line, finding_lines, lay_out
-from rl_exporter.panel.verdict import Finding
-from rl_exporter.panel.view import RunView
+from rl_exporter.view.cells import Cell, Tone
+from rl_exporter.view.layout import Line, finding_lines, lay_out
+from rl_exporter.view.run_view import RunView
+from rl_exporter.view.verdict import Finding
 
 _LEVEL_COLORS = {Level.HEALTHY: "green", Level.WARNING: "yellow", Level.CRITICAL: "red"}
 _TONES = {

@@ -15,11 +15,11 @@ from rich.terminal_theme import TerminalTheme
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from rl_exporter.panel.cells import Tone
+from rl_exporter.panel.observed_run import ObservedRun
 from rl_exporter.panel.screens import HelpScreen, RunListScreen, RunScreen
 from rl_exporter.panel.sources import in_thread
-from rl_exporter.panel.verdict import Finding
-from rl_exporter.panel.watched import Watched
+from rl_exporter.view.cells import Tone
+from rl_exporter.view.verdict import Finding
 
 REFRESH_SECONDS = 0.1
 """Within this time a look that brought something is shown, however many there are."""
@@ -44,7 +44,7 @@ COLORS = _theme(
 )
 """What the 16 ANSI colours look like where the terminal has more."""
 
-Discover = Callable[[], tuple[Sequence[Watched], Sequence[str]]]
+Discover = Callable[[], tuple[Sequence[ObservedRun], Sequence[str]]]
 """All runs that are listed now, old ones as they were, and what is wrong with the list. May block."""
 
 
@@ -78,13 +78,13 @@ class WatchApp(App[None]):
         Binding("l", "legend", "Legend"),
     ]
 
-    def __init__(self, runs: Sequence[Watched] = (), discover: Discover | None = None) -> None:
+    def __init__(self, runs: Sequence[ObservedRun] = (), discover: Discover | None = None) -> None:
         few = _few_colors()
         super().__init__(ansi_color=True if few else None)
         if few:
             self.theme = "ansi-dark"
         self.ansi_theme_dark = COLORS
-        self.runs: Sequence[Watched] = list(runs)
+        self.runs: Sequence[ObservedRun] = list(runs)
         self.with_legend = True
         self.paused = False
         self._discover = discover
@@ -137,7 +137,7 @@ class WatchApp(App[None]):
             if run.source.name not in self._followed:
                 self._followed[run.source.name] = asyncio.create_task(self._follow(run))
 
-    async def _follow(self, run: Watched) -> None:
+    async def _follow(self, run: ObservedRun) -> None:
         while True:
             async with self._looks:
                 delay = await run.look()

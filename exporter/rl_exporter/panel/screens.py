@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Protocol, cast
 
 from rich.text import Text
@@ -12,19 +13,43 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Static
 
+from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW
 from rl_exporter.panel.action_heads_panel import ActionHeadsPanel, cell_style, styled
-from rl_exporter.panel.cells import Tone
-from rl_exporter.panel.help import help_lines
-from rl_exporter.panel.layout import finding_lines
-from rl_exporter.panel.runs import COLUMNS, run_row
-from rl_exporter.panel.verdict import Finding
-from rl_exporter.panel.watched import Watched, worst_first
+from rl_exporter.panel.observed_run import ObservedRun, worst_first
+from rl_exporter.panel.run_list import COLUMNS, run_row
+from rl_exporter.view.cells import Cell, Tone
+from rl_exporter.view.layout import Line, finding_lines, legend
+from rl_exporter.view.verdict import Finding
+
+KEYS = (
+    ("q, Ctrl-C", "quit"),
+    ("p", "pause: look no more, keep the picture; again goes on"),
+    ("r", "look now instead of waiting"),
+    ("s", "save the screen as an SVG picture in this directory"),
+    ("l", "show or hide the legend"),
+    ("Enter, Esc", "in a list of runs: open a run, and back"),
+    ("arrows, PgUp, PgDn", "scroll"),
+)
+
+ROWS = (
+    ("Entr", "entropy in nats over all steps, behind the factor of its coefficient where that is above 1; "
+             "colour, letter and bar: its share of the maximum"),
+    ("Choice", "entropy relative to what the mask allowed, over the steps at which the head decided; the "
+               "share of such steps. The verdict on the head comes from it"),
+    ("Grad", "gradient norm before clipping; an arrow against the mean of the last updates; a logarithmic bar: "
+             f"empty at {VANISHING_BELOW:g} (vanishing), full at {EXPLODING_ABOVE:g} (exploding)"),
+    ("Ratio", "largest probability ratio between the updated policy and the one that acted"),
+    ("State", "one word from entropy and gradients, see the symbols"),
+    ("NaN/Inf", "values that were not finite since the start, when there were any"),
+    ("Age", "updates since the head was last measured, when it was not in the last one"),
+    ("History", "effective ratio of the updates that were seen, 0 to 1"),
+)  # fmt: skip
 
 
-class Watching(Protocol):
+class PanelApp(Protocol):
     """What a screen asks the app."""
 
-    runs: Sequence[Watched]
+    runs: Sequence[ObservedRun]
     with_legend: bool
 
     def notices(self) -> list[Finding]:
@@ -39,7 +64,7 @@ class RunScreen(Screen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.leave", "Back", show=False)]
 
-    def __init__(self, run: Watched) -> None:
+    def __init__(self, run: ObservedRun) -> None:
         super().__init__()
         self.run = run
         self.ready = False
@@ -59,7 +84,7 @@ class RunScreen(Screen[None]):
 
     def show(self) -> None:
         """Take over what is known now."""
-        app = cast(Watching, self.app)
+        app = cast(PanelApp, self.app)
         notice = self.run.notice()
         notices = [*app.notices(), *([notice] if notice else [])]
         self._panel.border_subtitle = Text(self.run.source.name)
@@ -112,7 +137,7 @@ class RunListScreen(Screen[None]):
 
     def show(self) -> None:
         """Sort the runs anew; the cursor stays on its run."""
-        app = cast(Watching, self.app)
+        app = cast(PanelApp, self.app)
         table = self._table
         selected = self._selected()
         runs = worst_first(app.runs)
@@ -135,7 +160,7 @@ class RunListScreen(Screen[None]):
         self._notices.display = bool(notices)
         self._notices.update(styled(finding_lines(notices, max(self.size.width - 2, 20))))
 
-    def _row(self, run: Watched) -> list[Text]:
+    def _row(self, run: ObservedRun) -> list[Text]:
         return [Text.assemble(*((part.text, cell_style(part)) for part in parts)) for parts in run_row(run)]
 
     def _selected(self) -> str | None:
@@ -146,7 +171,7 @@ class RunListScreen(Screen[None]):
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Open the run."""
-        app = cast(Watching, self.app)
+        app = cast(PanelApp, self.app)
         run = next((run for run in app.runs if run.source.name == event.row_key.value), None)
         if run is not None:
             self.app.push_screen(RunScreen(run))
@@ -180,3 +205,20 @@ class HelpScreen(ModalScreen[None]):
     def on_resize(self) -> None:
         """Wrapped anew for a narrow terminal."""
         self.query_one(Static).update(styled(help_lines(min(self.size.width, 80) - 5)))
+
+
+def help_lines(width: int) -> list[Line]:
+    """The page in lines of at most ``width`` columns, 20 at least."""
+    width = max(width, 20)
+    lines = [*_section("Keys", KEYS, width), (), *_section("Rows", ROWS, width), ()]
+    return [*lines, (Cell("Symbols, letters, colours", Tone.STRONG),), *legend(width)]
+
+
+def _section(title: str, entries: Sequence[tuple[str, str]], width: int) -> Iterator[Line]:
+    yield (Cell(title, Tone.STRONG),)
+    indent = max(len(name) for name, _ in entries) + 2
+    for name, text in entries:
+        first, *more = textwrap.wrap(text, max(width - indent, 10))
+        yield (Cell(name.ljust(indent), Tone.WARNING), Cell(first))
+        for line in more:
+            yield (Cell(" " * indent + line),)

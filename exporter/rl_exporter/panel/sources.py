@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rl_exporter.panel.addresses import Target
-from rl_exporter.panel.fetch import Fetcher, Sighting
+from rl_exporter.client.addresses import Target
+from rl_exporter.client.fetch import Fetcher, Sighting
 from rl_exporter.snapshot import SanctumSnapshot
 
 T = TypeVar("T")

@@ -15,15 +15,14 @@ from pathlib import Path
 
 import urllib3
 
-from rl_exporter.panel.addresses import Target, parse_target
-from rl_exporter.panel.command import DEFAULT_URL, WRONG_USAGE
-from rl_exporter.panel.discovery import DiscoveryError, read_directory, require_directory
-from rl_exporter.panel.document import json_line
-from rl_exporter.panel.fetch import Fetcher, tls_context
-from rl_exporter.panel.layout import lay_out, plain_text
+from rl_exporter.client.addresses import DEFAULT_ADDRESS, Target, parse_target
+from rl_exporter.client.fetch import Fetcher, tls_context
+from rl_exporter.discovery.directory import DiscoveryError, read_directory, require_directory
+from rl_exporter.panel.observed_run import ObservedRun, worst_first
 from rl_exporter.panel.sources import Backoff, EndpointSource
-from rl_exporter.panel.verdict import Status, worst
-from rl_exporter.panel.watched import Watched, worst_first
+from rl_exporter.view.document import json_line
+from rl_exporter.view.layout import lay_out, plain_text
+from rl_exporter.view.verdict import Status, worst
 
 _PIPE_WIDTH = 120
 _LOOKS_AT_ONCE = 16
@@ -39,10 +38,10 @@ class Runs:
 
     targets: Sequence[Target]
     directory: Path | None
-    watched: Callable[[Target], Watched]
-    known: dict[str, Watched]
+    watched: Callable[[Target], ObservedRun]
+    known: dict[str, ObservedRun]
 
-    def discover(self) -> tuple[list[Watched], list[str]]:
+    def discover(self) -> tuple[list[ObservedRun], list[str]]:
         """Every run that is asked for now, those known as they are, and what is wrong with the directory."""
         listed, problems = read_directory(self.directory) if self.directory else ([], [])
         targets = {target.url: target for target in (*self.targets, *listed)}
@@ -63,7 +62,7 @@ def watch(options: argparse.Namespace) -> int:
         _require_terminal(options)
     except (UsageError, DiscoveryError, ValueError) as error:
         sys.stderr.write(f"rl-exporter watch: error: {error}\n")
-        return WRONG_USAGE
+        return int(Status.NO_DATA)
     return _show(runs)
 
 
@@ -74,10 +73,10 @@ def _runs(options: argparse.Namespace) -> Runs:
         require_directory(options.targets)
     fetcher = Fetcher(tls_context(options.ca_file, insecure=options.insecure), options.timeout)
 
-    def watched(target: Target) -> Watched:
-        return Watched(EndpointSource(target, fetcher), Backoff(options.interval), timeout=options.timeout)
+    def watched(target: Target) -> ObservedRun:
+        return ObservedRun(EndpointSource(target, fetcher), Backoff(options.interval), timeout=options.timeout)
 
-    addresses = options.urls or ([] if options.targets is not None else [DEFAULT_URL])
+    addresses = options.urls or ([] if options.targets is not None else [DEFAULT_ADDRESS])
     return Runs([_target(address) for address in addresses], options.targets, watched, {})
 
 
@@ -101,22 +100,22 @@ def _once(runs: Runs, *, as_json: bool) -> int:
     return int(worst([run.status for run in watched] + [Status.NO_DATA] * len(problems)))
 
 
-async def _look_at_all(watched: Iterable[Watched]) -> None:
+async def _look_at_all(watched: Iterable[ObservedRun]) -> None:
     slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
-    async def look(run: Watched) -> None:
+    async def look(run: ObservedRun) -> None:
         async with slots:
             await run.look()
 
     await asyncio.gather(*map(look, watched))
 
 
-def _json(run: Watched) -> str:
+def _json(run: ObservedRun) -> str:
     assert run.snapshot is not None
     return json_line(run.snapshot, run.source.name) + "\n"
 
 
-def _texts(seen: Sequence[Watched]) -> Iterable[str]:
+def _texts(seen: Sequence[ObservedRun]) -> Iterable[str]:
     width = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     for number, run in enumerate(seen):
         view = run.view()

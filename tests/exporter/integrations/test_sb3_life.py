@@ -11,11 +11,11 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
 import rl_exporter
-from exporter.integrations.reach import At, Reach, assert_untouched, fail, local
-from exporter.integrations.reach import small_ppo as ppo
 from rl_exporter import RunState
-from rl_exporter.integrations.sb3 import HeadEntropyCallback
-from scraping import scrape, scrape_to_the_end
+from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
+from tests.support.sb3_reach import At, Reach, assert_untouched, fail, local
+from tests.support.sb3_reach import small_ppo as ppo
+from tests.support.scraping import scrape, scrape_to_the_end
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +159,7 @@ except {caught}:
 )
 def test_without_a_block_the_end_of_the_program_tells(error, caught, state):
     program = PROGRAM.format(error=error, caught=caught)
-    path = [*sys.path, "tests"]
+    path = sys.path
     with subprocess.Popen(
         [sys.executable, "-c", f"import sys; sys.path = {path!r}\n{program}"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -173,10 +173,10 @@ def test_without_a_block_the_end_of_the_program_tells(error, caught, state):
 
 
 def test_ctrl_c_while_lingering_keeps_the_model(monkeypatch):
-    monkeypatch.setattr(rl_exporter.scrapers.Scrapers, "wait", fail(KeyboardInterrupt))
+    monkeypatch.setattr(rl_exporter.server.scrapers.Scrapers, "wait", fail(KeyboardInterrupt))
     callback, model = local(), ppo()
     monkeypatch.setattr(
-        rl_exporter.scrapers.Scrapers, "wait", lambda self, seconds: fail(KeyboardInterrupt)(self)
+        rl_exporter.server.scrapers.Scrapers, "wait", lambda self, seconds: fail(KeyboardInterrupt)(self)
     )
     try:
         assert model.learn(32, callback=callback) is model

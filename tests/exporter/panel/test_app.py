@@ -6,8 +6,15 @@ import pytest
 from textual.containers import VerticalScroll
 from textual.widgets import Footer
 
-from panel_pilot import drive, panel, shows, text
-from panel_runs import (
+from rl_exporter import (
+    HeadMeasurement,
+    HeadState,
+)
+from rl_exporter.client.fetch import Sighting
+from rl_exporter.panel.app import WatchApp
+from rl_exporter.panel.screens import HelpScreen, RunScreen
+from tests.support.panel_pilot import drive, panel, shows, text
+from tests.support.panel_runs import (
     STATES,
     ScriptedSource,
     drill,
@@ -18,13 +25,6 @@ from panel_runs import (
     watched,
     watched_run,
 )
-from rl_exporter import (
-    HeadMeasurement,
-    HeadState,
-)
-from rl_exporter.panel.app import WatchApp
-from rl_exporter.panel.fetch import Sighting
-from rl_exporter.panel.screens import HelpScreen, RunScreen
 
 
 def show(aggregator, *words, size=(120, 40)):
@@ -78,8 +78,8 @@ def test_the_prefix_nan_and_counts_are_shown():
 
 
 def test_nan_from_a_strange_exporter_is_shown_without_a_level():
+    from rl_exporter.client.parse import parse_snapshot
     from rl_exporter.collector import Renderer
-    from rl_exporter.reading import parse_snapshot
 
     body = Renderer(ratio_run(0.9).snapshot).render("")[0].decode()
     for name in ("entropy_nats", "entropy_normalized_ratio", "choice_entropy_ratio", "gradient_norm"):

@@ -8,16 +8,16 @@ import re
 import pytest
 from textual.widgets import DataTable
 
-from bad_servers import BAD, answering
-from panel_pilot import drive, rows, shows, text
-from panel_runs import ScriptedSource, ratio_run, until, watched, watched_run
 from rl_exporter import ListenAddress, MetricsServer
-from rl_exporter.cli import parser
+from rl_exporter.cli.main import parser
+from rl_exporter.client.fetch import Sighting, UnreachableError
 from rl_exporter.panel.app import WatchApp
-from rl_exporter.panel.fetch import Sighting, UnreachableError
+from rl_exporter.panel.observed_run import worst_first
 from rl_exporter.panel.screens import RunListScreen, RunScreen
 from rl_exporter.panel.watch import _runs
-from rl_exporter.panel.watched import worst_first
+from tests.support.bad_servers import BAD, answering
+from tests.support.panel_pilot import drive, rows, shows, text
+from tests.support.panel_runs import ScriptedSource, ratio_run, until, watched, watched_run
 
 
 def fleet():

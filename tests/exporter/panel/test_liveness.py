@@ -2,12 +2,12 @@
 
 import threading
 
-from panel_pilot import drive, panel, shows, text
-from panel_runs import NOW, Clock, ScriptedSource, ratio_run, until, watched, watched_run
 from rl_exporter import HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, RunState, SanctumAggregator
+from rl_exporter.client.fetch import Sighting, UnreachableError
 from rl_exporter.panel.app import WatchApp
-from rl_exporter.panel.fetch import Sighting, UnreachableError
 from rl_exporter.panel.screens import RunScreen
+from tests.support.panel_pilot import drive, panel, shows, text
+from tests.support.panel_runs import NOW, Clock, ScriptedSource, ratio_run, until, watched, watched_run
 
 
 def test_it_waits_for_the_first_update_and_then_shows_it():

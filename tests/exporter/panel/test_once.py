@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from bad_servers import BAD, answering, flooding
-from panel_runs import ratio_run, run_of
 from rl_exporter import HeadMeasurement, Heads, ListenAddress, MetricsServer, RunInfo, SanctumAggregator
-from rl_exporter.cli import main
+from rl_exporter.cli.main import main
+from tests.support.bad_servers import BAD, answering, flooding
+from tests.support.panel_runs import ratio_run, run_of
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_targets_of_a_directory(serve, capsys, tmp_path):
 
 
 def run_process(*arguments, before="pass", **environment):
-    code = f"import sys; {before}; from rl_exporter.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; {before}; from rl_exporter.cli.main import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", code, "watch", *arguments],
         env={**os.environ, **environment},
@@ -184,7 +184,7 @@ def test_a_terminal_without_the_symbols_is_no_reason_to_fail(serve):
 
 def test_a_reader_that_goes_away_is_no_reason_to_fail(serve):
     command = (
-        f"{sys.executable} -c 'import sys; from rl_exporter.cli import main; sys.exit(main(sys.argv[1:]))'"
+        f"{sys.executable} -c 'import sys; from rl_exporter.cli.main import main; sys.exit(main(sys.argv[1:]))'"
     )
     shell = f"{command} watch --once --json {serve(ratio_run(0.4))} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False, timeout=60)

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from panel_runs import drill, watched_run
+from rl_exporter.client.parse import parse_snapshot
 from rl_exporter.collector import Renderer
 from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.app import WatchApp
-from rl_exporter.panel.document import json_line
-from rl_exporter.panel.page import landing_page
-from rl_exporter.reading import parse_snapshot
+from rl_exporter.server.landing_page import landing_page
+from rl_exporter.view.document import json_line
+from tests.support.panel_runs import drill, watched_run
 
 NUMBER = re.compile(r"(?:(?P<prefix>[\d.]+)x)?(?P<number>\d+\.\d{3})")
 

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 import textual
 
-from panel_runs import (
+from rl_exporter import HeadMeasurement, Heads, RunInfo, SanctumAggregator
+from rl_exporter.client.fetch import Sighting, UnreachableError
+from rl_exporter.panel.app import WatchApp
+from tests.support import ROOT
+from tests.support.panel_runs import (
     NOW,
     Clock,
     ScriptedSource,
@@ -19,11 +23,7 @@ from panel_runs import (
     watched,
     watched_run,
 )
-from rl_exporter import HeadMeasurement, Heads, RunInfo, SanctumAggregator
-from rl_exporter.panel.app import WatchApp
-from rl_exporter.panel.fetch import Sighting, UnreachableError
 
-ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
 PINNED = re.search(r"^textual==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
 

@@ -13,10 +13,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_exporter.heads import Head, Heads
-from rl_training.action_space import HEADS
-from rl_training.distributions import BoolArray
+from rl_training.action_space import HEADS, BoolArray
 from rl_training.environments.growing.vector import GrowingVectorEnv
-from rl_training.environments.heads import HeadsVectorEnv
+from rl_training.environments.heads.environment import HeadsVectorEnv
 
 _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rl_training.action_space import HEAD_NAMES, Slot
+from rl_training.action_space import HEAD_NAMES, OPERATIONS_TABLE, SIZES, Slot
 from rl_training.environments.growing.data import digits
 from rl_training.environments.growing.host import GrowingNetwork, LearningRates, Score, plateau_weights
 from rl_training.environments.growing.lifecycle import (
@@ -22,6 +22,7 @@ from rl_training.environments.growing.lifecycle import (
     dormant_slots,
     pass_step,
 )
+from rl_training.environments.growing.masks import action_masks
 from rl_training.environments.growing.observation import (
     OBSERVATION_SIZE,
     HostReading,
@@ -30,8 +31,6 @@ from rl_training.environments.growing.observation import (
     observe,
 )
 from rl_training.environments.growing.options import GrowingOptions
-from rl_training.environments.growing.rules import action_masks
-from rl_training.environments.tables import OPERATIONS_TABLE, SIZES
 
 Actions = npt.NDArray[np.int64]
 

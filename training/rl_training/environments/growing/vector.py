@@ -17,12 +17,11 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rl_training.action_space import HEAD_NAMES
+from rl_training.action_space import HEAD_NAMES, OPERATIONS_TABLE, SIZES
 from rl_training.environments.growing.environment import Actions
 from rl_training.environments.growing.observation import OBSERVATION_SIZE, Observation
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.environments.growing.worker import Group, Outcome, work
-from rl_training.environments.tables import OPERATIONS_TABLE, SIZES
 
 _PATIENCE = 5.0
 

@@ -1,0 +1,81 @@
+"""An AlertmanagerConfig of the operator from ``alerts/alertmanager.yml``: routes, inhibition, receivers.
+
+The receivers' addresses come from a Secret, because the ones in the file are for one machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from rl_manifests.sources import ROOT, head, indented
+
+ADDRESSES = "rl-alert-receivers"
+"""The Secret with the address of each receiver, one key a receiver."""
+
+_SOURCE = ROOT / "alerts/alertmanager.yml"
+_MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
+_KEYS: Mapping[str, str] = {
+    "group_by": "groupBy",
+    "group_wait": "groupWait",
+    "group_interval": "groupInterval",
+    "repeat_interval": "repeatInterval",
+}
+
+
+def files() -> dict[str, str]:
+    """Name and text of the manifest."""
+    source = yaml.safe_load(_SOURCE.read_text("utf-8"))
+    text = yaml.safe_dump({"spec": _specification(source)}, sort_keys=False, width=100)
+    lines = head(_SOURCE, "monitoring.coreos.com/v1alpha1", "AlertmanagerConfig", "rl-alerts")
+    return {"config.yaml": lines + indented(text, 0)}
+
+
+def _specification(source: Mapping[str, Any]) -> dict[str, Any]:
+    # The alerts of other people's rules are for other people's configuration.
+    route = {**_route(source["route"]), "matchers": [_matcher('alertname=~"RL.+"')]}
+    return {
+        "route": route,
+        "inhibitRules": [_inhibition(rule) for rule in source["inhibit_rules"]],
+        "receivers": [_receiver(receiver) for receiver in source["receivers"]],
+    }
+
+
+def _route(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A route and those below it. Raises KeyError for a key that has no counterpart here."""
+    route: dict[str, Any] = {}
+    for key, value in source.items():
+        if key == "matchers":
+            route["matchers"] = [_matcher(text) for text in value]
+        elif key == "routes":
+            route["routes"] = [_route(child) for child in value]
+        else:
+            route["receiver" if key == "receiver" else _KEYS[key]] = value
+    return route
+
+
+def _inhibition(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "sourceMatch": [_matcher(text) for text in source["source_matchers"]],
+        "targetMatch": [_matcher(text) for text in source["target_matchers"]],
+        "equal": source["equal"],
+    }
+
+
+def _matcher(text: str) -> dict[str, str]:
+    found = _MATCHER.fullmatch(text)
+    if found is None:
+        raise ValueError(f'matcher {text!r} in {_SOURCE.name} is not NAME="VALUE"; quote its value')
+    return {"name": found[1], "matchType": found[2], "value": found[3]}
+
+
+def _receiver(source: Mapping[str, Any]) -> dict[str, Any]:
+    name = source["name"]
+    hooks = [
+        {"urlSecret": {"name": ADDRESSES, "key": name}, "sendResolved": hook["send_resolved"]}
+        for hook in source.get("webhook_configs", [])
+    ]
+    return {"name": name, **({"webhookConfigs": hooks} if hooks else {})}

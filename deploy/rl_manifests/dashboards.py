@@ -1,0 +1,29 @@
+"""A ConfigMap for every dashboard, as the sidecar of the Grafana chart collects them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from rl_manifests.sources import ROOT, head, indented
+
+
+def sources() -> list[Path]:
+    """The dashboards."""
+    return sorted(ROOT.glob("grafana/dashboards/*.json"))
+
+
+def files() -> dict[str, str]:
+    """Name and text of each manifest."""
+    return {f"{source.stem}.yaml": _manifest(source) for source in sources()}
+
+
+def _manifest(source: Path) -> str:
+    provisioning = yaml.safe_load((ROOT / "grafana/provisioning/dashboards/rl.yml").read_text("utf-8"))
+    return (
+        head(source, "v1", "ConfigMap", f"{source.stem}-dashboard")
+        + '    grafana_dashboard: "1"\n'
+        + f"  annotations:\n    grafana_folder: {provisioning['providers'][0]['folder']}\n"
+        + f"data:\n  {source.name}: |\n{indented(source.read_text('utf-8'), 4)}"
+    )

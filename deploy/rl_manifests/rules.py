@@ -1,0 +1,32 @@
+"""A PrometheusRule for every file of rules: its text, comments included, as the object's specification."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from rl_manifests.sources import ROOT, head, indented
+
+_GROUP = re.compile(r"^  - name: .+\n", re.MULTILINE)
+
+
+def sources() -> list[Path]:
+    """The files of recording and alert rules."""
+    return sorted([*ROOT.glob("prometheus/rules/*.yml"), *ROOT.glob("alerts/rules/*.yml")])
+
+
+def files() -> dict[str, str]:
+    """Name and text of each manifest."""
+    return {f"{source.stem}.yaml": _manifest(source) for source in sources()}
+
+
+def _manifest(source: Path) -> str:
+    # The promises of the rules hold at this interval; the operator's own default is twice as long.
+    interval = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text("utf-8"))["global"][
+        "evaluation_interval"
+    ]
+    text = _GROUP.sub(lambda found: f"{found[0]}    interval: {interval}\n", source.read_text("utf-8"))
+    lines = head(source, "monitoring.coreos.com/v1", "PrometheusRule", f"rl-{source.stem}")
+    return f"{lines}spec:\n{indented(text, 2)}"

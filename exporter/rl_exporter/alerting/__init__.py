@@ -1,0 +1,1 @@
+"""What servers get from this project: rules, dashboards, runbooks, and a receiver of pages."""

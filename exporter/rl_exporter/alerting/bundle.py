@@ -1,0 +1,104 @@
+"""Rules, alerts, templates, runbooks and dashboards of this version, written out for other people's servers.
+
+The Kubernetes manifests, which repeat them, are among it, with the same links.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+GRAFANA_URL = "http://127.0.0.1:3000"
+"""Where the dashboard links in the alert rules point as they are shipped."""
+
+RUNBOOK_URL = "http://127.0.0.1:28009/runbooks"
+"""Where their runbook links point as they are shipped: ``rl-exporter pages`` on this machine."""
+
+_FOLDERS = (
+    "prometheus/rules",
+    "prometheus/targets",
+    "prometheus/alertmanagers",
+    "alerts/rules",
+    "alerts/templates",
+    "alerts/examples",
+    "alerts/runbooks",
+    "grafana/dashboards",
+    "grafana/provisioning",
+    "deploy/kubernetes",
+)
+_FILES = (
+    "prometheus/prometheus.yml",
+    "prometheus/agent.yml",
+    "prometheus/store.yml",
+    "alerts/alertmanager.yml",
+)
+_SUFFIXES = {".yml", ".yaml", ".json", ".tmpl", ".md"}
+
+
+class BundleError(ValueError):
+    """The bundle cannot be written; the message names what, why and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Bases of the links in alerts, without a trailing slash."""
+
+    grafana: str = GRAFANA_URL
+    runbooks: str = RUNBOOK_URL
+
+    def rewritten(self, text: str) -> str:
+        """``text`` with these bases in place of the ones it was shipped with."""
+        pairs = {GRAFANA_URL: self.grafana, RUNBOOK_URL: self.runbooks}
+        return re.sub("|".join(map(re.escape, pairs)), lambda found: pairs[found[0]], text)
+
+
+def link_base(text: str) -> str:
+    """Check a base of links and take off trailing slashes; ValueError with the remedy."""
+    if not re.fullmatch(r"https?://[^\s\"'{}<>\\`]+", text):
+        raise ValueError(f"{text!r} is no base for links; give one such as https://grafana.example.org")
+    return text.rstrip("/")
+
+
+def shipped() -> Path:
+    """What holds ``prometheus``, ``alerts`` and ``grafana``: the source tree, or the copy in the wheel."""
+    package = Path(__file__).resolve().parents[1]
+    source = package.parent.parent
+    return source if (source / "alerts" / "rules").is_dir() else package / "_bundle"
+
+
+def runbook(alert: str) -> Path | None:
+    """The runbook of an alert; None when there is none of that name."""
+    return {path.stem: path for path in (shipped() / "alerts" / "runbooks").glob("*.md")}.get(alert)
+
+
+def shipped_files() -> Iterator[Path]:
+    """Everything that a bundle holds, relative to :func:`shipped`; folders that are not there are left out."""
+    root = shipped()
+    for folder in _FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in _SUFFIXES and path.is_file():
+                yield path.relative_to(root)
+    for name in _FILES:
+        yield Path(name)
+
+
+def write_bundle(out: Path, links: Links) -> list[Path]:
+    """Write all files under ``out``, which must be empty or not there; returns their paths.
+
+    Raises BundleError, and writes nothing, when ``out`` holds something already.
+    """
+    written: list[Path] = []
+    try:
+        if out.exists() and any(out.iterdir()):
+            raise BundleError(f"--out {str(out)!r} is not empty; give a new folder, and compare the two")
+        for name in shipped_files():
+            text = (shipped() / name).read_text(encoding="utf-8")
+            target = out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(links.rewritten(text), encoding="utf-8")
+            written.append(target)
+    except OSError as error:
+        raise BundleError(f"--out {str(out)!r}: {error.strerror}; give a folder that can be written") from error
+    return written

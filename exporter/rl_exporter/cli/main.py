@@ -1,0 +1,99 @@
+"""The console script ``rl-exporter``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from rl_exporter.alerting.bundle import GRAFANA_URL, RUNBOOK_URL, BundleError, Links, link_base, write_bundle
+from rl_exporter.cli import targets, watch
+from rl_exporter.cli.parser import OneLineParser
+from rl_exporter.collector import DISTRIBUTION
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
+from rl_exporter.server.listen import PAGES_ADDRESS, parse_listen_address
+
+T = TypeVar("T")
+
+
+def metrics_table() -> str:
+    """Every metric as a Markdown table: those of a run, then what the exporter says of itself."""
+    run = ((m.name, m.kind, m.labels, m.help) for m in (*UPDATE_METRICS, *LIVE_METRICS))
+    rows = (
+        f"| `{name}` | {kind} | {', '.join(labels)} | {text} |"
+        for name, kind, labels, text in (*run, *SELF_METRICS)
+    )
+    head = ("| metric | type | labels beside run_id | meaning |", "| --- | --- | --- | --- |")
+    return "\n".join((*head, *rows)) + "\n"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``rl-exporter``."""
+    root = OneLineParser(prog="rl-exporter", description="Tools around the exporter.", allow_abbrev=False)
+    root.add_argument("--version", action="version", version=version(DISTRIBUTION))
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("metrics", help="print the table of metrics that a run exposes")
+    pages = commands.add_parser("pages", help="receive Alertmanager's pages, print them, serve the runbooks")
+    pages.add_argument("--listen", type=_checked(parse_listen_address), default=PAGES_ADDRESS,
+                       metavar="HOST:PORT", help=f"where Alertmanager delivers ({PAGES_ADDRESS})")  # fmt: skip
+    bundle = commands.add_parser("bundle", help="write rules, alerts, templates, runbooks and dashboards")
+    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    bundle.add_argument("--grafana-url", type=_checked(link_base), default=GRAFANA_URL, metavar="U",
+                        help=f"base of the dashboard links in alerts ({GRAFANA_URL})")  # fmt: skip
+    bundle.add_argument("--runbook-url", type=_checked(link_base), default=RUNBOOK_URL, metavar="U",
+                        help=f"base of the runbook links in alerts ({RUNBOOK_URL})")  # fmt: skip
+    watch.add_parser(commands)
+    targets.add_parser(commands)
+    return root
+
+
+def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """``parse`` with its ValueError's message shown to the user."""
+
+    def parsed(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0, 2 for bad input; ``watch`` has its own."""
+    options = parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except (OSError, BundleError) as error:
+        sys.stderr.write(f"rl-exporter: error: {error}\n")
+        return 2
+
+
+def _metrics(_options: argparse.Namespace) -> int:
+    sys.stdout.write(metrics_table())
+    return 0
+
+
+def _pages(options: argparse.Namespace) -> int:
+    from rl_exporter.alerting.receiver import serve_pages  # noqa: PLC0415 - the other commands need no server
+
+    return serve_pages(options.listen)
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    written = write_bundle(options.out, Links(options.grafana_url, options.runbook_url))
+    where = options.out / "prometheus" / "prometheus.yml"
+    sys.stdout.write(f"{len(written)} files in {options.out}; Prometheus starts with --config.file={where}\n")
+    return 0
+
+
+_COMMANDS = {
+    "metrics": _metrics,
+    "watch": watch.run,
+    "targets": targets.run,
+    "pages": _pages,
+    "bundle": _bundle,
+}

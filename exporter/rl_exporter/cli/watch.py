@@ -1,0 +1,69 @@
+"""The options of ``rl-exporter watch``. What it does is loaded when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rl_exporter.client.addresses import DEFAULT_ADDRESS
+from rl_exporter.server.listen import DEFAULT_PORT
+from rl_exporter.view.verdict import Status
+
+if TYPE_CHECKING:
+    from rl_exporter.cli.parser import OneLineParser
+
+INTERVAL_SECONDS = 2.0
+TIMEOUT_SECONDS = 5.0
+WRONG_USAGE = int(Status.NO_DATA)
+"""Of ``rl-exporter watch``: 1 and 2 are verdicts."""
+
+EPILOG = f"""\
+URL may leave out the scheme (http), the port ({DEFAULT_PORT}) and the path (/metrics).
+
+exit status with --once: 0 every head is healthy, 1 some head is in warning, 2 some head is critical or
+its gradients explode, {WRONG_USAGE} no data or wrong usage. Of several runs the worst counts: critical, then
+no data, then warning.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    """Register the command."""
+    watch = commands.add_parser(
+        "watch",
+        help="the panel ACTION HEADS in the terminal, or once as text or JSON",
+        description="Watch the action heads of one run or many, from their /metrics.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    watch.usage_status = WRONG_USAGE
+    watch.add_argument("urls", nargs="*", metavar="URL", help=f"/metrics of a run ({DEFAULT_ADDRESS})")
+    watch.add_argument("--targets", type=Path, metavar="DIR",
+                       help="watch all targets in the JSON and YAML files of DIR (file_sd)")  # fmt: skip
+    watch.add_argument("--interval", type=_seconds, default=INTERVAL_SECONDS, metavar="S",
+                       help=f"seconds between two looks ({INTERVAL_SECONDS:g})")  # fmt: skip
+    watch.add_argument("--timeout", type=_seconds, default=TIMEOUT_SECONDS, metavar="S",
+                       help=f"seconds to wait for an answer ({TIMEOUT_SECONDS:g})")  # fmt: skip
+    watch.add_argument("--ca-file", type=Path, metavar="FILE",
+                       help="trust the authorities in FILE (PEM) instead of the system's")  # fmt: skip
+    watch.add_argument("--insecure", action="store_true", help="accept any certificate")
+    watch.add_argument("--once", action="store_true", help="print the panel once as text, and exit")
+    watch.add_argument("--json", action="store_true", help="with --once: a JSON document a line and run")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible; give seconds from 0.1 to 3600")
+    return seconds
+
+
+def run(options: argparse.Namespace) -> int:
+    """Watch; returns the exit status."""
+    from rl_exporter.panel.watch import watch  # noqa: PLC0415 - rl-train and --help need no HTTP client
+
+    return watch(options)

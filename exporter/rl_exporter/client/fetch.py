@@ -1,0 +1,186 @@
+"""Fetching a snapshot from somebody's /metrics, whatever answers there: bounded in time and in size."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.exceptions import TimeoutError as HTTPTimeoutError
+
+from rl_exporter.client.addresses import Target
+from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
+from rl_exporter.snapshot import SanctumSnapshot
+
+MAX_BYTES = 8 * 2**20
+"""Some two hundred times the body of eight heads."""
+
+TIMEOUT_SECONDS = 5.0
+_CHUNK = 64 * 1024
+_REDIRECTS = 3
+_MARK = b"rl_policy_head_entropy_max_nats"
+_CLOCK_TOLERANCE = 5.0
+
+
+class UnreachableError(Exception):
+    """No snapshot could be had; the message says in one line why, and the remedy where there is one."""
+
+
+class RefusedError(UnreachableError):
+    """Nobody listens there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A snapshot as it was seen. ``clock_offset``: seconds that the clock of the run is ahead of ours."""
+
+    snapshot: SanctumSnapshot
+    clock_offset: float = 0.0
+
+
+def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.SSLContext:
+    """What is trusted: the system's authorities, those of ``ca_file`` instead, or anybody.
+
+    Raises ValueError, with the remedy, when the file holds no certificates.
+    """
+    try:
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror if isinstance(error, FileNotFoundError) else "holds no PEM certificate"
+        raise ValueError(f"{str(ca_file)!r}: {reason}; give the authority's certificates as PEM") from error
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Fetcher:
+    """Fetches snapshots; connections are kept. May be used by many threads."""
+
+    def __init__(self, context: ssl.SSLContext | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
+        self.timeout = timeout
+        self._pool = urllib3.PoolManager(
+            num_pools=64,
+            maxsize=4,
+            ssl_context=context or tls_context(),
+            timeout=urllib3.Timeout(connect=timeout, read=timeout),
+            retries=urllib3.Retry(total=_REDIRECTS, connect=0, read=0, redirect=_REDIRECTS, status=0, other=0),
+        )
+
+    def fetch(self, target: Target) -> Sighting:
+        """The run at ``target``; UnreachableError when there is none."""
+        # No compression: it would cost the trainer more than the network gains.
+        headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"}
+        if target.credentials is not None:
+            headers |= urllib3.make_headers(basic_auth=target.credentials)
+        deadline = time.monotonic() + self.timeout
+        try:
+            response = self._pool.request("GET", target.url, headers=headers, preload_content=False)
+            try:
+                body, offset = self._body(response, deadline), _clock_offset(response.headers.get("Date"))
+            finally:
+                _release(response)
+        except (HTTPError, OSError) as error:
+            kind = RefusedError if _is_refused(error) else UnreachableError
+            raise kind(_reason(error, self.timeout)) from error
+        return Sighting(_snapshot(body), offset)
+
+    def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+        if response.status != 200:
+            raise UnreachableError(
+                f"it answers with HTTP status {response.status} (is this the address of /metrics?)"
+            )
+        body = bytearray()
+        while chunk := response.read1(_CHUNK):  # what is there; read() would wait for a whole chunk
+            body += chunk
+            if len(body) > MAX_BYTES:
+                raise UnreachableError(
+                    f"it answers with more than {MAX_BYTES // 2**20} MiB: not the /metrics of a run"
+                )
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"no whole answer within {self.timeout:g} s")
+        return bytes(body)
+
+
+def _release(response: urllib3.BaseHTTPResponse) -> None:
+    """Keep the connection after a whole answer; of any other nothing more is read."""
+    if response.closed:
+        response.release_conn()
+    else:
+        response.close()
+
+
+def _snapshot(body: bytes) -> SanctumSnapshot:
+    if _MARK not in body:
+        raise UnreachableError("what answers there is no rl_exporter: it shows no run")
+    try:
+        return parse_snapshot(body.decode("utf-8", errors="replace"))
+    except NotAnExporterError as error:
+        raise UnreachableError(str(error)) from error
+
+
+def _clock_offset(date: str | None) -> float:
+    """How far the server's clock is ahead of ours; what its whole seconds and the way may explain is none."""
+    if date is None:
+        return 0.0
+    try:
+        offset = parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return offset if abs(offset) > _CLOCK_TOLERANCE else 0.0
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the connection was refused; urllib3 wraps that twice."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.reason if isinstance(error, MaxRetryError) else error.__cause__
+    return error is not None
+
+
+def _reason(error: BaseException, timeout: float) -> str:
+    """What went wrong, for people; urllib3 wraps it."""
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        error = error.reason
+    reason = _last(error)
+    if isinstance(error, NameResolutionError):
+        reason = f"the host name cannot be resolved: {reason}"
+    elif isinstance(error, NewConnectionError):
+        reason = f"{reason} (is the run up?)"
+    elif isinstance(error, ConnectTimeoutError | ReadTimeoutError | HTTPTimeoutError):
+        reason = f"no answer within {timeout:g} s"
+    elif isinstance(error, SSLError):
+        reason = _tls_reason(str(error))
+    elif isinstance(error, IncompleteRead) or isinstance(error.__cause__, IncompleteRead):
+        reason = "the answer is cut off in the middle"
+    elif isinstance(error, ProtocolError):
+        reason = "the connection broke before the answer was whole (does it speak HTTP there?)"
+    return reason
+
+
+def _tls_reason(text: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        detail = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0]
+        return f"its certificate is not trusted ({detail}); give its authority with --ca-file, or --insecure"
+    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER" in text:
+        return "it does not speak TLS there; try http:// instead of https://"
+    return f"TLS fails: {' '.join(text.split())[:160]}"
+
+
+def _last(error: BaseException) -> str:
+    """The last part of a message that urllib3 built from the objects involved."""
+    text = " ".join(str(error).split())
+    return (text.rpartition("] ")[2] or text.rpartition(": ")[2])[:160].rstrip(")") or type(error).__name__

@@ -1,0 +1,250 @@
+"""Stable-Baselines3: the entropy of every action head of PPO, A2C and MaskablePPO, from one callback."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import fmean
+from types import TracebackType
+from typing import Self
+
+try:
+    from stable_baselines3.common.callbacks import BaseCallback
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "stable_baselines3":
+        raise
+    raise ImportError(
+        "rl_exporter.integrations.sb3.callback needs Stable-Baselines3; pip install stable-baselines3"
+    ) from error
+
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from rl_exporter.discovery.identity import Discovery
+from rl_exporter.integrations.guard import ErrorGuard
+from rl_exporter.integrations.sb3.listener import PolicyListener
+from rl_exporter.integrations.sb3.policy import environment_id, policy_heads, supported
+from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
+from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
+from rl_exporter.server.listen import ListenAddress
+from rl_exporter.snapshot import RunState
+
+_LOG = logging.getLogger("rl_exporter")
+
+_LOGGED = {
+    "kl_divergence": ("train/approx_kl",),
+    "clipped_share": ("train/clip_fraction",),
+    "policy_loss": ("train/policy_gradient_loss", "train/policy_loss"),
+    "value_loss": ("train/value_loss",),
+    "explained_variance": ("train/explained_variance",),
+}
+"""Payload fields and the names under which PPO, A2C and MaskablePPO log them."""
+
+
+class HeadEntropyCallback(BaseCallback):
+    """Serves ``/metrics`` for a model while it learns, one update at a time.
+
+    Entropies are those that the loss evaluated, so they cost no forward pass; under the masks for MaskablePPO.
+    Choice entropy and choice share only exist with masks. A gradient norm is that of the head's rows in
+    ``policy.action_net``, before clipping. Losses, KL and the like are the values that the model logs. The
+    duration of an update is the time from the end of its rollout to the start of the next.
+
+    ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete space
+    is ``action``. ``run_id``, ``listen``, ``experiment``, ``environment`` (default: its registered id),
+    ``linger`` and ``register`` are those of ``rl_exporter.serve``; give ``recorder`` instead to keep a server
+    of your own, which this callback then does not end.
+
+    The run ends with ``learn``: ``completed``. As a context manager it spans every ``learn`` in the block, and
+    an exception that leaves the block makes it ``failed`` or, for Ctrl-C, ``interrupted``. Without a block an
+    exception leaves it ``running`` until the program ends.
+
+    ``learn`` raises, before training, ValueError when the model, the action space or the names do not fit, and
+    OSError when the address is taken. Later errors are counted and logged once; they never reach the training.
+    """
+
+    def __init__(
+        self,
+        run_id: str | None = None,
+        *,
+        listen: str | ListenAddress | None = None,
+        head_names: Sequence[str] | None = None,
+        experiment: str = "",
+        environment: str | None = None,
+        linger: float = LINGER_SECONDS,
+        register: Discovery | None = None,
+        recorder: HeadRecorder | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        if recorder is not None and any((run_id is not None, listen, experiment, environment, register)):
+            raise ValueError("give either a recorder, or run_id, listen and the like for a new one")
+        self._head_names = head_names
+        self._serve = partial(
+            serve, run_id=run_id, listen=listen, experiment=experiment, linger=linger, register=register
+        )
+        self._environment = environment
+        self._owned = recorder is None
+        self._recorder = recorder
+        self._running = recorder is not None
+        self._in_block = False
+        self._unregister: Callable[[], None] = _nothing
+        self._listener: PolicyListener | None = None
+        self._warned = False
+
+    @property
+    def recorder(self) -> HeadRecorder:
+        """Serves the run, and keeps its last snapshot; RuntimeError before ``learn`` has started it."""
+        if self._recorder is None:
+            raise RuntimeError("nothing is served yet; learn() starts the run")
+        return self._recorder
+
+    def __enter__(self) -> Self:
+        self._in_block = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._in_block = False
+        self._stop_listening()
+        self._end(lambda recorder: recorder.__exit__(kind, error, trace))
+
+    def _init_callback(self) -> None:
+        declared = self.recorder.snapshot().tamiyo.heads if self._running else None
+        self._algorithm = supported(self.model)
+        self._heads = policy_heads(self._algorithm, self._head_names, declared)
+
+    def _on_training_start(self) -> None:
+        self._stop_listening()  # a learn() that an exception ended left its taps
+        if not self._running:
+            self._start()
+        self._guard = ErrorGuard(self.recorder.count_record_error)
+        self._steps_seen = self.num_timesteps
+        self._episodes = 0
+        self._rollout_start = time.perf_counter()
+        self._rollout_end: float | None = None
+        with self._guard:
+            self._listener = PolicyListener(self._algorithm, self._heads, self._guard)
+
+    def _on_rollout_start(self) -> None:
+        self._emit()
+        self._rollout_start = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        with self._guard:
+            self._episodes += int(self.locals["dones"].sum())
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._rollout_end = time.perf_counter()
+        if self._listener is not None:
+            with self._guard:
+                self._listener.begin_update()
+
+    def _on_training_end(self) -> None:
+        self._emit()
+        self._stop_listening()
+        if not self._in_block:
+            self._end(lambda recorder: recorder.close(RunState.COMPLETED))
+
+    def _start(self) -> None:
+        """Serve a new run. Raises OSError when the address is taken."""
+        model = self._algorithm
+        recorder = self._serve(
+            self._heads,
+            algorithm=type(model).__name__,
+            environment=environment_id(model) if self._environment is None else self._environment,
+            seed="" if model.seed is None else model.seed,
+            device=str(model.device),
+        )
+        self._recorder, self._running = recorder, True
+        at_exit = partial(_end_at_exit, recorder)
+        atexit.register(at_exit)
+        self._unregister = partial(atexit.unregister, at_exit)
+        if self.verbose:
+            print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201
+
+    def _end(self, end: Callable[[HeadRecorder], None]) -> None:
+        if not (self._owned and self._running):
+            return
+        self._running = False
+        self._unregister()
+        try:
+            with self._guard:
+                end(self.recorder)
+        except KeyboardInterrupt:
+            pass  # Ctrl-C while recent scrapers fetch the final state: no more waiting, the model is intact
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+
+    def _emit(self) -> None:
+        """Record the update that has just ended, if one has."""
+        if self._rollout_end is None:
+            return
+        update_duration = time.perf_counter() - self._rollout_end
+        rollout_duration = self._rollout_end - self._rollout_start
+        self._rollout_end = None
+        with self._guard:
+            payload = PPOUpdatePayload(
+                heads=self._measured(),
+                environment_steps=self.num_timesteps - self._steps_seen,
+                episodes=self._episodes,
+                episode_return=_mean_return(self._algorithm),
+                entropy_coefficient=self._algorithm.ent_coef,
+                rollout_duration=rollout_duration,
+                update_duration=update_duration,
+                **_logged(self._algorithm),
+            )
+            self._steps_seen, self._episodes = self.num_timesteps, 0
+            self.recorder.handler.handle_ppo_update(payload)
+
+    def _measured(self) -> dict[str, HeadMeasurement]:
+        """What the update measured of each head; empty, and counted, when that went wrong."""
+        measured: dict[str, HeadMeasurement] = {}
+        if self._listener is not None:
+            with self._guard:
+                for head, update in zip(self._heads, self._listener.end_update(), strict=False):
+                    measured[head.name] = update.measurement
+                    if update.all_masked:
+                        self._count_all_masked(head.name, update.all_masked)
+        return measured
+
+    def _count_all_masked(self, name: str, steps: int) -> None:
+        self.recorder.count_record_error()
+        if not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "head %r: its mask allows no action at %d steps of the rollout, where MaskablePPO samples "
+                "uniformly; the head is not measured in such an update; let action_masks() allow an action",
+                name,
+                steps,
+            )
+
+
+def _mean_return(model: OnPolicyAlgorithm) -> float | None:
+    """Mean return of the last finished episodes; None before the first, or without a Monitor wrapper."""
+    episodes = model.ep_info_buffer
+    return fmean(episode["r"] for episode in episodes) if episodes else None
+
+
+def _logged(model: OnPolicyAlgorithm) -> dict[str, float]:
+    """What the model logged of this update: means over its minibatches, an aborted epoch included."""
+    logged = model.logger.name_to_value
+    return {field: float(logged[key]) for field, keys in _LOGGED.items() for key in keys if key in logged}
+
+
+def _end_at_exit(recorder: HeadRecorder) -> None:
+    """After an exception out of ``learn``: ``failed`` if it ended the program, else ``interrupted``."""
+    error = getattr(sys, "last_value", None)
+    failed = error is not None and not isinstance(error, KeyboardInterrupt)
+    recorder.close(RunState.FAILED if failed else RunState.INTERRUPTED)
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,48 @@
+"""One policy listened to from update to update: what its taps hear goes into that update's telemetry."""
+
+from __future__ import annotations
+
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from rl_exporter.heads import Heads
+from rl_exporter.integrations.guard import ErrorGuard
+from rl_exporter.integrations.sb3.policy import action_layer
+from rl_exporter.integrations.sb3.sums import HeadUpdate, UpdateTelemetry
+from rl_exporter.integrations.sb3.taps import EntropyTap, GradientTap
+
+
+class PolicyListener:
+    """Listens to a model's policy from ``begin_update`` to ``end_update``, until ``stop``."""
+
+    def __init__(self, model: OnPolicyAlgorithm, heads: Heads, guard: ErrorGuard) -> None:
+        self._model = model
+        self._sizes = [head.choices for head in heads]
+        self._entropy = EntropyTap(model.policy.action_dist, guard)
+        layer = action_layer(model, sum(self._sizes))
+        self._gradient = None if layer is None else GradientTap(layer, guard)
+
+    def begin_update(self) -> None:
+        """The rollout is complete; the loss is evaluated next."""
+        buffer = self._model.rollout_buffer
+        telemetry = UpdateTelemetry(self._sizes, buffer.buffer_size * buffer.n_envs)
+        self._telemetry = telemetry
+        self._entropy.listener = telemetry.add
+        if self._gradient is not None:
+            self._gradient.listening = True
+
+    def end_update(self) -> list[HeadUpdate]:
+        """What the update measured of each head, in order; empty when it evaluated no loss."""
+        self._silence()
+        return self._telemetry.result(None if self._gradient is None else self._gradient.take())
+
+    def stop(self) -> None:
+        """Leave the policy as it was found."""
+        self._silence()
+        self._entropy.remove()
+        if self._gradient is not None:
+            self._gradient.remove()
+
+    def _silence(self) -> None:
+        self._entropy.listener = None
+        if self._gradient is not None:
+            self._gradient.listening = False

@@ -1,0 +1,1 @@
+"""What a snapshot looks like, whatever shows it: numbers, verdicts, colours, rows."""

@@ -1,0 +1,208 @@
+"""The panel as lines of text for a given width: a column per head, in as many blocks as it takes."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, HeadState
+from rl_exporter.view.cells import NO_CHOICE, SYMBOLS, Bar, Cell, Part, Tone
+from rl_exporter.view.run_view import HeadColumn, RunView
+from rl_exporter.view.verdict import Finding
+
+Line = tuple[Cell, ...]
+
+_LABEL_WIDTH = 8
+_NARROWEST = 12
+_WIDEST = 24
+_GAPS = (2, 1)
+_WORD_WIDTH = 10
+_TEXT_AT_LEAST = 30
+_SHOWN_FINDINGS = 5
+_SHORT_WORDS = {HeadState.DETERMINISTIC.value: "determin."}
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def lay_out(view: RunView, width: int, *, with_legend: bool = False) -> list[Line]:
+    """The whole panel in lines of at most ``width`` columns, 20 at least."""
+    width = max(width, 20)
+    lines = flow([(cell,) for cell in view.title], width)
+    lines += flow([(Cell(f"{label} ", Tone.DIM), cell) for label, cell in view.facts], width)
+    lines += [(), *finding_lines(view.findings, width)]
+    for block in _blocks(view.heads, view.labels, width):
+        lines += [(), *block]
+    if with_legend and view.heads:
+        lines += [(), *legend(width)]
+    return lines
+
+
+def plain_text(lines: Iterable[Line]) -> str:
+    """The lines without colours."""
+    return "".join("".join(cell.text for cell in line).rstrip() + "\n" for line in lines)
+
+
+def legend(width: int) -> list[Line]:
+    """What symbols, letters and colours mean."""
+    states = [(symbol, Cell(f" {state.value}")) for state, symbol in SYMBOLS.items()]
+    states.insert(list(SYMBOLS).index(HeadState.DETERMINISTIC) + 1, (NO_CHOICE, Cell(" had no choice")))
+    levels = [
+        (Cell("H", ratio=1.0), Cell(f" healthy, above {WARNING_THRESHOLD:g}")),
+        (Cell("W", ratio=WARNING_THRESHOLD), Cell(f" warning, at or below {WARNING_THRESHOLD:g}")),
+        (Cell("C", ratio=CRITICAL_THRESHOLD), Cell(f" critical, at or below {CRITICAL_THRESHOLD:g}")),
+    ]
+    return flow([*states], width) + flow([*levels], width)
+
+
+def flow(items: Sequence[Line], width: int, gap: int = 3) -> list[Line]:
+    """Items side by side, as many as fit on a line."""
+    lines: list[Line] = []
+    used = 0
+    for item in items:
+        taken = sum(text_width(cell.text) for cell in item)
+        if lines and used + gap + taken <= width:
+            lines[-1] = (*lines[-1], Cell(" " * gap), *item)
+            used += gap + taken
+        else:
+            lines.append(_fitted(item, width))
+            used = taken
+    return lines
+
+
+def _fitted(line: Line, width: int) -> Line:
+    cells = []
+    for cell in line:
+        cells.append(_cut(cell, width))
+        width -= text_width(cells[-1].text)
+    return tuple(cells)
+
+
+def finding_lines(findings: Sequence[Finding], width: int) -> list[Line]:
+    """Findings one below the other, the first few."""
+    lines = [
+        line
+        for finding in findings[:_SHOWN_FINDINGS]
+        for line in _finding(finding, _indent(findings, width), width)
+    ]
+    if len(findings) > _SHOWN_FINDINGS:
+        lines.append((Cell(f"{'':{_WORD_WIDTH}}and {len(findings) - _SHOWN_FINDINGS} more", Tone.DIM),))
+    return lines
+
+
+def _indent(findings: Sequence[Finding], width: int) -> int:
+    heads = max((text_width(finding.head) + 2 for finding in findings if finding.head), default=0)
+    indent = _WORD_WIDTH + min(heads, width // 3)
+    return indent if width - indent >= _TEXT_AT_LEAST else 2
+
+
+def _finding(finding: Finding, indent: int, width: int) -> Iterator[Line]:
+    """Word and head, then the numbers beside them, or below where there is no room."""
+    beside = indent >= _WORD_WIDTH
+    name = shortened(finding.head, indent - _WORD_WIDTH - 2 if beside else width - _WORD_WIDTH)
+    title = (Cell(finding.word.ljust(_WORD_WIDTH), finding.tone), Cell(name, Tone.STRONG))
+    texts = textwrap.wrap(finding.text, width - indent) or [""]
+    if beside:
+        fill = " " * (indent - _WORD_WIDTH - text_width(name))
+        yield (*title, Cell(fill + texts.pop(0)))
+    else:
+        yield title
+    for text in texts:
+        yield (Cell(" " * indent + text),)
+
+
+def _blocks(heads: Sequence[HeadColumn], labels: Sequence[str], width: int) -> Iterator[list[Line]]:
+    """The heads' columns, spread evenly over as few blocks as fit."""
+    if not heads:
+        return
+    room = width - _LABEL_WIDTH
+    needed = min(max(_NARROWEST, *map(_needed, heads)), _WIDEST, room)
+    gap = min(_GAPS, key=lambda gap: _block_count(len(heads), room, needed, gap))
+    each = math.ceil(len(heads) / _block_count(len(heads), room, needed, gap))
+    column = max(min((room + gap) // each - gap, _WIDEST), needed)
+    for first in range(0, len(heads), each):
+        yield _block(heads[first : first + each], labels, column, gap)
+
+
+def _block_count(heads: int, room: int, column: int, gap: int) -> int:
+    return math.ceil(heads / max((room + gap) // (column + gap), 1))
+
+
+def _needed(head: HeadColumn) -> int:
+    """Columns that a head's name and its widest numbers take; bars and state words take what there is."""
+    return max(
+        text_width(head.name), *(_parts_width(head.rows[label]) for label in ("Entr", "Choice", "NaN/Inf"))
+    )
+
+
+def _parts_width(parts: Sequence[Part]) -> int:
+    return sum(text_width(part.text) for part in parts if isinstance(part, Cell)) + len(parts) - 1
+
+
+def _block(heads: Sequence[HeadColumn], labels: Sequence[str], column: int, gap: int) -> list[Line]:
+    def line(label: str, cells: Iterable[Line]) -> Line:
+        row = [Cell(label.ljust(_LABEL_WIDTH), Tone.DIM)]
+        for parts in cells:
+            row += [*parts, Cell(" " * (column + gap - sum(text_width(part.text) for part in parts)))]
+        return tuple(row[:-1])
+
+    names = line("", [(Cell(shortened(head.name, column), Tone.STRONG, head.effective),) for head in heads])
+    return [
+        names,
+        *(line(label, [_drawn(label, head.rows[label], column) for head in heads]) for label in labels),
+    ]
+
+
+def _drawn(label: str, parts: Sequence[Part], column: int) -> Line:
+    if label == "History":
+        return tuple(part for part in parts[-column:] if isinstance(part, Cell))
+    cells: list[Cell] = []
+    for part in parts:
+        if cells:
+            cells.append(Cell(" "))
+        used = sum(text_width(cell.text) for cell in cells)
+        cells += _bar(part, column - used) if isinstance(part, Bar) else [_cut(part, column - used)]
+    return tuple(cells)
+
+
+def _cut(cell: Cell, width: int) -> Cell:
+    text = cell.text if text_width(cell.text) <= width else _SHORT_WORDS.get(cell.text, cell.text)
+    return cell._replace(text=shortened(text, width))
+
+
+def _bar(bar: Bar, width: int) -> list[Cell]:
+    """A bar of ``width`` columns, exact to an eighth of a column, on its track."""
+    eighths = round(bar.fill * width * 8)
+    full, rest = divmod(eighths, 8)
+    filled = "█" * full + (_EIGHTHS[rest] if rest else "")
+    return [Cell(filled, bar.tone, bar.ratio), Cell("─" * (width - len(filled)), Tone.DIM)]
+
+
+def text_width(text: str) -> int:
+    """Terminal columns that ``text`` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_char_width(char) for char in text)
+
+
+def _char_width(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def shortened(text: str, width: int) -> str:
+    """``text`` in at most ``width`` columns, with an ellipsis in its middle where it is longer."""
+    if text_width(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    head, tail = list(text[: len(text) // 2]), list(text[len(text) // 2 :])
+    while head or tail:
+        if text_width("".join((*head, "…", *tail))) <= width:
+            break
+        if len(head) >= len(tail):
+            head.pop()
+        else:
+            tail.pop(0)
+    return "".join((*head, "…", *tail))

@@ -1,0 +1,112 @@
+"""A snapshot as the panel shows it: title, facts, findings, and rows of cells for each head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rl_exporter.snapshot import RunState, SanctumSnapshot
+from rl_exporter.view import cells
+from rl_exporter.view.cells import ABSENT, Bar, Cell, Part, Tone, printable
+from rl_exporter.view.history import History
+from rl_exporter.view.verdict import Finding, Status, findings, run_status
+
+RUN_STATES = {
+    RunState.RUNNING: Cell("▶ running", Tone.HEALTHY),
+    RunState.COMPLETED: Cell("■ completed", Tone.PLAIN),
+    RunState.INTERRUPTED: Cell("■ interrupted", Tone.WARNING),
+    RunState.FAILED: Cell("✖ failed", Tone.CRITICAL),
+}
+
+NO_HISTORY = History()
+
+_NOT_SHOWN_WHEN_EMPTY = {"NaN/Inf", "Age", "History"}
+
+
+@dataclass(frozen=True, slots=True)
+class HeadColumn:
+    """One head: its name, the ratio whose level is the verdict on it, and its rows by label."""
+
+    name: str
+    effective: float | None
+    rows: dict[str, tuple[Part, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as it is shown. ``labels`` are the rows in order; ``heads`` is empty before the first update."""
+
+    status: Status
+    title: tuple[Cell, ...]
+    facts: tuple[tuple[str, Cell], ...]
+    findings: tuple[Finding, ...]
+    labels: tuple[str, ...]
+    heads: tuple[HeadColumn, ...]
+
+
+def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTORY) -> RunView:
+    """How ``snapshot`` looks at Unix time ``now``."""
+    tamiyo = snapshot.tamiyo
+    if not tamiyo.updates:
+        return RunView(Status.NO_DATA, _title(snapshot, now), (), (_waiting(snapshot),), (), ())
+    columns = tuple(
+        HeadColumn(
+            printable(head.name), tamiyo.readings[head.name].effective, _rows(snapshot, head.name, history)
+        )
+        for head in tamiyo.heads
+    )
+    labels = tuple(
+        label
+        for label in columns[0].rows
+        if label not in _NOT_SHOWN_WHEN_EMPTY or any(_says_something(column.rows[label]) for column in columns)
+    )
+    return RunView(
+        run_status(snapshot), _title(snapshot, now), _facts(snapshot), findings(snapshot), labels, columns
+    )
+
+
+def _says_something(parts: tuple[Part, ...]) -> bool:
+    return any(isinstance(part, Bar) or part.text not in {"", ABSENT} for part in parts)
+
+
+def _rows(snapshot: SanctumSnapshot, name: str, history: History) -> dict[str, tuple[Part, ...]]:
+    head, reading = snapshot.tamiyo.heads.named(name), snapshot.tamiyo.readings[name]
+    return {
+        "Entr": (cells.entropy(head, reading),),
+        "": (cells.entropy_bar(reading),),
+        "Choice": cells.choice(reading),
+        "Grad": cells.gradient(reading, history.trend(name)),
+        "Ratio": (cells.value(reading.importance_ratio_max),),
+        "State": cells.state(reading),
+        "NaN/Inf": (cells.nonfinite(reading),),
+        "Age": (cells.updates_old(snapshot.tamiyo.unmeasured_updates(name)),),
+        "History": cells.sparkline(history.ratios(name)),
+    }
+
+
+def _title(snapshot: SanctumSnapshot, now: float) -> tuple[Cell, ...]:
+    title = [Cell(printable(snapshot.run.run_id), Tone.STRONG), RUN_STATES[snapshot.run_state]]
+    if snapshot.tamiyo.updates:
+        title.append(Cell(f"update {snapshot.tamiyo.updates}", Tone.STRONG))
+        if snapshot.last_update_timestamp is not None:
+            title.append(Cell(f"{cells.age(now - snapshot.last_update_timestamp)} ago", Tone.DIM))
+    return tuple(title)
+
+
+def _waiting(snapshot: SanctumSnapshot) -> Finding:
+    heads = ", ".join(printable(head.name) for head in snapshot.tamiyo.heads)
+    running = snapshot.run_state is RunState.RUNNING
+    text = "for the first update" if running else "the run ended before its first update"
+    return Finding("waiting" if running else "no data", Tone.WARNING, "", f"{text}; heads: {heads}")
+
+
+def _facts(snapshot: SanctumSnapshot) -> tuple[tuple[str, Cell], ...]:
+    tamiyo = snapshot.tamiyo
+    facts = (
+        ("total", cells.number(tamiyo.entropy) + ("" if tamiyo.entropy is None else " nats")),
+        ("KL", cells.number(tamiyo.kl_divergence)),
+        ("clip", cells.share(tamiyo.clipped_share)),
+        ("return", cells.number(snapshot.episode_return)),
+        ("episodes", f"{snapshot.episodes:,}"),
+        ("steps", f"{snapshot.environment_steps:,}"),
+    )
+    return tuple((label, Cell(text, Tone.DIM if text == ABSENT else Tone.PLAIN)) for label, text in facts)

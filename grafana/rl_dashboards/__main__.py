@@ -1,0 +1,35 @@
+"""Write every dashboard; ``--check`` only says which committed files differ."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rl_dashboards.dashboards import rendered
+
+FOLDER = Path(__file__).resolve().parent.parent / "dashboards"
+
+
+def stale(folder: Path = FOLDER) -> list[str]:
+    """Names of the files that are missing, differ from what the source gives, or have no source."""
+    wanted = rendered()
+    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+
+
+def main() -> int:
+    """Entry point; returns 1 when ``--check`` finds a difference."""
+    if "--check" in sys.argv[1:]:
+        for name in stale():
+            sys.stderr.write(f"grafana/dashboards/{name} is not what its source gives; run make dashboards\n")
+        return int(bool(stale()))
+    FOLDER.mkdir(exist_ok=True)
+    for path in FOLDER.glob("*.json"):
+        path.unlink()
+    for name, text in rendered().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""All dashboards by file name."""
+
+from __future__ import annotations
+
+from rl_dashboards import fleet_dashboard, heads_dashboard, pipeline_dashboard, run_dashboard
+from rl_dashboards.layout import to_json
+
+
+def rendered() -> dict[str, str]:
+    """File name and JSON text of each dashboard."""
+    built = (
+        heads_dashboard.dashboard(),
+        run_dashboard.dashboard(),
+        fleet_dashboard.dashboard(),
+        pipeline_dashboard.dashboard(),
+    )
+    return {f"{dashboard['uid']}.json": to_json(dashboard) for dashboard in built}

@@ -1,0 +1,108 @@
+"""Fleet: every run, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from grafana_foundation_sdk.builders import common, stat, timeseries
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    GraphDrawStyle,
+    LineInterpolation,
+    StackingMode,
+)
+
+from rl_dashboards import layout, style
+from rl_dashboards.panels import at_the_end, lines, number, over_time, overridden
+from rl_dashboards.queries import LEVEL, RUN_KEY, Status, run_status
+from rl_dashboards.tables import alerts_table, fleet_table
+from rl_exporter.health import Level
+
+RULES_MISSING = "no run, or no rules loaded"
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard."""
+    counts = [*(_runs_at(number, level) for number, level in reversed(list(enumerate(Level)))), *_by_status()]
+    panels: list[layout.Placed] = [(panel, 3 * place, 0, 3, 4) for place, panel in enumerate(counts)]
+    panels += [
+        (fleet_table(), 0, 4, 24, 14),
+        (_levels_over_time(), 0, 18, 12, 8),
+        (alerts_table("the selected runs"), 12, 18, 12, 8),
+    ]
+    about = "Every run, worst head first. A click on a cell opens Heads for that run and head."
+    return layout.assembled(layout.FLEET_UID, "RL Fleet", about, panels, alerts_marked=False)
+
+
+def _worst_levels() -> str:
+    return f"max by ({RUN_KEY}) ({LEVEL})"
+
+
+def _runs_at(number_of: int, level: Level) -> stat.Panel:
+    word, colour = style.LEVELS[level]
+    panel = number(
+        word,
+        f"Runs that are scraped now and whose worst head is {level}.",
+        RULES_MISSING,
+        at_the_end(f"count({_worst_levels()} == {number_of}) or vector(0)"),
+    )
+    return _uncoloured(panel) if level is Level.HEALTHY else panel.thresholds(_from_one(colour)).decimals(0)
+
+
+def _uncoloured(panel: stat.Panel) -> stat.Panel:
+    """Of a number that is neither good nor bad."""
+    return panel.color_mode(BigValueColorMode.NONE).decimals(0)
+
+
+def _from_one(colour: str) -> Any:
+    return style.thresholds((None, style.GREEN), (1, colour))
+
+
+def _by_status() -> Sequence[stat.Panel]:
+    meanings = {
+        Status.RUNNING: "Runs that are scraped and say that they are running.",
+        Status.STALLED: "Running, but without an update for long (alert RLTrainingStalled). Look at its log.",
+        Status.FAILED: "Runs that said they failed, within the time range. Their log says why.",
+        Status.LOST: "Last seen running, no longer scraped: killed, evicted, or the network is cut.",
+    }
+    return [_count_of(status, meaning) for status, meaning in meanings.items()] + [_ended()]
+
+
+def _count_of(status: Status, meaning: str) -> stat.Panel:
+    word, colour = style.STATUSES[status]
+    counted = at_the_end(f"count({run_status()} == {int(status)}) or vector(0)")
+    panel = number(word, meaning, "0", counted)
+    return _uncoloured(panel) if status is Status.RUNNING else panel.thresholds(_from_one(colour)).decimals(0)
+
+
+def _ended() -> stat.Panel:
+    status = run_status()
+    counted = at_the_end(
+        f"count({status} == {int(Status.COMPLETED)} or {status} == {int(Status.INTERRUPTED)}) or vector(0)"
+    )
+    return number(
+        "■ ended", "Completed or interrupted within the time range.", "0", counted, colour=False
+    ).decimals(0)
+
+
+def _levels_over_time() -> timeseries.Panel:
+    targets = [
+        over_time(f"count({_worst_levels()} == {code}) or vector(0)", level.value, refid)
+        for refid, (code, level) in zip("ABC", reversed(list(enumerate(Level))), strict=True)
+    ]
+    panel = lines(
+        "Runs by the level of their worst head",
+        "How many runs were critical, in warning and healthy. A step up in critical across many runs at once points "
+        "to a change of code or configuration, not to one run.",
+        RULES_MISSING,
+        *targets,
+    )
+    panel = (
+        panel.fill_opacity(60).line_width(0).line_interpolation(LineInterpolation.STEP_AFTER).min(0).decimals(0)
+    )
+    panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    colours = {
+        level.value: {"color": {"mode": "fixed", "fixedColor": look[1]}} for level, look in style.LEVELS.items()
+    }
+    return overridden(panel.draw_style(GraphDrawStyle.LINE), colours)

@@ -1,0 +1,193 @@
+"""Panels: thin layers over the SDK's builders that set what every panel of a kind shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self, TypeVar
+
+from grafana_foundation_sdk.builders import common, prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import statetimeline as timeline
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from rl_dashboards.style import ABSENT_MAPPING, DIM, by_series, by_threshold, fixed, nothing, plain
+
+DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+Overrides = Mapping[str, Mapping[str, object]]
+"""Property values by property id, by field name."""
+
+
+class Describable(Protocol):
+    """What all panel builders have in common here."""
+
+    def title(self, title: str) -> Self: ...  # noqa: D102
+    def description(self, description: str) -> Self: ...  # noqa: D102
+    def no_value(self, no_value: str) -> Self: ...  # noqa: D102
+    def datasource(self, datasource: model.DataSourceRef) -> Self: ...  # noqa: D102
+    def with_target(self, target: Builder[Dataquery]) -> Self: ...  # noqa: D102
+
+
+P = TypeVar("P", bound=Describable)
+Query = prometheus.Dataquery
+
+
+def over_time(expression: str, legend: str = "", ref: str = "A") -> Query:
+    """A query over the time range."""
+    return _query(expression, ref).range().legend_format(legend)
+
+
+def at_the_end(expression: str, legend: str = "", ref: str = "A") -> Query:
+    """A query at the end of the time range."""
+    return _query(expression, ref).instant().legend_format(legend)
+
+
+def rows(expression: str, ref: str = "A") -> Query:
+    """A query at the end of the time range, as rows of a table."""
+    return _query(expression, ref).instant().format(PromQueryFormat.TABLE)
+
+
+def _query(expression: str, ref: str) -> Query:
+    return prometheus.Dataquery().expr(expression).ref_id(ref).datasource(DATASOURCE)
+
+
+def described(panel: P, title: str, description: str, no_value: str, targets: Sequence[Query]) -> P:
+    """Give a panel its title, its explanation, its queries, and what it says without data."""
+    panel = panel.title(title).description(description).no_value(no_value).datasource(DATASOURCE)
+    for target in targets:
+        panel = panel.with_target(target)
+    return panel
+
+
+def number(
+    title: str,
+    description: str,
+    no_value: str,
+    *targets: Query,
+    words: Sequence[model.ValueMap] = (),
+    colour: bool = True,
+    trend: bool = False,
+) -> stat.Panel:
+    """One number, or one per series, with its verdict as background; ``words`` stand for some values.
+
+    Without a number there is no verdict: Grafana would give it the colour of the lowest threshold.
+    """
+    background = options.BigValueColorMode.BACKGROUND_SOLID if colour else options.BigValueColorMode.NONE
+    graph = options.BigValueGraphMode.AREA if trend else options.BigValueGraphMode.NONE
+    return (
+        described(stat.Panel(), title, description, no_value, targets)
+        .reduce_options(common.ReduceDataOptions().calcs(["last"]).fields("").values(False))
+        .color_mode(background)
+        .graph_mode(graph)
+        .color_scheme(by_threshold())
+        .thresholds(plain())
+        .mappings([*words, nothing(no_value)])
+        .justify_mode(options.BigValueJustifyMode.CENTER)
+        .text_mode(options.BigValueTextMode.VALUE)
+    )
+
+
+def lines(
+    title: str,
+    description: str,
+    no_value: str,
+    *targets: Query,
+    legend: Sequence[str] = ("lastNotNull",),
+) -> timeseries.Panel:
+    """Lines over time with a legend table that shows the last value of each."""
+    shown = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.RIGHT)
+    shown = shown.display_mode(options.LegendDisplayMode.TABLE).calcs(list(legend))
+    tooltip = common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI)
+    return (
+        described(timeseries.Panel(), title, description, no_value, targets)
+        .color_scheme(by_series())
+        .line_width(2)
+        .fill_opacity(0)
+        .show_points(options.VisibilityMode.AUTO)
+        .span_nulls(False)
+        .legend(shown)
+        .tooltip(tooltip.sort(options.SortOrder.ASCENDING))
+    )
+
+
+def narrow(title: str, description: str, no_value: str, *targets: Query) -> timeseries.Panel:
+    """Lines in a panel too narrow for a legend beside them: it is below, with the last values."""
+    below = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.BOTTOM)
+    below = below.display_mode(options.LegendDisplayMode.LIST).calcs(["lastNotNull"])
+    return lines(title, description, no_value, *targets).legend(below)
+
+
+def banded(panel: timeseries.Panel, steps: ThresholdsConfig) -> timeseries.Panel:
+    """Thresholds as dashed lines and shaded bands behind the lines."""
+    style = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED_AND_AREA)
+    return panel.thresholds(steps).thresholds_style(style)
+
+
+def grid(title: str, description: str, no_value: str, *targets: Query) -> table.Panel:
+    """A table."""
+    return (
+        described(table.Panel(), title, description, no_value, targets)
+        .color_scheme(by_threshold())
+        .thresholds(plain())
+        .min_width(50)
+        .mappings([ABSENT_MAPPING])
+        .cell_height(options.TableCellHeight.SM)
+    )
+
+
+class _Timeline(statetimeline.Panel):
+    """Without pages: the SDK refuses 0, which is how Grafana turns them off, and 1000 still shows their buttons."""
+
+    def build(self) -> model.Panel:
+        built = super().build()
+        assert isinstance(built.options, timeline.Options)
+        built.options.per_page = 0.0
+        return built
+
+
+def states(title: str, description: str, no_value: str, *targets: Query) -> statetimeline.Panel:
+    """Words over time, one row per series."""
+    return (
+        described(_Timeline(), title, description, no_value, targets)
+        # By threshold, Grafana would show the threshold's range instead of the word.
+        .color_scheme(fixed(DIM))
+        .show_value(options.VisibilityMode.AUTO)
+        .merge_values(True)
+        .row_height(0.85)
+        .line_width(0)
+        .fill_opacity(80)
+        .legend(
+            common.VizLegendOptions()
+            .show_legend(False)
+            .display_mode(options.LegendDisplayMode.LIST)
+            .placement(options.LegendPlacement.BOTTOM)
+        )
+    )
+
+
+class Overridable(Protocol):
+    """A panel builder whose fields can be told apart by name."""
+
+    def override_by_name(  # noqa: D102
+        self, name: str, properties: list[model.DynamicConfigValue]
+    ) -> Self: ...
+
+
+O = TypeVar("O", bound=Overridable)  # noqa: E741
+
+
+def overridden(panel: O, overrides: Overrides) -> O:
+    """Give single fields their own properties."""
+    for name, properties in overrides.items():
+        values = [model.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()]
+        panel = panel.override_by_name(name, values)
+    return panel
+
+
+def transform(name: str, chosen: Mapping[str, object], only: str = "") -> model.DataTransformerConfig:
+    """A transformation, of the results of one query only where ``only`` names it."""
+    matcher = model.MatcherConfig(id_val="byRefId", options=only) if only else None
+    return model.DataTransformerConfig(id_val=name, filter_val=matcher, options=dict(chosen))

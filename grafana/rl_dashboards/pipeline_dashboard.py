@@ -1,0 +1,196 @@
+"""Pipeline: is the monitoring itself all right? Silence means something only if it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grafana_foundation_sdk.builders import stat, table, timeseries
+
+from rl_dashboards import layout, style
+from rl_dashboards.panels import at_the_end, grid, narrow, number, over_time, overridden, rows, transform
+from rl_dashboards.tables import alerts_table
+
+TRAINERS = 'job="rl-training", cluster=~"$cluster"'
+RULES = 'rule_group=~".+;rl-.+"'
+NO_PROMETHEUS = "Prometheus does not scrape itself"
+NO_ALERTMANAGER = "no Alertmanager is scraped: see prometheus/alertmanagers/"
+NO_TARGET = "no training target: list one in prometheus/targets/*.json"
+WATCHDOG = 'ALERTS{alertname="RLMonitoringWatchdog", alertstate="firing"}'
+MONITORING = 'alertname=~"RLMonitoring.+|RLExporter.+|RLTrainingTargetDown"'
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard."""
+    numbers = (_watchdog(), _rules(), _rule_failures(), _alertmanagers(), _undelivered(), _down())
+    panels: list[layout.Placed] = [(panel, 4 * place, 0, 4, 4) for place, panel in enumerate(numbers)]
+    panels += [
+        (_targets(), 0, 4, 14, 9),
+        (alerts_table("the monitoring", MONITORING, ("problem", "run_id", "instance")), 14, 4, 10, 9),
+    ]
+    for place, panel in enumerate(_lines()):
+        panels.append((panel, 8 * (place % 3), 13 + 8 * (place // 3), 8, 8))
+    about = "From exporter to pager: what is scraped, evaluated and delivered. While something here is red, silence says nothing."
+    return layout.assembled(layout.PIPELINE_UID, "RL Pipeline", about, panels, alerts_marked=False)
+
+
+def _watchdog() -> stat.Panel:
+    panel = number(
+        "Watchdog last seen",
+        "RLMonitoringWatchdog always fires. Its age should stay below a minute; when it grows, rules are not evaluated "
+        "and no alert can fire. None: Prometheus has no alert rules loaded; see rule_files in prometheus.yml.",
+        "never: no rules loaded",
+        # The subquery's steps lie 15 s apart: alone it would not see the first moments of a Prometheus.
+        at_the_end(f"time() - max(timestamp({WATCHDOG}) or max_over_time(timestamp({WATCHDOG})[1h:15s]))"),
+    )
+    return (
+        panel.unit("s")
+        .decimals(0)
+        .thresholds(style.thresholds((None, style.GREEN), (60, style.YELLOW), (300, style.RED)))
+    )
+
+
+def _rules() -> stat.Panel:
+    panel = number(
+        "Rules loaded",
+        "Recording and alert rules of this project that Prometheus evaluates. None: dashboards show no level and no "
+        "alert can fire: see rule_files in prometheus.yml.",
+        "no rules loaded",
+        at_the_end(f"sum(prometheus_rule_group_rules{{{RULES}}})"),
+    )
+    return panel.decimals(0).thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
+
+
+def _increase(title: str, description: str, expression: str, no_value: str) -> stat.Panel:
+    panel = number(title, description, no_value, at_the_end(expression))
+    return panel.decimals(0).thresholds(style.bad_above(0.5))
+
+
+def _rule_failures() -> stat.Panel:
+    return _increase(
+        "Rule failures, 15 min",
+        "Evaluations of this project's rules that failed. Anything above 0: read Prometheus' log for the rule.",
+        f"sum(increase(prometheus_rule_evaluation_failures_total{{{RULES}}}[15m]))",
+        NO_PROMETHEUS,
+    )
+
+
+def _alertmanagers() -> stat.Panel:
+    panel = number(
+        "Alertmanagers",
+        "Alertmanagers that Prometheus knows. None: alerts go nowhere.",
+        NO_PROMETHEUS,
+        at_the_end("max(prometheus_notifications_alertmanagers_discovered)"),
+    )
+    return panel.decimals(0).thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
+
+
+def _undelivered() -> stat.Panel:
+    return _increase(
+        "Undelivered, 15 min",
+        "Alerts that did not reach Alertmanager, and notifications that it could not deliver. Above 0: check the "
+        "receiver's address and credentials.",
+        "sum(increase(prometheus_notifications_errors_total[15m])) + (sum(increase(alertmanager_notifications_failed_total[15m])) or vector(0))",
+        NO_PROMETHEUS,
+    )
+
+
+def _down() -> stat.Panel:
+    panel = number(
+        "Targets down",
+        "Training targets that are listed and do not answer.",
+        NO_TARGET,
+        at_the_end(f"count(up{{{TRAINERS}}} == 0) or count(up{{{TRAINERS}}}) * 0"),
+    )
+    return panel.decimals(0).thresholds(style.bad_above(1))
+
+
+def _targets() -> table.Panel:
+    def seen(metric: str, by: str = "instance") -> str:
+        return f'max by ({by}) ({metric}{{{TRAINERS}}} or {metric}{{job=~"prometheus|alertmanager"}})'
+
+    queries = (
+        seen("up", "job, instance"),
+        seen("scrape_duration_seconds"),
+        seen("scrape_samples_scraped"),
+        "max by (instance, version) (rl_exporter_build_info)",
+    )
+    panel = grid(
+        "Targets",
+        "What Prometheus scrapes. down: it is listed and does not answer. A trainer has at most about 320 samples.",
+        NO_TARGET,
+        *(rows(expression, ref) for expression, ref in zip(queries, "ABCD", strict=True)),
+    )
+    panel = panel.with_transformation(
+        transform("filterFieldsByName", {"exclude": {"pattern": "^(Time|Value #D)$"}})
+    )
+    panel = panel.with_transformation(transform("joinByField", {"byField": "instance", "mode": "outer"}))
+    order = ("job", "instance", "Value #A", "Value #B", "Value #C", "version")
+    places = {name: place for place, name in enumerate(order)}
+    panel = panel.with_transformation(transform("organize", {"indexByName": places}))
+    panel = panel.with_transformation(transform("sortBy", {"sort": [{"field": "Value #A"}]}))
+    answers = style.mapping({1: ("● up", style.GREEN), 0: ("▲ down", style.RED)})
+    coloured = {"mappings": [answers], "custom.cellOptions": {"type": "color-background", "mode": "basic"}}
+    return overridden(
+        panel,
+        {
+            "Value #A": {"displayName": "answers", "custom.width": 100} | coloured,
+            "Value #B": {"displayName": "scrape takes", "unit": "s", "decimals": 3},
+            "Value #C": {"displayName": "samples", "decimals": 0},
+            "version": {"displayName": "exporter"},
+        },
+    )
+
+
+def _lines() -> list[timeseries.Panel]:
+    return [*_scrapes(), *_evaluation(), *_notifications()]
+
+
+def _scrapes() -> list[timeseries.Panel]:
+    count, total = (
+        f"rate(rl_exporter_render_duration_seconds_{part}[$__rate_interval])" for part in ("count", "sum")
+    )
+    errors = "increase(rl_exporter_record_errors_total[$__rate_interval])"
+    rendering = f"avg({total} / ({count} > 0))"
+    return [
+        narrow("Scrape duration", "Time that a scrape takes. It should stay far below the scrape timeout (10 s).", NO_TARGET,
+              over_time(f"max(scrape_duration_seconds{{{TRAINERS}}})", "slowest trainer", "A"),
+              over_time(f"avg(scrape_duration_seconds{{{TRAINERS}}})", "mean", "B")).unit("s").min(0),
+        narrow("Exporter: rendering /metrics", "What an answer costs the exporter; about a millisecond is usual.", NO_TARGET,
+              over_time(rendering, "mean per scrape")).unit("s").min(0),
+        narrow("Exporter: record errors", "Errors inside telemetry; each lost values of an update. Training goes on, but what "
+              "is shown may stand still. Above 0: read the trainer's log.", NO_TARGET,
+              over_time(f"sum({errors})", "all trainers", "A"),
+              over_time(f"topk(5, sum by (instance) ({errors}) > 0)", "{{instance}}", "B")).min(0).axis_soft_max(1),
+    ]  # fmt: skip
+
+
+def _evaluation() -> list[timeseries.Panel]:
+    return [
+        narrow("Rule evaluation time", "Time that each rule group takes; it must stay below its interval (15 s).", NO_PROMETHEUS,
+              over_time(f"label_replace(max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{RULES}}}), "
+                        '"group", "$1", "rule_group", ".+;(.+)")', "{{group}}")).unit("s").min(0),
+        narrow("Missed and failed evaluations", "Groups that took longer than their interval, and rules that failed.", NO_PROMETHEUS,
+              over_time(f"sum(increase(prometheus_rule_group_iterations_missed_total{{{RULES}}}[$__rate_interval]))", "missed", "A"),
+              over_time(f"sum(increase(prometheus_rule_evaluation_failures_total{{{RULES}}}[$__rate_interval]))", "failed", "B")
+              ).min(0).axis_soft_max(1),
+        narrow("Targets by state", "Listed training targets that answer and that do not.", NO_TARGET,
+              over_time(f"count(up{{{TRAINERS}}} == 1) or vector(0)", "up", "A"),
+              over_time(f"count(up{{{TRAINERS}}} == 0) or vector(0)", "down", "B")).min(0).decimals(0),
+    ]  # fmt: skip
+
+
+def _notifications() -> list[timeseries.Panel]:
+    return [
+        narrow("Alerts sent to Alertmanager", "Sent, failed and dropped per second. Failed: Alertmanager does not answer. Dropped: "
+              "the queue overflowed.", NO_PROMETHEUS,
+              over_time("sum(rate(prometheus_notifications_sent_total[$__rate_interval]))", "sent", "A"),
+              over_time("sum(rate(prometheus_notifications_errors_total[$__rate_interval]))", "failed", "B"),
+              over_time("sum(rate(prometheus_notifications_dropped_total[$__rate_interval]))", "dropped", "C")).min(0),
+        narrow("Notifications delivered", "What Alertmanager delivered to receivers, and what it could not.", NO_ALERTMANAGER,
+              over_time("sum by (integration) (increase(alertmanager_notifications_total[$__rate_interval]) > 0)",
+                        "{{integration}}", "A"),
+              over_time("sum by (integration) (increase(alertmanager_notifications_failed_total[$__rate_interval]) > 0)",
+                        "{{integration}} failed", "B")).min(0),
+        narrow("Alerts in Alertmanager", "Active ones notify, suppressed ones are silenced or inhibited.", NO_ALERTMANAGER,
+              over_time("sum by (state) (alertmanager_alerts)", "{{state}}")).min(0).decimals(0),
+    ]  # fmt: skip

@@ -1,1 +1,0 @@
-"""The dashboards as code: ``python -m source`` in ``grafana/`` writes ``grafana/dashboards/*.json``."""

@@ -1,0 +1,14 @@
+"""``python -m tests.alerts.rule_cases``, with ``alerts`` on the path: write the generated tests anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.alerts.rule_cases import files
+
+if __name__ == "__main__":
+    folder = Path(__file__).parents[3] / "alerts" / "tests"
+    for former in folder.glob("*.yml"):
+        former.unlink()
+    for name, text in files().items():
+        (folder / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,132 @@
+"""Faults that a careless edit of the rules would bring in; for each, some test of the rules must fail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from tests.alerts.rule_cases import SUBJECTS, rule_test_file
+from tests.alerts.rule_cases.case import Case
+from tests.support import ROOT
+
+RULES = (
+    "prometheus/rules/entropy.yml",
+    "alerts/rules/heads.yml",
+    "alerts/rules/training.yml",
+    "alerts/rules/monitoring.yml",
+)
+
+_FAULTS: tuple[tuple[str, str, str], ...] = (
+    ("<= becomes <", r"<=", "<"),
+    ("0.25 becomes 0.2", r"vector\(0\.25\)", "vector(0.2)"),
+    ("0.5 becomes 0.6", r"vector\(0\.5\)", "vector(0.6)"),
+    ("a dropped for", r"\n        for: \w+", ""),
+    ("a dropped hysteresis", r"\[4m30s\]", "[1s]"),
+    ("a dropped memory", r"\[(?:15m|10m|1m)\]", "[1s]"),
+    ("a dropped time to last", r"(>=?) (?:600|60)\b", r"\1 0"),
+    ("another condition", r'condition="\w+"', 'condition="warning"'),
+    ("one condition less", r'(condition=~"[\w|]*)\|\w+"', r'\1"'),
+    ("a dropped NaN guard", r"(\w+_ratio) >= 0\b", r"\1"),
+    ("a dropped join on the running state",
+     r'\n +and ignoring \([\w, ]+\) \(last_over_time\(rl_training_run_state\{state="running"\}[^\n]*', ""),
+    ("any state counts as running", r'(state="running"\}(?:\[\w+\]\))?) == 1', r"\1 >= 0"),
+    ("a dropped part", r"\n {10}unless .*(?:\n {12}.*|\n {10}\))*", ""),
+    ("a dropped scrape since", r"\n +unless ignoring \(state\) [^\n]*", ""),
+    ("a dropped scrape state", r" and ignoring \(run_id\) up == 0", ""),
+)  # fmt: skip
+"""What happens, where (a regular expression over the text of a rule), and what stands there then."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault at one place: ``text`` is the whole changed rule file."""
+
+    file: str
+    rule: str
+    fault: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.fault}"
+
+
+def mutants() -> Iterator[Mutant]:
+    """Every fault at every place at which it is possible."""
+    for file in RULES:
+        text = (ROOT / file).read_text()
+        for start, end, rule in _rules(text):
+            body = text[start:end]
+            for fault, pattern, replacement in _FAULTS:
+                for i, found in enumerate(re.finditer(pattern, body)):
+                    changed = body[: found.start()] + found.expand(replacement) + body[found.end() :]
+                    yield Mutant(file, rule, f"{fault} ({i + 1})", text[:start] + changed + text[end:])
+
+
+def _rules(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where each rule's expression and duration stand: from its name to its labels, comments left out."""
+    for found in re.finditer(r"- (?:alert|record): (\S+)\n(?:        #[^\n]*\n)*", text):
+        end = re.compile(r"\n        labels:|\n\n|\n      #|\Z").search(text, found.end())
+        assert end is not None
+        yield found.end(), end.start(), found.group(1)
+
+
+_LEVELS = r"(choice|normalized-only) entropy"
+_LOW = (
+    r"one update in (1|30) s, phase 1 s|ratio absent.*in (1|600) s|hovering at .*(1|30) s|"
+    "completed, still served|collapsed, then|whole pages"
+)
+_POOLS: tuple[tuple[str, str], ...] = (
+    ("entropy_threshold|effective_entropy:", _LEVELS),
+    ("level:sustained", r"bad updates, one in (1|600) s|between scrapes"),
+    ("ratio:sustained", r"whole pages|between scrapes|hovering at .* 30 s|then starved.* 30 s"),
+    ("condition:sustained", r"Dead for|2 updates of 600 s|measured"),
+    ("Collapsed|EntropyLow", _LOW),
+    ("FallingFast", "falling (fast, then|to|for)|ratios are a guess"),
+    ("Diluted", "diluted"),
+    (
+        "Starved",
+        r"tarved.* (1|600) s|starved (from|once)|starved, then|slow updates|every third update, one in 1 s",
+    ),
+    ("Dead", "RLPolicyHeadDead hovering.* 30 s|RLPolicyHeadDead, then"),
+    ("Exploding", "Exploding hovering.* 30 s|Exploding, then"),
+    ("NonFinite", "NaN counted"),
+    ("HeadsMissing", "measured"),
+    ("Stalled", "stalled(?!, then completed, 600)|no first update"),
+    ("Failed", "failed, "),
+    (
+        "TargetDown",
+        "killed, entry left.*(30 s|hours)|back to say|younger run|restarted run|down for|one process",
+    ),
+    (
+        "Vanished",
+        "killed, target removed.*(30 s|more)|back to say|younger run|rescheduled|another|one process"
+        "|a lost pod",
+    ),
+    ("RecordErrors", "telemetry error"),
+    ("RuleFailures", "monitoring"),
+)
+"""Which tests are to find the faults of which rule, by parts of their names."""
+
+
+def pool(mutant: Mutant) -> list[str]:
+    """The tests that are to find a fault, each as a test file that loads as few rules as will do."""
+    names = "|".join(names for rules, names in _POOLS if re.search(rules, mutant.rule))
+    rules = _ALONE.get(mutant.file, ("entropy", "heads"))
+    return [_text(name, rules) for name in _cases() if re.search(names, name)]
+
+
+_ALONE = {"alerts/rules/training.yml": ("training",), "alerts/rules/monitoring.yml": ("monitoring",)}
+
+
+@cache
+def _cases() -> dict[str, Case]:
+    """Every test by its name, the quick ones first."""
+    every = sorted((case for cases in SUBJECTS.values() for case in cases()), key=lambda case: case.seconds)
+    return {case.name: case for case in every}
+
+
+@cache
+def _text(name: str, rules: tuple[str, ...]) -> str:
+    return rule_test_file([_cases()[name]], rules)

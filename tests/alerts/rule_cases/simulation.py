@@ -1,0 +1,268 @@
+"""A simulated run: what the exporter shows at every scrape, from what each update measured.
+
+Written from the definitions and not from the exporter, so that the two can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.alerts.rule_cases.notation import GAP, STALE, Value, compressed, selector
+
+SCRAPE_SECONDS = 15
+STATES = ("exploding", "dead", "deterministic", "confused", "healthy", "unsettled")
+RUN_STATES = ("running", "completed", "interrupted", "failed")
+
+
+class Measured(NamedTuple):
+    """What one update measured of one head: ratios in [0, 1], gradient norm ``g``; None is not measured."""
+
+    normalized: float | None = None
+    choice: float | None = None
+    share: float | None = None
+    open: float | None = None
+    g: float | None = 1.0
+    nans: int = 0
+
+
+def decides(ratio: float) -> Measured:
+    """A head that decides at half of the steps, with this choice entropy."""
+    return Measured(normalized=0.9 * ratio, choice=ratio, share=0.5, open=0.8)
+
+
+def plain(ratio: float) -> Measured:
+    """A head of a policy that reports normalized entropy only."""
+    return Measured(normalized=ratio)
+
+
+STARVED = Measured(normalized=0.8, share=0.0, open=0.6)
+CLOSED = Measured(normalized=0.0, share=0.0, open=0.0)
+UNMEASURED = Measured(g=None)
+
+Policy = Callable[[int], Mapping[str, Measured]]
+"""What update number 1, 2, … measured, by head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run, its target and its fate. All times are seconds since the start of the test.
+
+    Update k happens at ``start + phase + k * period``, up to ``last_update`` or the end. ``gone`` is when
+    nothing answers any more; ``removed`` when the target leaves discovery. ``failed_scrapes`` are times.
+    """
+
+    policy: Policy
+    period: float
+    run_id: str = "a"
+    start: float = 0
+    phase: float = 1
+    choices: Mapping[str, int] = field(default_factory=lambda: {"op": 6})
+    instance: str = "host:28008"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    last_update: float = math.inf
+    end: tuple[float, str] = (math.inf, "completed")
+    gone: float = math.inf
+    removed: float = math.inf
+    failed_scrapes: tuple[float, ...] = ()
+    record_errors: Callable[[float], float] = lambda _time: 0.0
+    durations: bool = True
+    """Whether the training loop reports how long rollouts and updates take."""
+
+    def update_time(self, number: int) -> float:
+        """When update ``number``, from 1, happens."""
+        return self.start + self.phase + number * self.period
+
+
+class _HeadState:
+    def __init__(self) -> None:
+        self.since: dict[str, tuple[int, float]] = {}
+        """Of each condition the updates in it and the time of its beginning."""
+        self.normalized: float | None = None
+        self.last = Measured()
+        self.measured_update = 0
+        self.count = 0
+        self.streaks = {0.25: 0, 0.5: 0}
+        self.ratios: list[tuple[int, float]] = []
+        self.state = ""
+        self.state_streak = 0
+        self.nans = 0
+
+    def update(self, number: int, measured: Measured, now: float) -> None:
+        self.nans += measured.nans
+        self._condition("unmeasured", measured.normalized is None, now)
+        self._condition("idle", measured.normalized is None or _ratio(measured) is None, now)
+        if measured.normalized is None:
+            return
+        self.normalized, self.last, self.measured_update = measured.normalized, measured, number
+        ratio = _ratio(measured)
+        if ratio is not None:
+            self.count += 1
+            self.ratios = [*self.ratios, (number, ratio)][-10:]
+            for threshold, streak in self.streaks.items():
+                self.streaks[threshold] = streak + 1 if ratio <= threshold else 0
+                self._condition({0.25: "critical", 0.5: "warning"}[threshold], ratio <= threshold, now)
+        self._condition("starved", measured.share == 0 and (measured.open or 0) > 0, now)
+        state = _state(ratio, measured.g)
+        for bad in ("dead", "exploding"):
+            self._condition(bad, state == bad, now)
+        self.state_streak = self.state_streak + 1 if state == self.state else 1
+        self.state = state
+
+    def _condition(self, name: str, holds: bool, begins: float) -> None:
+        updates, since = self.since.get(name, (0, begins))
+        if holds:
+            self.since[name] = updates + 1, since
+        else:
+            self.since.pop(name, None)
+
+
+def _ratio(measured: Measured) -> float | None:
+    """The effective ratio of an update that measured the head."""
+    ratio = measured.normalized if measured.share is None else measured.choice
+    return ratio if ratio is not None and math.isfinite(ratio) else None
+
+
+def _state(r: float | None, g: float | None) -> str:
+    if g is not None and not g <= 5:
+        return "exploding"
+    if r is None:
+        return "deterministic"
+    if r < 0.1:
+        return "dead" if g is not None and g < 0.01 else "deterministic"
+    if r > 0.9:
+        return "confused"
+    return "healthy" if r > 0.5 and (g is None or g >= 0.01) else "unsettled"
+
+
+def _slope(points: list[tuple[int, float]]) -> float | None:
+    if len(points) < 2:
+        return None
+    middle = sum(x for x, _ in points) / len(points)
+    return sum((x - middle) * y for x, y in points) / sum((x - middle) ** 2 for x, _ in points)
+
+
+Labels = tuple[tuple[str, str], ...]
+Key = tuple[str, Labels]
+Sample = tuple[str, Labels, float]
+
+
+def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
+    """What each scrape shows; None when nothing answers or the target is not there yet."""
+    heads = {name: _HeadState() for name in run.choices}
+    number = 0
+    for tick in range(ticks):
+        now = tick * SCRAPE_SECONDS
+        until = min(now, run.last_update, run.end[0])
+        while run.update_time(number + 1) <= until:
+            number += 1
+            measured = run.policy(number)
+            for name, state in heads.items():
+                state.update(number, measured[name], run.update_time(number))
+        if now < run.start or now >= run.gone or now >= run.removed or now in run.failed_scrapes:
+            yield None
+        else:
+            yield {(name, labels): value for name, labels, value in _exposed(run, heads, number, now)}
+
+
+def exposed(run: Run, updates: int) -> dict[Key, float]:
+    """What /metrics shows right after update number ``updates``, without run_id."""
+    heads = {name: _HeadState() for name in run.choices}
+    for number in range(1, updates + 1):
+        for name, state in heads.items():
+            state.update(number, run.policy(number)[name], run.update_time(number))
+    now = run.update_time(updates)
+    return {(name, labels): value for name, labels, value in _exposed(run, heads, updates, now)}
+
+
+def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float) -> Iterator[Sample]:
+    present = run.end[1] if now >= run.end[0] else "running"
+    for run_state in RUN_STATES:
+        yield "rl_training_run_state", (("state", run_state),), float(run_state == present)
+    yield "rl_training_start_timestamp_seconds", (), run.start
+    yield "rl_training_updates_total", (), number
+    yield "rl_exporter_record_errors_total", (), run.record_errors(now)
+    for part, share in (("rollout", 0.75), ("update", 0.25)):
+        count = number if run.durations else 0
+        yield f"rl_training_{part}_duration_seconds_sum", (), share * run.period * count
+        yield f"rl_training_{part}_duration_seconds_count", (), count
+    if number:
+        yield "rl_training_last_update_timestamp_seconds", (), run.update_time(number)
+    for name, state in heads.items():
+        label = (("head", name),)
+        most = round(math.log(run.choices[name]), 6)
+        yield "rl_policy_head_entropy_max_nats", label, most
+        if state.normalized is not None:
+            yield "rl_policy_head_entropy_nats", label, round(state.normalized * most, 6)
+            yield "rl_policy_head_entropy_normalized_ratio", label, state.normalized
+        yield from ((metric, (*label, *more), value) for metric, more, value in _head(state, number))
+
+
+def _head(head: _HeadState, number: int) -> Iterator[Sample]:
+    yield "rl_policy_head_effective_entropy_ratio_count", (), head.count
+    yield "rl_policy_head_nonfinite_values_total", (("kind", "nan"),), head.nans
+    for condition, (updates, since) in head.since.items():
+        if updates >= 3:
+            yield "rl_policy_head_condition_since_timestamp_seconds", (("condition", condition),), since
+    if not head.measured_update:
+        return
+    last = head.last
+    yield "rl_policy_head_unmeasured_updates", (), number - head.measured_update
+    for state in STATES:
+        yield "rl_policy_head_state", (("state", state),), float(state == head.state)
+    yield "rl_policy_head_state_streak_updates", (), head.state_streak
+    for threshold, streak in head.streaks.items():
+        yield "rl_policy_head_low_entropy_streak_updates", (("threshold", str(threshold)),), streak
+    optional = {
+        "choice_entropy_ratio": last.choice,
+        "choice_steps_ratio": last.share,
+        "open_steps_ratio": last.open,
+        "entropy_slope_ratio": _slope(head.ratios),
+    }
+    for name, value in optional.items():
+        if value is not None:
+            yield f"rl_policy_head_{name}", (), round(value, 9)
+
+
+def series(*runs: Run, seconds: float) -> dict[str, str]:
+    """Every series that Prometheus has of these runs and their targets, in promtool's notation.
+
+    Where two runs share a series, as a restart under the same labels does, the later run wins.
+    """
+    merged: dict[str, list[Value]] = {}
+    for run in runs:
+        for (name, labels), values in _columns(run, seconds).items():
+            full = _named(run, name, labels)
+            before = merged.get(full, values)
+            merged[full] = [old if new is GAP else new for old, new in zip(before, values, strict=True)]
+    return {name: compressed(values) for name, values in merged.items()}
+
+
+def _columns(run: Run, seconds: float) -> dict[Key, list[Value]]:
+    ticks = int(seconds // SCRAPE_SECONDS) + 1
+    columns: dict[Key, list[Value]] = defaultdict(lambda: [GAP] * ticks)
+    before: dict[Key, float] = {}
+    # Prometheus notices that a target has left discovery, and marks its series stale, two intervals later.
+    dropped = math.ceil(run.removed / SCRAPE_SECONDS) + 2 if math.isfinite(run.removed) else ticks
+    for tick, shown in enumerate(_scrapes(run, ticks)):
+        now = tick * SCRAPE_SECONDS
+        if now >= run.removed and tick < dropped:
+            continue
+        current = shown or {}
+        if run.start <= now < run.removed:
+            current = {("up", ()): float(shown is not None), **current}
+        for key, value in current.items():
+            columns[key][tick] = value
+        for key in before.keys() - current.keys():
+            columns[key][tick] = STALE
+        before = current
+    return columns
+
+
+def _named(run: Run, name: str, labels: Labels) -> str:
+    target = {"job": "rl-training", "instance": run.instance, **run.labels}
+    of_run = {} if name in {"up", "rl_exporter_record_errors_total"} else {"run_id": run.run_id}
+    return selector(name, {**target, **of_run, **dict(labels)})

@@ -1,0 +1,65 @@
+"""What ``rl-exporter bundle`` writes, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rl_exporter.alerting.bundle import GRAFANA_URL, RUNBOOK_URL, shipped_files
+from rl_exporter.cli.main import main
+from tests.support import ROOT
+
+
+def written(folder):
+    return {path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bundle_holds_everything_as_it_is_shipped(tmp_path, capsys):
+    assert main(["bundle", "--out", str(tmp_path / "bundle")]) == 0
+    files = written(tmp_path / "bundle")
+    assert set(files) == set(shipped_files())
+    assert all((ROOT / name).read_text() == text for name, text in files.items())
+    names = {str(name) for name in files}
+    assert {"prometheus/prometheus.yml", "prometheus/rules/entropy.yml", "alerts/rules/heads.yml",
+            "alerts/alertmanager.yml", "alerts/templates/rl.tmpl", "alerts/examples/slack.yml",
+            "alerts/runbooks/RLPolicyHeadCollapsed.md"} <= names  # fmt: skip
+    assert f"{len(files)} files" in capsys.readouterr().out
+
+
+def test_links_get_the_bases_that_were_asked_for(tmp_path):
+    grafana, runbooks = "https://grafana.example.org/team", "https://wiki.example.org/rl"
+    arguments = ["--grafana-url", grafana + "/", "--runbook-url", runbooks]
+    assert main(["bundle", "--out", str(tmp_path / "bundle"), *arguments]) == 0
+    files = written(tmp_path / "bundle")
+    assert not any(GRAFANA_URL in text or RUNBOOK_URL in text for text in files.values())
+    rules = yaml.safe_load(files[Path("alerts/rules/heads.yml")])["groups"][0]["rules"]
+    for rule in rules:
+        assert rule["annotations"]["runbook_url"] == f"{runbooks}/{rule['alert']}"
+        assert rule["annotations"]["dashboard_url"].startswith(f"{grafana}/d/rl-heads?")
+    back = {
+        name: text.replace(grafana, GRAFANA_URL).replace(runbooks, RUNBOOK_URL) for name, text in files.items()
+    }
+    assert back == {name: (ROOT / name).read_text() for name in files}
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path, capsys):
+    (tmp_path / "mine").write_text("precious")
+    assert main(["bundle", "--out", str(tmp_path)]) == 2
+    assert written(tmp_path) == {Path("mine"): "precious"}
+    error = capsys.readouterr().err
+    assert "is not empty" in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["bundle", "--out", str(tmp_path / "file" / "below")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["grafana", "ftp://x", "https://x y", "https://{{x}}", "https://x'"])
+def test_a_base_that_would_break_links_is_refused(tmp_path, url, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["bundle", "--out", str(tmp_path / "bundle"), "--grafana-url", url])
+    assert stopped.value.code == 2
+    assert "is no base for links" in capsys.readouterr().err

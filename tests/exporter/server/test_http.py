@@ -1,0 +1,236 @@
+import gzip
+import http.client
+import re
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from rl_exporter import (
+    HeadMeasurement,
+    Heads,
+    MetricsServer,
+    PPOUpdatePayload,
+    RunInfo,
+    RunState,
+    SanctumAggregator,
+)
+from rl_exporter.server.listen import DEFAULT_PORT, ListenAddress, parse_listen_address
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+SCRAPE = {"X-Prometheus-Scrape-Timeout-Seconds": "10", "User-Agent": "Prometheus/3"}
+UPDATE = PPOUpdatePayload(heads={"op": HeadMeasurement(0.9), "slot": HeadMeasurement(1.0, 0.5, 0.25, 0.5)})
+
+
+@pytest.fixture
+def aggregator():
+    return SanctumAggregator(Heads.of({"op": 6, "slot": 3}), RunInfo('we"ird\n<run>'), entropy_coefficient=0.01)
+
+
+@pytest.fixture
+def server(aggregator):
+    with MetricsServer(aggregator.snapshot, ListenAddress(port=0)) as running:
+        yield running
+
+
+def request(server, path, method="GET", headers=None):
+    connection = http.client.HTTPConnection(server.address.host, server.address.port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers or {})
+        response = connection.getresponse()
+        return response, response.read()
+    finally:
+        connection.close()
+
+
+def samples(text, parse=parse_text):
+    return [sample for family in parse(text) for sample in family.samples]
+
+
+def test_no_head_sample_before_the_first_update(server, aggregator):
+    names = {sample.name for sample in samples(request(server, "/metrics")[1].decode())}
+    assert "rl_policy_head_entropy_max_nats" in names
+    assert "rl_policy_head_entropy_nats" not in names
+    assert "rl_policy_entropy_nats" not in names
+    assert "rl_training_last_update_timestamp_seconds" not in names
+    aggregator.handle_ppo_update(UPDATE)
+    names = {sample.name for sample in samples(request(server, "/metrics")[1].decode())}
+    assert {"rl_policy_head_entropy_nats", "rl_policy_entropy_nats"} <= names
+
+
+@pytest.mark.parametrize(("accept", "parse"), [("text/plain", parse_text), (OPENMETRICS, parse_openmetrics)])
+def test_both_formats_carry_the_same_true_numbers(server, aggregator, accept, parse):
+    aggregator.handle_ppo_update(UPDATE)
+    response, body = request(server, "/metrics", headers={"Accept": accept})
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith(accept.partition(";")[0])
+    found = samples(body.decode(), parse)
+    entropy = {s.labels["head"]: s.value for s in found if s.name == "rl_policy_head_entropy_nats"}
+    assert entropy == {"op": 0.9, "slot": 1.0}
+    choice = {s.labels["head"]: s.value for s in found if s.name == "rl_policy_head_choice_entropy_ratio"}
+    assert choice == {"slot": 0.5}
+    assert not [s.name for s in found if s.name.endswith("_created") or s.name.startswith("python_")]
+    own = ("process_", "rl_exporter_")
+    assert all(s.labels["run_id"] == 'we"ird\n<run>' for s in found if not s.name.startswith(own))
+    assert body.count(b"# EOF") == (1 if accept == OPENMETRICS else 0)
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/plain; version=zzz", "application/openmetrics-text; version=", "\x7f;;=,"]
+)
+def test_a_malformed_accept_header_gets_plain_text(server, accept):
+    response, body = request(server, "/metrics", headers={"Accept": accept})
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith(
+        ("text/plain; version=0.0.4", "application/openmetrics-text")
+    )
+    assert b"rl_training_run_state" in body
+
+
+def test_formats_that_clients_make_up_do_not_pile_up(server, aggregator):
+    for version in range(50):
+        request(server, "/metrics", headers={"Accept": f"application/openmetrics-text; version=1.0.{version}"})
+    assert len(server._renderer._formats) <= 8
+
+
+def test_gzip_only_when_asked(server, aggregator):
+    aggregator.handle_ppo_update(UPDATE)
+    plain, body = request(server, "/metrics")
+    assert plain.headers["Content-Encoding"] is None
+    packed, small = request(server, "/metrics", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    pick = re.compile(rb"rl_policy_head_entropy_nats.*")
+    assert pick.findall(gzip.decompress(small)) == pick.findall(body)
+
+
+def test_health_and_readiness(server, aggregator):
+    assert request(server, "/-/healthy")[0].status == 200
+    assert request(server, "/-/ready")[0].status == 503
+    aggregator.handle_ppo_update(UPDATE)
+    assert request(server, "/-/ready")[0].status == 200
+
+
+def test_landing_page_escapes_names(server):
+    response, body = request(server, "/")
+    assert response.status == 200
+    assert b"&lt;run&gt;" in body
+    assert b"<run>" not in body
+
+
+def test_other_paths_and_methods(server):
+    assert request(server, "/nonsense")[0].status == 404
+    refused = request(server, "/metrics", method="POST")[0]
+    assert refused.status == 405
+    assert refused.headers["Allow"] == "GET, HEAD"
+    head, body = request(server, "/metrics", method="HEAD")
+    assert head.status == 200
+    assert body == b""
+
+
+def test_run_state_and_self_metrics_are_current_between_updates(server, aggregator):
+    aggregator.handle_ppo_update(UPDATE)
+    request(server, "/metrics")
+    aggregator.set_run_state(RunState.COMPLETED)
+    found = samples(request(server, "/metrics")[1].decode())
+    states = {s.labels["state"]: s.value for s in found if s.name == "rl_training_run_state"}
+    assert states == {"running": 0, "completed": 1, "interrupted": 0, "failed": 0}
+    assert [s.value for s in found if s.name == "rl_exporter_render_duration_seconds_count"] == [1]
+
+
+@pytest.mark.slow
+def test_a_scrape_never_mixes_two_updates(server, aggregator):
+    stop = threading.Event()
+
+    def train():
+        value = 0
+        while not stop.is_set():
+            value = (value + 1) % 1000
+            both = HeadMeasurement(value / 1000)
+            aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": both, "slot": both}))
+
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    try:
+        for _ in range(50):
+            found = samples(request(server, "/metrics")[1].decode())
+            assert len({s.value for s in found if s.name == "rl_policy_head_entropy_nats"}) <= 1
+    finally:
+        stop.set()
+        trainer.join()
+
+
+def test_linger_waits_for_recent_scrapers_only(server, aggregator):
+    assert server.scrapers.wait(0)
+    request(server, "/metrics")
+    request(server, "/metrics", headers=SCRAPE)
+    server.scrapers.run_ended()
+    assert not server.scrapers.wait(0.01)
+    request(server, "/metrics", headers=SCRAPE)
+    assert not server.scrapers.wait(0.01), "that scrape still said running"
+    aggregator.set_run_state(RunState.COMPLETED)
+    request(server, "/metrics", headers={**SCRAPE, "User-Agent": "another"})
+    assert not server.scrapers.wait(0.01)
+    request(server, "/metrics", headers=SCRAPE)
+    assert server.scrapers.wait(5)
+
+
+@pytest.mark.slow
+def test_a_slow_request_is_given_up_and_a_resting_connection_is_not(aggregator, monkeypatch):
+    monkeypatch.setattr("rl_exporter.server.http._REQUEST_SECONDS", 0.2)
+    with MetricsServer(aggregator.snapshot, ListenAddress(port=0)) as running:
+        resting = http.client.HTTPConnection(*running.address, timeout=10)
+        resting.request("GET", "/-/healthy")
+        resting.getresponse().read()
+        first = resting.sock
+        with socket.create_connection(running.address, timeout=10) as slow:
+            slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+            while slow.recv(1000):
+                pass  # until the server closes it
+        resting.request("GET", "/-/healthy")
+        assert resting.getresponse().read() == b"healthy\n"
+        assert resting.sock is first is not None
+        resting.close()
+
+
+def test_it_stops_without_waiting_for_its_next_tidying(aggregator, monkeypatch):
+    monkeypatch.setattr("rl_exporter.server.http._TIDYING_SECONDS", 3600.0)
+    running = MetricsServer(aggregator.snapshot, ListenAddress(port=0))
+    running.start()
+    stopping = threading.Thread(target=running.stop, daemon=True)
+    stopping.start()
+    stopping.join(60)
+    assert not stopping.is_alive()
+    with pytest.raises(ConnectionError):
+        request(running, "/-/healthy")
+
+
+def test_a_busy_port_is_one_clear_line(server, aggregator):
+    with pytest.raises(OSError, match=rf"127.0.0.1:{server.address.port}: the port is in use.*--listen"):
+        MetricsServer(aggregator.snapshot, server.address).start()
+
+
+def test_ipv6(aggregator):
+    with MetricsServer(aggregator.snapshot, parse_listen_address("[::1]:0")) as running:
+        assert running.url.startswith("http://[::1]:")
+        assert request(running, "/-/healthy")[0].status == 200
+
+
+def test_listen_addresses():
+    assert parse_listen_address("localhost:9") == ("localhost", 9)
+    assert parse_listen_address(":9") == ("0.0.0.0", 9)
+    assert str(parse_listen_address("[::1]:9")) == "[::1]:9"
+    assert ListenAddress() == ("127.0.0.1", DEFAULT_PORT)
+    for wrong in ("localhost", "::1:9", "host:port", "host:70000", "host:", ""):
+        with pytest.raises(ValueError, match="listen address"):
+            parse_listen_address(wrong)
+
+
+def test_the_exporter_loads_no_torch():
+    code = (
+        "import rl_exporter, rl_exporter.cli.main, sys; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

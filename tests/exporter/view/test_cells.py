@@ -1,0 +1,199 @@
+import math
+
+import pytest
+
+from rl_exporter import Head, HeadMeasurement, HeadState
+from rl_exporter.panel.action_heads_panel import _entropy_color, cell_style
+from rl_exporter.snapshot import HeadReading
+from rl_exporter.view import cells
+from rl_exporter.view.cells import Bar, Cell, Tone
+from rl_exporter.view.history import History
+from rl_exporter.view.run_view import run_view
+from tests.support.panel_runs import STATES, ratio_run, run_of
+
+ABOVE = {ratio: math.nextafter(ratio, 1) for ratio in (0.25, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "color", "letter"),
+    [
+        (0.0, "red", "C"),
+        (0.25, "red", "C"),
+        (ABOVE[0.25], "yellow", "W"),
+        (0.5, "yellow", "W"),
+        (ABOVE[0.5], "green", "H"),
+        (1.0, "green", "H"),
+        (math.nan, "", ""),
+        (None, "", ""),
+    ],
+)
+def test_colour_and_letter_at_every_boundary(ratio, color, letter):
+    assert _entropy_color(ratio) == color
+    assert cells.level_letter(ratio) == letter
+    style = cell_style(Cell("x", ratio=ratio))
+    assert (style.color.name if style.color else "") == color
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "shown"),
+    [(1.3, "1.3x0.456"), (1.0, "0.456"), (0.5, "0.456"), (1.25, "1.25x0.456"), (2, "2x0.456")],
+)
+def test_the_prefix_stands_before_heads_above_the_base_only(multiplier, shown):
+    reading = HeadReading(entropy=0.456, normalized=0.4151, measured_update=1)
+    cell = cells.entropy(Head("blueprint", 3, multiplier), reading)
+    assert cell.text == f"{shown} W"
+    assert cell.ratio == 0.4151
+
+
+def test_the_normalized_entropy_decides_the_colour_of_the_nats():
+    """0.6 nats are healthy of 3 choices and critical of 13."""
+    small, large = Head("a", 3), Head("b", 13)
+    for head, color in ((small, "green"), (large, "red")):
+        reading = HeadReading(entropy=0.6, normalized=head.normalize(0.6), measured_update=1)
+        assert _entropy_color(cells.entropy(head, reading).ratio) == color
+
+
+@pytest.mark.parametrize("state", HeadState)
+def test_every_state_has_its_symbol_colour_and_word(state):
+    measurement, symbol, color = STATES[state]
+    reading = run_of({"op": measurement}).snapshot().tamiyo.readings["op"]
+    assert reading.state is state
+    mark, word = cells.state(reading)
+    assert (mark.text, word.text) == (symbol, state.value)
+    style = cell_style(mark)
+    assert (style.color.name if style.color else None) == color
+    assert bool(style.dim) == (color is None)
+
+
+def test_a_head_that_had_no_choice_is_a_dim_diamond():
+    reading = run_of({"op": HeadMeasurement(0.9, None, 0.0, 0.5, 0.1)}).snapshot().tamiyo.readings["op"]
+    assert reading.state is HeadState.DETERMINISTIC
+    mark, word = cells.state(reading)
+    assert (mark.text, word.text, mark.tone) == ("◇", "no choice", Tone.DIM)
+
+
+def test_symbols_differ_without_colours_too():
+    symbols = [cell.text for cell in (*cells.SYMBOLS.values(), cells.NO_CHOICE)]
+    assert len(set(symbols)) == len(symbols) == 7
+    assert set(cells.SYMBOLS) == set(HeadState)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.000"), (-0.0001, "0.000"), (0.4565, "0.457"), (999.9, "999.900"), (123456.0, "1.23e+05"),
+     (math.nan, "NaN"), (math.inf, "Inf"), (-math.inf, "-Inf")],
+)  # fmt: skip
+def test_numbers(value, text):
+    assert cells.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0%"),
+        (0.004, "<1%"),
+        (0.25, "25%"),
+        (0.996, ">99%"),
+        (1.0, "100%"),
+        (math.nan, "NaN"),
+    ],
+)
+def test_shares_never_round_to_none_or_all(value, text):
+    assert cells.share(value) == text
+
+
+def test_nothing_that_was_not_measured_looks_like_a_number():
+    assert cells.entropy(Head("op", 4, 1.3), HeadReading()).text == "-"
+    assert cells.entropy_bar(HeadReading()) == Cell("")
+    assert [part.text for part in cells.choice(HeadReading())] == ["-"]
+    assert [part.text for part in cells.gradient(HeadReading())] == ["-"]
+    assert [part.text for part in cells.state(HeadReading())] == ["-"]
+
+
+def test_nan_has_no_level_and_no_bar():
+    reading = HeadReading(entropy=math.nan, normalized=math.nan, choice_entropy=math.nan, measured_update=1)
+    cell = cells.entropy(Head("op", 4), reading)
+    assert (cell.text, cell.ratio) == ("NaN", None)
+    assert cells.entropy_bar(reading) == Cell("")
+    assert cells.choice(reading)[0].text == "NaN"
+    assert cells.sparkline([math.nan, None])[0].text == " "
+
+
+def test_counts_of_what_was_not_finite():
+    assert cells.nonfinite(HeadReading(nan_values=2, inf_values=1)).text == "2 NaN 1 Inf"
+    assert cells.nonfinite(HeadReading(inf_values=3)) == Cell("3 Inf", Tone.CRITICAL)
+    assert cells.nonfinite(HeadReading()).text == "-"
+
+
+@pytest.mark.parametrize(
+    ("norm", "fill", "tone"),
+    [(0.0, 0.0, Tone.WARNING), (0.009, 0.0, Tone.WARNING), (0.01, 0.0, Tone.PLAIN), (math.sqrt(0.05), 0.5, Tone.PLAIN),
+     (5.0, 1.0, Tone.PLAIN), (5.1, 1.0, Tone.CRITICAL), (1e9, 1.0, Tone.CRITICAL)],
+)  # fmt: skip
+def test_the_gradient_bar_is_logarithmic_between_vanishing_and_exploding(norm, fill, tone):
+    cell, bar = cells.gradient(HeadReading(gradient_norm=norm))
+    assert isinstance(bar, Bar)
+    assert bar.fill == pytest.approx(fill)
+    assert cell.tone is bar.tone is tone
+
+
+def test_a_sparkline_grows_with_the_ratio_and_is_coloured_by_it():
+    line = cells.sparkline([0.0, 0.25, 0.5, 0.51, 0.99, 1.0])
+    assert "".join(cell.text for cell in line) == "▁▃▅▅██"
+    assert [_entropy_color(cell.ratio) for cell in line] == ["red", "red", "yellow", "green", "green", "green"]
+
+
+def test_what_could_steer_a_terminal_is_replaced():
+    assert cells.printable("a\x1b[31mb\n\u202ec\x07") == "a�[31mb��c�"
+    assert cells.printable("ünïcode 漢") == "ünïcode 漢"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-3, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (3e6, "34 d")]
+)
+def test_ages(seconds, text):
+    assert cells.age(seconds) == text
+
+
+def test_the_trend_compares_with_the_mean_of_the_last_updates():
+    def trend(*norms):
+        history = History()
+        aggregator = None
+        for norm in norms:
+            measured = {"op": HeadMeasurement(0.9, 0.7, 1.0, 1.0, norm)}
+            if aggregator is None:
+                aggregator = run_of(measured)
+            else:
+                from rl_exporter import PPOUpdatePayload
+
+                aggregator.handle_ppo_update(PPOUpdatePayload(heads=measured))
+            history.add(aggregator.snapshot())
+            history.add(aggregator.snapshot())
+        return history.trend("op")
+
+    assert trend(1.0) == ""
+    assert trend(1.0, 1.0, 1.2) == "↗"
+    assert trend(1.0, 1.0, 0.8) == "↘"
+    assert trend(1.0, 1.0, 1.05) == "→"
+
+
+def test_a_run_that_starts_anew_starts_its_history_anew():
+    history = History()
+    history.add(ratio_run(0.9).snapshot())
+    history.add(ratio_run(0.8).snapshot())
+    assert history.ratios("op") == (pytest.approx(0.9),), "the same update once"
+    history.add(ratio_run(0.8, run_id="another").snapshot())
+    assert history.ratios("op") == (pytest.approx(0.8),)
+    assert history.ratios("nobody") == ()
+
+
+def test_an_old_value_says_how_old_it_is():
+    from rl_exporter import PPOUpdatePayload
+
+    aggregator = run_of({"op": HeadMeasurement(0.9), "slot": HeadMeasurement(0.9)})
+    aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": HeadMeasurement(0.9)}))
+    view = run_view(aggregator.snapshot(), 0.0)
+    assert "Age" in view.labels
+    assert [column.rows["Age"][0].text for column in view.heads] == ["-", "1 update"]
+    assert "Age" not in run_view(ratio_run(0.9).snapshot(), 0.0).labels

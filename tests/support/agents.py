@@ -1,0 +1,33 @@
+"""Agents on small environments, for the tests of PPO and of its telemetry."""
+
+from dataclasses import replace
+
+import torch
+
+from rl_training.algorithm.collector import RolloutCollector
+from rl_training.algorithm.ppo import PPOAgent
+from rl_training.config import PPOConfig
+from rl_training.environments.adapter import make_environment
+
+
+def setup(name="heads", seed=0, envs=8, arguments=None, **config):
+    env = make_environment(name, envs, arguments or {})
+    agent = PPOAgent(env.heads, env.observation_size, PPOConfig(**{"rollout_steps": 64, **config}), seed=seed)
+    return env, agent, RolloutCollector(env, agent.network, seed=seed, device=agent.device)
+
+
+def evaluate(agent, rollout, starts=None, masks=None):
+    with torch.no_grad():
+        return agent.network.evaluate_actions(
+            rollout.observations,
+            rollout.actions,
+            rollout.decision_masks if masks is None else masks,
+            rollout.starts if starts is None else starts,
+            rollout.state,
+        )
+
+
+def poison(rollout, value):
+    rewards = rollout.rewards.clone()
+    rewards[3, 1] = value
+    return replace(rollout, rewards=rewards)

@@ -1,0 +1,256 @@
+"""Checkpoints: whole or not at all, and a run that goes on as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import ClassVar
+
+import pytest
+import torch
+
+from rl_exporter import RunInfo, SanctumAggregator, parse_snapshot
+from rl_training.algorithm.collector import RolloutCollector
+from rl_training.algorithm.ppo import PPOAgent
+from rl_training.config import PPOConfig
+from rl_training.environments.adapter import make_environment
+from rl_training.run.checkpoint import CheckpointError, load, save
+from rl_training.run.cli import main
+from rl_training.run.training_loop import Limits, train
+from rl_training.telemetry.emitter import Emitter
+
+FIXED = [
+    "--env",
+    "heads",
+    "--num-envs",
+    "2",
+    "--rollout-steps",
+    "16",
+    "--listen",
+    "127.0.0.1:0",
+    "--linger",
+    "0",
+]
+
+
+def setup(hidden=64, **arguments):
+    environment = make_environment("heads", 2, arguments)
+    agent = PPOAgent(environment.heads, environment.observation_size, PPOConfig(hidden=hidden))
+    collector = RolloutCollector(environment, agent.network, seed=0, device=agent.device)
+    return agent, collector, SanctumAggregator(agent.heads, RunInfo("run"))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    agent, collector, aggregator = setup()
+    emitter = Emitter([aggregator], aggregator.count_record_error)
+    train(agent, collector, emitter, Limits(3, None), lambda: False)
+    save(tmp_path, agent, collector, aggregator.snapshot())
+    return tmp_path, agent, collector, aggregator
+
+
+def test_what_is_written_is_read_back(saved):
+    folder, agent, collector, aggregator = saved
+    other, its_collector, _ = setup()
+    checkpoint = load(folder, other)
+    other.restore(checkpoint.agent)
+    its_collector.restore(checkpoint.progress)
+    for one, again in zip(agent.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(one, again)
+    assert (its_collector.episodes == collector.episodes).all()
+    assert its_collector.episode_return == collector.episode_return
+    former = checkpoint.snapshot
+    assert former == aggregator.snapshot()
+    assert former.tamiyo.updates == 3
+    for _ in range(2):
+        rollout = collector.collect(16)
+        agent._update_network(rollout)
+        other._update_network(rollout)
+    for one, again in zip(agent.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(one, again)
+
+
+def test_the_learning_rate_is_the_configured_one(saved):
+    folder, agent, *_ = saved
+    other = PPOAgent(agent.heads, agent.network.encoder.in_features, PPOConfig(learning_rate=0.5))
+    other.restore(load(folder, other).agent)
+    assert other._optimizer.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_checkpoint_that_is_cut_off_is_refused(saved, share):
+    folder, agent, *_ = saved
+    path = folder / "checkpoint.pt"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match="cut off or no checkpoint of rl-train"):
+        load(folder, agent)
+
+
+def test_another_file_is_refused_and_nothing_in_it_is_run(saved):
+    folder, agent, *_ = saved
+    torch.save({"format": Mischief()}, folder / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint of rl-train"):
+        load(folder, agent)
+    assert Mischief.done == []
+
+
+class Mischief:
+    done: ClassVar = []
+
+    def __reduce__(self):
+        return (self.done.append, ("harm",))
+
+
+def test_a_failed_write_leaves_the_former_checkpoint(saved, monkeypatch):
+    folder, agent, collector, aggregator = saved
+    before = (folder / "checkpoint.pt").read_bytes()
+
+    def full(state, file):
+        file.write(b"part of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(folder, agent, collector, aggregator.snapshot())
+    assert (folder / "checkpoint.pt").read_bytes() == before
+
+
+def refused(capsys, *arguments):
+    assert main([*FIXED, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    state = tmp_path / "state"
+    assert "--resume needs the folder" in refused(capsys, "--resume")
+    assert "there is no checkpoint" in refused(capsys, "--resume", "--checkpoint", str(state))
+    (tmp_path / "file").write_text("")
+    assert "give a folder" in refused(capsys, "--checkpoint", str(tmp_path / "file"))
+    assert main([*FIXED, "--checkpoint", str(state), "--updates", "1", "--quiet"]) == 0
+    assert "holds the state of a run; go on with --resume" in refused(capsys, "--checkpoint", str(state))
+    resume = ("--checkpoint", str(state), "--resume")
+    assert "of another number of hidden units: 64, not 32" in refused(capsys, *resume, "--hidden", "32")
+    assert "of another observation size: 4, not 9" in refused(capsys, *resume, "--env-arg", "noise=5")
+    other = refused(capsys, *resume, "--env", "CartPole-v1")
+    assert "of another action space: op:6 slot:3" in other
+    assert "not action:2" in other
+    (state / "checkpoint.pt").write_bytes(b"")
+    assert "cut off" in refused(capsys, *resume)
+
+
+def test_a_resumed_run_counts_on(tmp_path, capsys):
+    log, state = tmp_path / "log", tmp_path / "state"
+    run = [*FIXED, "--checkpoint", str(state), "--log-json", str(log), "--quiet"]
+    assert main([*run, "--episodes", "3", "--run-id", "long"]) == 0
+    assert main([*run, "--episodes", "5", "--resume"]) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["update"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["rl_training_episodes_total"] for line in lines] == [2, 4, 6, 8, 10]
+    assert [line["rl_training_environment_steps_total"] for line in lines] == [32, 64, 96, 128, 160]
+    assert main([*run, "--updates", "5", "--resume"]) == 0
+    assert len(log.read_text().splitlines()) == 5
+
+
+@pytest.mark.slow
+def test_a_kill_while_writing_leaves_a_whole_checkpoint_50_times(tmp_path):
+    """A forked child writes without end; 50 times it is killed somewhere within a write."""
+    chance = random.Random(0)
+    agent, collector, aggregator = setup()
+    within = 0
+    for attempt in range(50):
+        collector.episodes[:] = 1000 * attempt
+        writer = os.fork()
+        if writer == 0:
+            try:
+                while True:
+                    collector.episodes += 1
+                    save(tmp_path, agent, collector, aggregator.snapshot())
+            finally:
+                os._exit(1)
+        wait_for(lambda attempt=attempt: written(tmp_path, agent) > 1000 * attempt)
+        time.sleep(chance.random() * 0.05)
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        within += (tmp_path / "checkpoint.pt.writing").exists()
+        resumed = load(tmp_path, agent)
+        agent.restore(resumed.agent)
+        assert 1000 * attempt < resumed.progress["episodes"][0] < 1000 * (attempt + 1)
+    assert within >= 10, "hardly any kill fell into a write, so this proves little"
+
+
+def written(folder, agent):
+    try:
+        return load(folder, agent).progress["episodes"][0]
+    except CheckpointError:
+        return -1
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def counters(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        return parse_snapshot(response.read().decode())
+
+
+def scraped_until(port, updates):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            snapshot = counters(port)
+            if snapshot.tamiyo.updates >= updates:
+                return snapshot
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError("no metrics")
+
+
+def seen(histogram):
+    return sum(histogram.counts)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_metrics_never_go_backwards_over_a_kill_and_a_resume(tmp_path):
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "rl_training", *FIXED, "--checkpoint", str(tmp_path / "state"), "--quiet"),
+        *("--listen", f"127.0.0.1:{port}", "--updates", "1000000"),
+    ]
+    process = subprocess.Popen(command)
+    try:
+        before = scraped_until(port, 5)
+        process.kill()
+        process.wait()
+        process = subprocess.Popen([*command, "--resume"])
+        after = scraped_until(port, 1)
+        assert after.run == before.run
+        assert after.tamiyo.updates >= before.tamiyo.updates
+        assert after.environment_steps >= before.environment_steps
+        assert after.episodes >= before.episodes
+        assert seen(after.update_durations) >= seen(before.update_durations)
+        for name, reading in before.tamiyo.readings.items():
+            resumed = after.tamiyo.readings[name]
+            assert seen(resumed.effective_histogram) >= seen(reading.effective_histogram)
+        scraped_until(port, after.tamiyo.updates + 2)
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,125 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import pytest
+
+from rl_exporter.metrics import UPDATE_METRICS
+from rl_training.config import Settings
+from rl_training.environments.growing.options import GrowingOptions
+from rl_training.run.cli import main, parser, settings_from
+
+FIXED = ["--env", "heads", "--num-envs", "8", "--listen", "127.0.0.1:0", "--linger", "0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--updates", "0"], "'0' is not possible; give a whole number >= 1"),
+        (["--learning-rate", "nan"], "'nan' is not possible"),
+        (["--listen", "nowhere"], "listen address 'nowhere'"),
+        (["--env-arg", "noise"], "'noise' is not KEY=VALUE"),
+        (["--entropy-multiplier", "slot"], "'slot' is not HEAD=X"),
+        (["--entropy-multiplier", "arm=1"], "unknown head 'arm'"),
+        (["--env", "NoSuch-v0"], "environment 'NoSuch-v0' cannot be made"),
+        (["--env", "Pendulum-v1"], "MultiDiscrete or Discrete"),
+        (["--env-arg", "delay=7"], "delay=7 is not possible; give 0 or 1"),
+        (["--device", "tpu9"], "--device 'tpu9' is not there"),
+        (["--run-id", ""], "an empty name identifies nothing"),
+        (["--log-json", "/nonexistent/log"], "give a file that can be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, reason, capsys):
+    try:
+        status = main([*FIXED, *arguments])
+    except SystemExit as exit_:
+        status = exit_.code
+    assert status == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.startswith("rl-train: error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_busy_port_is_one_line_and_status_2(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["--env", "heads", "--listen", f"127.0.0.1:{taken.getsockname()[1]}"]) == 2
+    error = capsys.readouterr().err
+    assert "the port is in use" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_bad_input_found_late_ends_the_process():
+    command = [sys.executable, "-m", "rl_training", *FIXED, "--log-json", "/nonexistent/log"]
+    assert subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 2
+
+
+def test_plain_lines_and_a_summary_without_a_terminal(capsys, tmp_path):
+    log = tmp_path / "log"
+    assert main([*FIXED, "--updates", "2", "--run-id", "plain", "--log-json", str(log)]) == 0
+    out = capsys.readouterr().out
+    assert "plain  update 1  " in out
+    assert "plain  update 2  " in out
+    assert "\x1b" not in out
+    assert "lowest" in out
+    assert "run plain completed" in out
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["update"] for line in lines] == [1, 2]
+    parts = {"histogram": ("_bucket", "_sum", "_count")}
+    names = {metric.name + part for metric in UPDATE_METRICS for part in parts.get(metric.kind, ("",))}
+    third_update_on = {"rl_policy_head_condition_since_timestamp_seconds"}
+    assert set(lines[-1]) - third_update_on == {"update", *names} - third_update_on
+
+
+def test_quiet_says_nothing(capsys):
+    assert main([*FIXED, "--updates", "1", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_an_environment_that_raises_fails_the_run_with_its_traceback(capsys, caplog, monkeypatch):
+    from rl_training.environments.heads.environment import HeadsVectorEnv
+
+    def broken(self, actions):
+        raise RuntimeError("the robot fell over")
+
+    monkeypatch.setattr(HeadsVectorEnv, "step", broken)
+    assert main([*FIXED, "--updates", "1", "--run-id", "broken"]) == 1
+    assert "run broken failed" in capsys.readouterr().out
+    assert "the robot fell over" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_cleanly(number, tmp_path):
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "rl_training", *FIXED, "--run-id", "cut", "--log-json", str(log)]
+    process = subprocess.Popen(
+        [*command, "--updates", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "run cut interrupted" in out
+    assert err == ""
+
+
+def test_defaults():
+    options = parser().parse_args([])
+    settings = settings_from(options)
+    assert settings == Settings(environment=asdict(GrowingOptions()))
+    assert settings.run.env == "growing-network"
+    assert (settings.run.num_envs, settings.output.linger, settings.run.updates) == (32, 60.0, None)

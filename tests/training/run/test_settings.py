@@ -1,0 +1,126 @@
+"""Configuration files and options."""
+
+import pytest
+import yaml
+
+from rl_training.config import PPOConfig, Settings
+from rl_training.run.cli import main, parser, settings_from
+from rl_training.run.settings import SECTIONS, SettingsError, build_settings, dump, read_config, settings_of
+
+FULL = """
+run: {env: heads, num-envs: 3, updates: 7, run-id: from-file}
+environment: {noise: 4, consult: table}
+learning:
+  learning-rate: 3e-3
+  gamma: 1
+  entropy-multiplier: {blueprint: 2, op: 0.5}
+output: {listen: "127.0.0.1:0", log-json: log.jsonl, quiet: true}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text):
+        path = tmp_path / "config.yml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def effective(*arguments):
+    return settings_from(parser().parse_args([str(argument) for argument in arguments]))
+
+
+def test_a_file_sets_what_it_names_and_the_rest_is_default(config):
+    settings = effective("--config", config(FULL))
+    assert (settings.run.env, settings.run.num_envs, settings.run.updates) == ("heads", 3, 7)
+    assert settings.environment["noise"] == 4
+    assert settings.environment["episode_steps"] == 16
+    assert settings.learning.learning_rate == 3e-3
+    assert settings.learning.gamma == 1.0
+    assert settings.learning.clip == PPOConfig().clip
+    assert settings.output.quiet
+
+
+def test_options_win_over_the_file(config):
+    file = config(FULL)
+    given = ("--num-envs", 9, "--learning-rate", "1e-4", "--entropy-multiplier", "op=3", "--env-arg", "noise=1")
+    settings = effective("--config", file, *given, "--no-quiet")
+    assert settings.run.num_envs == 9
+    assert settings.learning.learning_rate == 1e-4
+    assert settings.learning.entropy_multiplier == {"blueprint": 2.0, "op": 3.0}
+    assert settings.environment["noise"] == 1
+    assert settings.environment["consult"] == "table"
+    assert not settings.output.quiet
+
+
+def test_the_printed_configuration_can_be_fed_back(config, capsys):
+    arguments = ["--config", str(config(FULL)), "--clip", "0.3", "--checkpoint", "state"]
+    assert main([*arguments, "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert effective("--config", config(printed)) == effective(*arguments)
+    assert dump(effective("--config", config(printed))) == printed
+
+
+def test_the_printed_configuration_is_whole():
+    document = yaml.safe_load(dump(effective()))
+    assert list(document) == ["run", "environment", "learning", "output"]
+    for name, section in SECTIONS.items():
+        assert set(document[name]) == set(settings_of(section))
+    assert document["environment"]["episode_steps"] == 28
+
+
+def test_an_empty_file_changes_nothing(config):
+    assert effective("--config", config("")) == effective()
+    assert build_settings({}, {}).learning == Settings().learning
+
+
+def test_every_setting_has_a_description_and_what_to_give():
+    for section in SECTIONS.values():
+        assert section.__doc__
+        for setting in settings_of(section).values():
+            assert setting.option.help
+            assert setting.remedy != "another value"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("lerning: {}", "unknown section 'lerning'; the nearest valid one is 'learning'"),
+        ("learning: {learning_rate: 1}", "unknown key 'learning.learning_rate'; the nearest valid one is 'learning.learning-rate'"),
+        ("environment: {episode_step: 3}", "unknown key 'environment.episode_step'; the nearest valid one is 'environment.episode_steps'"),
+        ("learning: {gamma: 2}", "learning.gamma: 2 is not possible; give a number from 0 to 1"),
+        ("learning: {gamma: high}", "learning.gamma: 'high' is not possible; give a number from 0 to 1"),
+        ("learning: {gamma: .nan}", "learning.gamma: nan is not possible"),
+        ("run: {num-envs: 2.5}", "run.num-envs: 2.5 is not possible; give a whole number >= 1"),
+        ("run: {num-envs: true}", "run.num-envs: True is not possible"),
+        ("run: {num-envs: '8'}", "run.num-envs: '8' is not possible"),
+        ("run: {seed: -1}", "run.seed: -1 is not possible; give a whole number >= 0"),
+        ("output: {quiet: 1}", "output.quiet: 1 is not possible; give true or false"),
+        ("output: {listen: nowhere}", "output.listen: listen address 'nowhere'"),
+        ("learning: {entropy-multiplier: {op: -1}}", "learning.entropy-multiplier"),
+        ("environment: {workers: many}", "environment.workers: 'many' is not possible; give a whole number >= 0"),
+        ("run: [1]", "section 'run' holds [1] where keys and values belong"),
+        ("just words", "the file holds 'just words'"),
+        ("run:\n  seed: 1\n  seed: 2", "line 3: key 'seed' occurs twice; correct the YAML"),
+        ("run:\n  seed: [1\noutput: {}", "line 3: "),
+    ],
+)  # fmt: skip
+def test_bad_files_are_one_line_with_the_remedy(text, reason, config, capsys):
+    path = config(text)
+    assert main(["--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"rl-train: error: {path}") or "environment." in error
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(SettingsError, match="No such file or directory; give a YAML file that can be read"):
+        read_config(tmp_path / "none.yml")
+
+
+def test_arguments_of_a_registered_environment_are_passed_on():
+    settings = effective("--env", "CartPole-v1", "--env-arg", "sutton_barto_reward=true")
+    assert settings.environment == {"sutton_barto_reward": True}

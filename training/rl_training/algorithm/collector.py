@@ -1,0 +1,249 @@
+"""Collecting rollouts: the policy acts in parallel environments and what happened is kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rl_training.action_space import BoolArray
+from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, pool
+from rl_training.environments.adapter import TrainingEnvironment
+from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+from rl_training.policy.network import FactoredRecurrentActorCritic
+from rl_training.policy.rollout import Rollout
+from rl_training.ranks import SINGLE_PROCESS, Ranks
+
+
+class StepMasks(NamedTuple):
+    """What the heads could do at each step; leading shape (…) as given.
+
+    decision  (…, Σn) mask of the sampled operation
+    step      (…, Σn) what any valid operation that consults a head would allow it
+    choice    (…, H) the head was consulted and had two or more valid choices
+    open      (…, H) some valid operation leaves the head two or more choices
+    """
+
+    decision: BoolArray
+    step: BoolArray
+    choice: BoolArray
+    open: BoolArray
+
+
+def step_masks(
+    masks: BoolArray,
+    operations: npt.NDArray[np.int64],
+    layout: HeadLayout,
+    consulted: BoolArray | None = None,
+) -> StepMasks:
+    """Masks (…, K, Σn), K = 1 for policies without operations, and sampled operations (…,), in one pass.
+
+    ``consulted`` (K, H) says which operation uses which head. Without it, a head whose segment allows
+    the canonical action alone counts as not consulted.
+    """
+    decision = np.take_along_axis(masks, operations[..., None, None], axis=-2).squeeze(-2)
+    counts = layout.counts(masks)
+    choice = np.take_along_axis(counts, operations[..., None, None], axis=-2).squeeze(-2) >= 2
+    kinds = masks.shape[-2]
+    if kinds == 1:
+        return StepMasks(decision, decision, choice, choice)
+    valid = masks[..., 0, :kinds]
+    uses = consulted if consulted is not None else (counts > 1) | ~masks[..., layout.offsets]
+    reachable = valid[..., None] & uses
+    segment = np.repeat(np.arange(len(layout.sizes)), layout.sizes)
+    step: BoolArray = np.any(masks & reachable[..., segment], axis=-2)
+    nobody: BoolArray = ~np.any(reachable, axis=-2)
+    step[..., layout.offsets] |= nobody
+    opened: BoolArray = np.any(reachable & (counts >= 2), axis=-2)
+    step[..., : layout.sizes[0]] = valid
+    choice[..., 0] = opened[..., 0] = counts[..., 0, 0] >= 2
+    return StepMasks(decision, step, choice, opened)
+
+
+class RolloutCollector:
+    """Steps the environments with the policy; carries observations and recurrent state across rollouts.
+
+    Each environment samples from a generator of its own, seeded with (seed, its index among the environments
+    of all ranks). ``episodes`` (all environments,) and the returns are those of all ranks, too.
+    """
+
+    def __init__(
+        self,
+        environment: TrainingEnvironment,
+        network: FactoredRecurrentActorCritic,
+        *,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = SINGLE_PROCESS,
+    ) -> None:
+        own = environment.num_envs
+        self._ranks = ranks
+        self._first = ranks.rank * own
+        self._environment = environment
+        self._network = network
+        self._layout: HeadLayout = network.layout
+        self._device = device
+        self._generators = [_generator(seed, self._first + index) for index in range(own)]
+        self._observations = environment.reset(seed, self._first)
+        self._state = network.initial_state(own)
+        self._starts = np.ones(own, dtype=np.bool_)
+        self._returns = np.zeros(own)
+        self._ended: list[Finished] = []
+        self._finished: deque[float] = deque(maxlen=RETURN_WINDOW)
+        self.episodes = np.zeros(own * ranks.size, dtype=np.int64)
+
+    @property
+    def episode_return(self) -> float | None:
+        """Mean return of the last finished episodes; None before the first."""
+        return float(np.mean(self._finished)) if self._finished else None
+
+    def progress(self) -> dict[str, list[Any]]:
+        """Episodes of each environment and the last returns, for a checkpoint."""
+        return {"episodes": self.episodes.tolist(), "returns": list(self._finished)}
+
+    def restore(self, progress: Mapping[str, Sequence[Any]]) -> None:
+        """Go on counting from ``progress``; with another number of environments from the fewest episodes."""
+        episodes = np.array(progress["episodes"], dtype=np.int64)
+        same = len(episodes) == len(self.episodes)
+        self.episodes = episodes if same else np.full(len(self.episodes), episodes.min())
+        self._finished.extend(progress["returns"])
+
+    @torch.inference_mode()
+    def collect(self, steps: int, should_stop: Callable[[], bool] = lambda: False) -> Rollout | None:
+        """Take ``steps`` steps in every environment; None when somebody, on any rank, wants to stop.
+
+        Raises RankLostError.
+        """
+        noise = torch.stack(
+            [torch.empty(steps, self._layout.total).exponential_(generator=g) for g in self._generators], 1
+        ).to(self._device)
+        state = self._state
+        before = int(self.episodes.sum())
+        records: list[dict[str, Any]] = []
+        while len(records) < steps and not should_stop():
+            records.append(self._step(noise[len(records)], len(records)))
+        if len(records) < steps or should_stop():
+            self._pool(None)
+            return None
+        masks = np.stack([record["masks"] for record in records])
+        actions = np.stack([record["actions"] for record in records])
+        operations = actions[..., 0] if masks.shape[-2] > 1 else np.zeros_like(actions[..., 0])
+        found = step_masks(masks, operations, self._layout, self._environment.consulted)
+        tally = self._pool(found)
+        if tally.stop:
+            return None
+        total = steps * len(self.episodes)
+        decision = self._tensor(found.decision)
+        dependent = found.step is not found.decision
+        values = torch.stack([record["value"] for record in records])
+        return Rollout(
+            observations=self._tensor(np.stack([record["observation"] for record in records])),
+            actions=self._tensor(actions),
+            log_probs=torch.stack([record["log_probs"] for record in records]),
+            values=values,
+            rewards=self._tensor(np.stack([record["reward"] for record in records])),
+            next_values=self._next_values(values, records),
+            ended=self._tensor(np.stack([record["ended"] for record in records])),
+            starts=np.stack([record["start"] for record in records]),
+            decision_masks=decision,
+            step_masks=self._tensor(found.step) if dependent else decision,
+            choice=self._tensor(found.choice),
+            log_valid_choices=self._tensor(np.log(self._layout.counts(found.decision), dtype=np.float32)),
+            choice_share=tuple((tally.choice / total).tolist()),
+            open_share=tuple((tally.open / total).tolist()),
+            masks=masks,
+            state=state,
+            steps=total,
+            episodes=int(self.episodes.sum()) - before,
+        )
+
+    def _pool(self, found: StepMasks | None) -> RolloutCounts:
+        """Count over all ranks; without masks this one wants to stop."""
+        none = np.zeros(len(self._layout.sizes), np.int64)
+        own = slice(self._first, self._first + self._environment.num_envs)
+        tally = RolloutCounts(
+            found is None,
+            none if found is None else found.choice.sum(axis=(0, 1)),
+            none if found is None else found.open.sum(axis=(0, 1)),
+            self.episodes[own],
+            tuple(self._ended[-RETURN_WINDOW:]),
+        )
+        self._ended.clear()
+        total = pool(tally, self._ranks)
+        self.episodes = total.episodes
+        self._finished.extend(episode.episode_return for episode in total.finished)
+        return total
+
+    def _step(self, noise: Tensor, step: int) -> dict[str, Any]:
+        masks = self._environment.masks()
+        self._layout.require_choices(masks)
+        start = self._starts
+        keep = self._tensor(~start).unsqueeze(-1)
+        state = (self._state[0] * keep, self._state[1] * keep)
+        observation = self._observations
+        logits, value, self._state = self._network.step(self._tensor(observation), state)
+        actions, log_probs = self._act(logits, masks, noise)
+        host_actions = actions.cpu().numpy()
+        self._observations, reward, terminated, truncated, final = self._environment.step(host_actions)
+        ended = terminated | truncated
+        self._count_episodes(step, reward, ended)
+        self._starts = ended
+        return {
+            "masks": masks,
+            "observation": observation,
+            "actions": host_actions,
+            "log_probs": log_probs,
+            "value": value,
+            "reward": reward,
+            "start": start,
+            "ended": ended,
+            "terminated": terminated,
+            "final_value": self._value(final) if truncated.any() else None,
+        }
+
+    def _act(self, logits: Tensor, masks: BoolArray, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The operation first, then the other heads under its masks."""
+        device_masks = self._tensor(masks)
+        rows = device_masks[:, 0]
+        if masks.shape[1] > 1:
+            first = MaskedCategorical(logits, rows, self._layout, validate=False).choose(noise)[:, 0]
+            rows = device_masks[torch.arange(len(rows), device=self._device), first]
+        distribution = MaskedCategorical(logits, rows, self._layout, validate=False)
+        actions = distribution.choose(noise)
+        return actions, distribution.log_prob(actions)
+
+    def _value(self, observation: npt.NDArray[np.float32]) -> Tensor:
+        """Value of observations with the live recurrent state, which does not advance."""
+        return self._network.step(self._tensor(observation), self._state)[1]
+
+    def _next_values(self, values: Tensor, records: Sequence[dict[str, Any]]) -> Tensor:
+        """V of what followed each step: 0 after termination, V(final observation) after truncation."""
+        following = torch.cat([values[1:], self._value(self._observations).unsqueeze(0)])
+        for index, record in enumerate(records):
+            if record["final_value"] is not None:
+                ended = self._tensor(record["ended"])
+                following[index] = torch.where(ended, record["final_value"], following[index])
+            terminated = self._tensor(record["terminated"])
+            following[index] = torch.where(terminated, 0.0, following[index])
+        return following
+
+    def _count_episodes(self, step: int, reward: npt.NDArray[np.float32], ended: BoolArray) -> None:
+        self._returns += reward
+        for index in np.flatnonzero(ended):
+            place = self._first + int(index)
+            self._ended.append(Finished(step, place, float(self._returns[index])))
+            self._returns[index] = 0.0
+            self.episodes[place] += 1
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.as_tensor(array, device=self._device)
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) >> 1)

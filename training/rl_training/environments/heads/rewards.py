@@ -1,0 +1,118 @@
+"""The reward tables of the ``heads`` environment, and the returns that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_training.action_space import HEAD_NAMES, OFFSETS, OPERATIONS_TABLE, SIZES, TOTAL
+
+VALID_SHARE = 0.7
+"""Chance of an action to be valid; one good action of each head always is."""
+
+_TABLE_SEED = 20240229
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsOptions:
+    """Options of the ``heads`` environment.
+
+    ``consult``: ``all`` heads at every step, or by the ``table`` of the operations. ``contexts``: kinds
+    of observation. ``noise``: extra random inputs. ``delay``: 1 shows a step's context one step early.
+    ``paid_head``: the only head that is rewarded; empty: all. ``single_action``: the paid head is paid for
+    one action whatever the context. ``episode_steps``: length of an episode, which ends in a truncation.
+    """
+
+    consult: str = "all"
+    contexts: int = 4
+    noise: int = 0
+    delay: int = 0
+    paid_head: str = ""
+    single_action: bool = False
+    episode_steps: int = 16
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.consult in {"all", "table"}, "consult", self.consult, "all or table"),
+            (self.contexts >= 1, "contexts", self.contexts, "a whole number >= 1"),
+            (self.noise >= 0, "noise", self.noise, "a whole number >= 0"),
+            (self.delay in {0, 1}, "delay", self.delay, "0 or 1"),
+            (
+                self.paid_head in {"", *HEAD_NAMES},
+                "paid_head",
+                self.paid_head,
+                "one of " + ", ".join(HEAD_NAMES),
+            ),
+            (self.episode_steps >= 1, "episode_steps", self.episode_steps, "a whole number >= 1"),
+        )
+        for fine, name, value, remedy in checks:
+            if not fine:
+                raise ValueError(f"heads environment: {name}={value!r} is not possible; give {remedy}")
+
+
+def good_actions(options: HeadsOptions) -> npt.NDArray[np.bool_]:
+    """(contexts, Σn): which actions hit in which context; about half of each head's, at least one."""
+    generator = np.random.default_rng(_TABLE_SEED)
+    good = np.zeros((options.contexts, TOTAL), dtype=np.bool_)
+    for name, size, offset in zip(HEAD_NAMES, SIZES, OFFSETS, strict=True):
+        for context in range(options.contexts):
+            picks = generator.permutation(size)[: max(1, size // 2)]
+            good[context, offset + picks] = True
+        if options.single_action and name == options.paid_head:
+            good[:, offset : offset + size] = False
+            good[:, offset + 1] = True
+    return good
+
+
+def consulted_table(options: HeadsOptions) -> npt.NDArray[np.bool_]:
+    """(operations, H): which operation consults which head; one row of all heads for ``consult=all``."""
+    if options.consult == "all":
+        return np.ones((1, len(SIZES)), dtype=np.bool_)
+    return OPERATIONS_TABLE
+
+
+def reward_weights(options: HeadsOptions) -> npt.NDArray[np.float64]:
+    """(operations, H): what a hit of each head pays; a row sums to 1, or to 0 where nothing is paid."""
+    paid = consulted_table(options).astype(np.float64)
+    if options.paid_head:
+        paid[:, [name != options.paid_head for name in HEAD_NAMES]] = 0.0
+    sums = paid.sum(axis=1, keepdims=True)
+    weights: npt.NDArray[np.float64] = np.divide(paid, sums, out=np.zeros_like(paid), where=sums > 0)
+    return weights
+
+
+def uniform_step_reward(options: HeadsOptions) -> float:
+    """Expected reward of a step under uniformly random valid actions, exactly.
+
+    With G good and B bad actions, 1 + Bin(G - 1, p) good and Bin(B, p) bad ones are valid.
+    """
+    good = good_actions(options)
+    hits = np.array([[_uniform_hit(int(n), size) for n, size in zip(row, SIZES, strict=True)] for row in
+                     np.add.reduceat(good, OFFSETS, axis=1, dtype=np.int64)])  # fmt: skip
+    weights = reward_weights(options)
+    if options.consult == "all":
+        return float((hits @ weights[0]).mean())
+    total = 0.0
+    for context, row in enumerate(good):
+        operations = row[: SIZES[0]]
+        hit = hits[context, 0]
+        chance = np.where(operations, hit / operations.sum(), (1 - hit) / max(1, (~operations).sum()))
+        expected = np.tile(hits[context], (SIZES[0], 1))
+        expected[:, 0] = operations
+        total += float(chance @ (weights * expected).sum(axis=1))
+    return total / len(good)
+
+
+def _uniform_hit(good: int, size: int) -> float:
+    def chance(successes: int, trials: int) -> float:
+        return comb(trials, successes) * VALID_SHARE**successes * (1 - VALID_SHARE) ** (trials - successes)
+
+    bad = size - good
+    return sum(
+        chance(g - 1, good - 1) * chance(b, bad) * g / (g + b)
+        for g in range(1, good + 1)
+        for b in range(bad + 1)
+    )

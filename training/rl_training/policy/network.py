@@ -1,0 +1,127 @@
+"""The policy: an encoder, one LSTM shared by actor and critic, a small module per head, a value head."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl_training.action_space import BoolArray
+from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+
+LSTMState = tuple[Tensor, Tensor]
+"""Hidden and cell state, each (B, hidden)."""
+
+
+class Evaluation(NamedTuple):
+    """What the policy says about stored steps: log_probs (T, B, H), values (T, B), logits (T, B, Σn)."""
+
+    log_probs: Tensor
+    distribution: MaskedCategorical
+    values: Tensor
+    logits: Tensor
+
+
+class HeadModules(nn.Module):
+    """One two-layer module per head, batched along a leading head dimension."""
+
+    def __init__(self, layout: HeadLayout, inputs: int, hidden: int = 32) -> None:
+        super().__init__()
+        heads = len(layout.sizes)
+        self.weight_in = nn.Parameter(torch.empty(heads, inputs, hidden))
+        self.bias_in = nn.Parameter(torch.zeros(heads, hidden))
+        self.weight_out = nn.Parameter(torch.empty(heads, hidden, layout.width))
+        self.bias_out = nn.Parameter(torch.zeros(heads, layout.width))
+        for head in range(heads):
+            nn.init.orthogonal_(self.weight_in[head], math.sqrt(2))
+            nn.init.orthogonal_(self.weight_out[head], 0.01)
+        self.register_buffer("flat", (~layout.outside.T).flatten().nonzero().squeeze(-1), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(…, inputs) to one flat row of logits (…, Σn)."""
+        hidden = torch.tanh(torch.einsum("...i,hik->...hk", features, self.weight_in) + self.bias_in)
+        padded = torch.einsum("...hk,hkn->...hn", hidden, self.weight_out) + self.bias_out
+        flat: Tensor = self.get_buffer("flat")
+        return padded.flatten(-2)[..., flat]
+
+    def gradient_norms(self) -> Tensor:
+        """Norms of the gradients of each head's parameters, one row per parameter: (parts, H)."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        return torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
+
+
+class FactoredRecurrentActorCritic(nn.Module):
+    """Actor and critic over one recurrent representation; one flat row of logits for all heads."""
+
+    def __init__(self, observation_size: int, layout: HeadLayout, hidden: int = 64) -> None:
+        super().__init__()
+        self.layout = layout
+        self.hidden = hidden
+        self.encoder = nn.Linear(observation_size, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.heads = HeadModules(layout, hidden)
+        self.value = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        nn.init.orthogonal_(self.encoder.weight, math.sqrt(2))
+        nn.init.zeros_(self.encoder.bias)
+        for name, parameter in self.lstm.named_parameters():
+            nn.init.orthogonal_(parameter) if "weight" in name else nn.init.zeros_(parameter)
+
+    def initial_state(self, batch: int) -> LSTMState:
+        """The state in which an episode starts: zeros, (batch, hidden) each."""
+        zeros = self.encoder.weight.new_zeros(batch, self.hidden)
+        return zeros, zeros
+
+    def step(self, observation: Tensor, state: LSTMState) -> tuple[Tensor, Tensor, LSTMState]:
+        """One step: observation (B, D) to logits (B, Σn), values (B,) and the next state."""
+        encoded = torch.tanh(self.encoder(observation)).unsqueeze(1)
+        features, (hidden, cell) = self.lstm(encoded, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
+        features = features.squeeze(1)
+        return self.heads(features), self.value(features).squeeze(-1), (hidden.squeeze(0), cell.squeeze(0))
+
+    def evaluate_actions(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        masks: Tensor,
+        starts: BoolArray,
+        state: LSTMState,
+    ) -> Evaluation:
+        """Evaluate stored sequences under the masks they were sampled with.
+
+        ``observations`` (T, B, D), ``actions`` (T, B, H), ``masks`` (T, B, Σn) bool, ``starts`` (T, B):
+        an episode begins at this step, so the recurrent state is zero; ``state``: the state before t = 0.
+        """
+        features = self._sequence(torch.tanh(self.encoder(observations)), starts, state)
+        logits = self.heads(features)
+        distribution = MaskedCategorical(logits, masks, self.layout, validate=False)
+        return Evaluation(
+            distribution.log_prob(actions), distribution, self.value(features).squeeze(-1), logits
+        )
+
+    def _sequence(self, encoded: Tensor, starts: BoolArray, state: LSTMState) -> Tensor:
+        """Run the LSTM over (T, B, hidden), each episode fragment as a row of one padded batch."""
+        steps, batch = starts.shape
+        begins = starts.T.copy()
+        begins[:, 0] = True
+        flat_begins = np.flatnonzero(begins.reshape(-1))
+        fragment = np.cumsum(begins.reshape(-1)) - 1
+        position = np.arange(steps * batch) - flat_begins[fragment]
+        width = int(position.max()) + 1
+        rows = np.zeros((len(flat_begins), width), dtype=np.int64)
+        rows[fragment, position] = np.arange(steps * batch)
+        carried = np.isin(flat_begins, np.arange(batch) * steps) & ~starts.T.reshape(-1)[flat_begins]
+
+        device = encoded.device
+        by_environment = encoded.transpose(0, 1).reshape(steps * batch, -1)
+        padded = by_environment[torch.as_tensor(rows, device=device)]
+        keep = torch.as_tensor(carried, device=device).unsqueeze(-1)
+        owner = torch.as_tensor(flat_begins // steps, device=device)
+        hidden = (state[0][owner] * keep).unsqueeze(0)
+        cell = (state[1][owner] * keep).unsqueeze(0)
+        features, _ = self.lstm(padded, (hidden, cell))
+        back = torch.as_tensor(fragment * width + position, device=device)
+        ordered: Tensor = features.reshape(-1, self.hidden)[back].reshape(batch, steps, -1)
+        return ordered.transpose(0, 1)

@@ -1,0 +1,1 @@
+"""One run of ``rl-train``: options, settings, what it is made of, what it shows and writes, its end."""

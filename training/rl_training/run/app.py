@@ -1,0 +1,149 @@
+"""Puts a run together from its settings: environment, agent, exporter, display."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+import torch
+
+from rl_exporter.panel.sources import LocalSource
+from rl_exporter.payload import PPOUpdateHandler
+from rl_exporter.snapshot import RunState
+from rl_training.algorithm.collector import RolloutCollector
+from rl_training.config import RunConfig, Settings
+from rl_training.distributed.rendezvous import device_of, failing_together, own_assignment, rendezvous
+from rl_training.ranks import RankLostError
+from rl_training.run.checkpoint import CheckpointedView, Checkpointer
+from rl_training.run.cli import DEFAULT_EPISODES
+from rl_training.run.job import Job, make_job, usable_device
+from rl_training.run.outputs import Outputs, Pace, linger, make_outputs
+from rl_training.run.signals import StopSignals
+from rl_training.run.terminal_panel import train_beside_panel
+from rl_training.run.training_loop import Limits, train
+from rl_training.telemetry.emitter import Emitter
+
+_LOG = logging.getLogger("rl_training")
+
+
+def run(settings: Settings) -> int:
+    """Train as the settings say; returns the exit status. Raises BadInputError before anything starts."""
+    assignment = own_assignment(os.environ)
+    who = f"rank {assignment.rank}: " if assignment.rank else ""
+    level = logging.ERROR if assignment.rank else logging.WARNING
+    logging.basicConfig(format=f"rl-train: {who}%(levelname)s: %(message)s", level=level)
+    device = usable_device(device_of(settings.run.device, assignment))
+    # The policy is small: more threads cost more than they bring, and results would depend on their number.
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        ranks = stack.enter_context(rendezvous(assignment, settings.run, device))
+        signals = stack.enter_context(StopSignals())
+        with failing_together(ranks):
+            job = make_job(settings, ranks, device, stack)
+        # Only now: nobody is to see a run that another rank cannot begin.
+        with failing_together(ranks):
+            outputs = None if ranks.rank else make_outputs(job, stack)
+        return _run_other_rank(job, signals) if outputs is None else _run_rank_zero(job, outputs, signals)
+
+
+def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
+    output, aggregator = job.settings.output, job.aggregator
+    server, console, display = outputs.server, outputs.console, outputs.display
+    run_id = job.identity.run_id
+    if not output.quiet:
+        console.print(f"run {run_id}: {server.url}/metrics{outputs.found_at}", highlight=False, soft_wrap=True)
+    training = partial(_train, job, outputs.handlers, outputs.view, signals)
+    if output.tui:
+        source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
+        training = partial(train_beside_panel, training, source, signals)
+    with display:
+        state = _train_to_the_end(job, training)
+    aggregator.set_run_state(state)
+    server.scrapers.run_ended(expected=job.identity.listed)
+    if job.agent.recorder is not None and output.record_rollouts is not None:
+        before = job.resumed.snapshot.tamiyo.updates if job.resumed else 0
+        job.agent.recorder.save(output.record_rollouts, before)
+    if not output.quiet:
+        console.print(display.summary(), f"run {run_id} {state}", highlight=False)
+    # Whatever ends one rank early, the launcher tells every rank to stop: that signal is no wish to leave now.
+    told = job.ranks.size > 1 and state is not RunState.COMPLETED
+    linger(server, signals, output, console, max(signals.count, int(told)))
+    job.identity.close()  # before the server stops: nobody is to find an address that does not answer
+    return 1 if state is RunState.FAILED else 0
+
+
+def _run_other_rank(job: Job, signals: StopSignals) -> int:
+    """Train beside rank 0, which alone listens, shows and writes."""
+    pace = job.settings.output.pace
+    handlers: list[PPOUpdateHandler] = [Pace(pace)] if pace else []
+    state = _train_to_the_end(
+        job, partial(_train, job, handlers, CheckpointedView(job.aggregator.snapshot), signals)
+    )
+    return 1 if state is RunState.FAILED else 0
+
+
+def _train_to_the_end(job: Job, training: Callable[[], RunState]) -> RunState:
+    """How the training ended. Whatever ends it, /metrics must say so, and the other ranks must not wait."""
+    state = None
+    try:
+        state = training()
+    except RankLostError as error:
+        _LOG.error("the run failed: %s", error)
+    except Exception:  # noqa: BLE001 - as above
+        _LOG.exception("the run failed")
+    if state is None:
+        job.aggregator.set_run_state(RunState.FAILED)
+    job.ranks.leave(well=state is not None)
+    return state or RunState.FAILED
+
+
+def _train(
+    job: Job, handlers: list[PPOUpdateHandler], view: CheckpointedView, signals: StopSignals
+) -> RunState:
+    run, agent, ranks = job.settings.run, job.agent, job.ranks
+    emitter = Emitter(handlers, job.aggregator.count_record_error)
+    updates = job.aggregator.snapshot().tamiyo.updates
+    # Environments start anew: the same seed again would replay the episodes that were already played.
+    seed = run.seed if job.resumed is None else _seed_after(run.seed, updates)
+    collector = RolloutCollector(job.environment, agent.network, seed=seed, device=agent.device, ranks=ranks)
+    if job.resumed is not None:
+        collector.restore(job.resumed.progress)
+    checkpointer = None
+    if run.checkpoint and not ranks.rank:
+        checkpointer = Checkpointer(run.checkpoint, agent, collector, view)
+    # The same seed may give other parameters on another kind of processor.
+    ranks.copy(list(agent.network.parameters()))
+    lost = threading.Event()
+    ranks.watch(partial(_lost, job, lost))
+
+    def after_update() -> None:
+        if checkpointer is not None:
+            checkpointer.write(job.aggregator.snapshot())
+
+    def should_stop() -> bool:
+        return signals.received() or lost.is_set()
+
+    limits = _limits(run)
+    return train(agent, collector, emitter, limits, should_stop, updates=updates, after_update=after_update)
+
+
+def _lost(job: Job, lost: threading.Event, rank: int) -> None:
+    """Say at once that a rank is gone, and do not finish the rollout: the exchange after it will fail."""
+    job.aggregator.set_run_state(RunState.FAILED)
+    _LOG.error("rank %d of %d is gone", rank, job.ranks.size)
+    lost.set()
+
+
+def _seed_after(seed: int, updates: int) -> int:
+    return int(np.random.SeedSequence([seed, updates]).generate_state(1, np.uint32)[0] >> 1)
+
+
+def _limits(run: RunConfig) -> Limits:
+    if run.updates is None and run.episodes is None:
+        return Limits(None, DEFAULT_EPISODES)
+    return Limits(run.updates, run.episodes)

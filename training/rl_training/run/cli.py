@@ -1,0 +1,163 @@
+"""The console script ``rl-train``: options, and one line for each that is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_exporter.cli.parser import OneLineParser
+from rl_exporter.collector import DISTRIBUTION
+from rl_exporter.discovery.labels import parse_label
+
+if TYPE_CHECKING:
+    from rl_training.config import Settings
+    from rl_training.run.settings import Setting, Values
+
+DEFAULT_EPISODES = 100
+_NEEDED = ("torch", "pydantic", "yaml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
+    missing = [package for package in _NEEDED if find_spec(package) is None]
+    if missing:
+        return _refuse(f"{missing[0]} is not installed; pip install 'rl-policy-exporter[training]'")
+    from rl_training.run.settings import SettingsError, dump  # noqa: PLC0415 - the base package has no pydantic
+
+    options = parser().parse_args(arguments)
+    try:
+        settings = settings_from(options)
+    except SettingsError as error:
+        return _refuse(str(error))
+    if options.print_config:
+        sys.stdout.write(dump(settings))
+        return 0
+    return _run(settings)
+
+
+def _run(settings: Settings) -> int:
+    from rl_training.config import BadInputError  # noqa: PLC0415 - the base package has no pydantic
+    from rl_training.distributed.rendezvous import SaidElsewhereError  # noqa: PLC0415 - the same
+    from rl_training.ranks import RankLostError  # noqa: PLC0415 - the same
+    from rl_training.run.app import run  # noqa: PLC0415 - torch takes seconds to load; --help must not
+
+    try:
+        return run(settings)
+    except SaidElsewhereError:
+        return 2
+    except BadInputError as error:
+        return _refuse(str(error))
+    except RankLostError as error:
+        _refuse(str(error))
+        return 1
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"rl-train: error: {reason}\n")
+    return 2
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """The settings that parsed options, and the file they may name, amount to. Raises SettingsError."""
+    from rl_training.run.settings import build_settings, read_config  # noqa: PLC0415 - as in main
+
+    given: dict[str, dict[str, Any]] = {}
+    for name, value in vars(options).items():
+        section, dot, key = name.partition(".")
+        if section == "environment":
+            given[section] = dict(value)
+        elif dot:
+            given.setdefault(section, {})[key] = dict(value) if isinstance(value, list) else value
+    file: Values = read_config(options.config) if options.config else {}
+    return build_settings(file, given)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``rl-train``: one for each setting, and a few about settings."""
+    from rl_training.run.settings import SECTIONS, settings_of  # noqa: PLC0415 - as in main
+
+    root = OneLineParser(
+        prog="rl-train",
+        description="Train a PPO policy with several action heads; /metrics shows every head's entropy.",
+        allow_abbrev=False,
+    )
+    root.add_argument("--version", action="version", version=version(DISTRIBUTION))
+    root.add_argument("--config", type=Path, metavar="FILE",
+                      help="settings from a YAML file; options win")  # fmt: skip
+    root.add_argument("--print-config", action="store_true",
+                      help="print the whole effective configuration as YAML and exit")  # fmt: skip
+    for name, section in SECTIONS.items():
+        group = root.add_argument_group(name)
+        for setting in settings_of(section).values():
+            _add_option(group, name, setting)
+        if name == "run":
+            group.add_argument("--env-arg", action="append", type=_key_value, metavar="KEY=VALUE",
+                               dest="environment", default=argparse.SUPPRESS,
+                               help="argument of the environment; may be repeated")  # fmt: skip
+    return root
+
+
+def _add_option(group: argparse._ArgumentGroup, section: str, setting: Setting) -> None:
+    common: dict[str, Any] = {"dest": f"{section}.{setting.key}", "default": argparse.SUPPRESS}
+    flag, default = f"--{setting.key}", setting.default
+    common["help"] = setting.option.help
+    if isinstance(default, bool):
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+    elif isinstance(default, dict):
+        pair = _PAIRS[setting.option.metavar]
+        group.add_argument(flag, action="append", type=pair, metavar=setting.option.metavar, **common)
+    else:
+        shown = "" if default in {None, ""} else f" (default: {default})"
+        common["help"] += shown
+        group.add_argument(flag, type=_checked(setting), metavar=setting.option.metavar, **common)
+
+
+def _checked(setting: Setting) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return setting.check(text, strict=False)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def _key_value(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE; write for example noise=4")
+    if value in {"true", "false"}:
+        return key, value == "true"
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def _multiplier(text: str) -> tuple[str, float]:
+    head, equals, value = text.rpartition("=")
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = -1.0
+    if not equals or not head:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEAD=X; write for example blueprint=1.3")
+    if not 0 <= factor <= 1e6:
+        raise argparse.ArgumentTypeError(f"{value!r} is not possible; give a factor >= 0")
+    return head, factor
+
+
+def _label(text: str) -> tuple[str, str]:
+    try:
+        return parse_label(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+_PAIRS: Mapping[str, Callable[[str], tuple[str, Any]]] = {"HEAD=X": _multiplier, "NAME=VALUE": _label}

@@ -1,0 +1,126 @@
+"""What a run is made of, from its settings: environment, agent, aggregator, and what it goes on from."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+import torch
+
+from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.identity import Identity
+from rl_exporter.snapshot import RunInfo
+from rl_training.algorithm.ppo import PPOAgent, with_multipliers
+from rl_training.config import BadInputError, Settings
+from rl_training.distributed.rendezvous import require_same, require_shareable
+from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
+from rl_training.ranks import Ranks
+from rl_training.run.checkpoint import Checkpoint, CheckpointError, load, prepare
+from rl_training.run.registration import take_identity
+from rl_training.run.terminal_panel import require_panel
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is made of; ``resumed`` is the state that it goes on from."""
+
+    settings: Settings
+    ranks: Ranks
+    environment: TrainingEnvironment
+    agent: PPOAgent
+    aggregator: SanctumAggregator
+    resumed: Checkpoint | None
+    identity: Identity
+
+
+def make_job(settings: Settings, ranks: Ranks, device: torch.device, stack: ExitStack) -> Job:
+    """Everything that trains, as given; the environment is closed with the stack. Raises BadInputError."""
+    require_same(settings, ranks)
+    require_shareable(settings, ranks.size)
+    if settings.output.tui:
+        _require_panel()
+    resuming = _prepared_checkpoint(settings, ranks)
+    environment, agent = _agent(settings, device, ranks)
+    stack.callback(environment.close)
+    resumed = _resumed(settings, agent) if resuming else None
+    snapshot = resumed.snapshot if resumed else None
+    former = snapshot.run.run_id if snapshot else None
+    identity = stack.enter_context(closing(take_identity(settings, former, ranks.rank)))
+    aggregator = SanctumAggregator(
+        agent.heads,
+        _run_info(settings, agent, ranks, identity.run_id),
+        entropy_coefficient=agent.config.entropy_coefficient,
+        resumed=snapshot,
+    )
+    return Job(settings, ranks, environment, agent, aggregator, resumed, identity)
+
+
+def _require_panel() -> None:
+    try:
+        require_panel()
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+
+
+def _prepared_checkpoint(settings: Settings, ranks: Ranks) -> bool:
+    """Whether a run goes on; its folder is there. Rank 0 writes, all ranks read."""
+    run = settings.run
+    if run.checkpoint is None:
+        if run.resume:
+            raise BadInputError("--resume needs the folder to go on from; give --checkpoint DIR")
+        return False
+    try:
+        if not ranks.rank:
+            prepare(run.checkpoint, resume=run.resume)
+    except CheckpointError as error:
+        raise BadInputError(str(error)) from error
+    return run.resume
+
+
+def _resumed(settings: Settings, agent: PPOAgent) -> Checkpoint:
+    assert settings.run.checkpoint is not None
+    try:
+        checkpoint = load(settings.run.checkpoint, agent)
+    except CheckpointError as error:
+        raise BadInputError(str(error)) from error
+    agent.restore(checkpoint.agent)
+    return checkpoint
+
+
+def _agent(settings: Settings, device: torch.device, ranks: Ranks) -> tuple[TrainingEnvironment, PPOAgent]:
+    run, config = settings.run, settings.learning
+    try:
+        environment = make_environment(run.env, run.num_envs // ranks.size, settings.environment)
+    except EnvironmentSetupError as error:
+        raise BadInputError(str(error)) from error
+    try:
+        heads = with_multipliers(environment.heads, config.entropy_multiplier)
+    except ValueError as error:
+        environment.close()
+        raise BadInputError(f"--entropy-multiplier: {error}") from error
+    size = environment.observation_size
+    return environment, PPOAgent(heads, size, config, seed=run.seed, device=device, ranks=ranks)
+
+
+def _run_info(settings: Settings, agent: PPOAgent, ranks: Ranks, run_id: str) -> RunInfo:
+    run = settings.run
+    return RunInfo(
+        run_id=run_id,
+        experiment=run.experiment,
+        algorithm="ppo",
+        environment=run.env,
+        seed=str(run.seed),
+        device=str(agent.device),
+        world_size=ranks.size,
+    )
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name, once something was put there. Raises BadInputError."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BadInputError(f"--device {name!r} is not there: {reason}; give --device cpu") from error
+    return device

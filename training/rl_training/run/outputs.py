@@ -1,0 +1,133 @@
+"""What rank 0 of a run shows and writes: /metrics, the display, logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+
+from rl_exporter.metrics import update_values
+from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.server.http import MetricsServer
+from rl_exporter.server.listen import parse_listen_address
+from rl_exporter.snapshot import SanctumSnapshot
+from rl_training.config import BadInputError, OutputConfig
+from rl_training.run.checkpoint import CheckpointedView
+from rl_training.run.display import Display
+from rl_training.run.job import Job
+from rl_training.run.registration import listening
+from rl_training.run.signals import StopSignals
+from rl_training.telemetry.rollout_archive import RolloutRecorder
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What rank 0 shows and writes."""
+
+    view: CheckpointedView
+    server: MetricsServer
+    console: Console
+    display: Display
+    handlers: list[PPOUpdateHandler]
+    found_at: str
+    """What to say of where others find the run."""
+
+
+def make_outputs(job: Job, stack: ExitStack) -> Outputs:
+    """Everything that rank 0 shows and writes; closed with the stack. Raises BadInputError."""
+    output, aggregator = job.settings.output, job.aggregator
+    view = CheckpointedView(aggregator.snapshot)
+    shown = view.snapshot if job.settings.run.checkpoint else aggregator.snapshot
+    server = stack.enter_context(_server(shown, output.listen))
+    console = Console()
+    display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
+    handlers = _handlers(job, display, stack)
+    # Last: whoever finds the run is to find it ready.
+    found_at = listening(job.identity, server.address, output.register)
+    return Outputs(view, server, console, display, handlers, found_at)
+
+
+def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHandler]:
+    output, snapshot = job.settings.output, job.aggregator.snapshot
+    handlers: list[PPOUpdateHandler] = [job.aggregator, display]
+    if output.log_json:
+        mode = "a" if job.resumed else "w"
+        handlers.append(JsonLog(snapshot, stack.enter_context(_opened(output.log_json, "--log-json", mode))))
+    if output.record_rollouts:
+        _opened(output.record_rollouts, "--record-rollouts").close()
+        job.agent.recorder = RolloutRecorder(job.agent.network.layout, job.environment.consulted)
+    if output.pace:
+        handlers.append(Pace(output.pace))
+    return handlers
+
+
+class JsonLog:
+    """Writes one line per update, flushed, with the names and values of /metrics."""
+
+    def __init__(self, snapshot: Callable[[], SanctumSnapshot], file: IO[str]) -> None:
+        self._snapshot = snapshot
+        self._file = file
+
+    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
+        """Write the update that the aggregator has just taken over."""
+        del payload
+        snapshot = self._snapshot()
+        line = {"update": snapshot.tamiyo.updates, **update_values(snapshot)}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+
+
+class Pace:
+    """Waits after each update, so that a person can watch."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
+        """Wait."""
+        del payload
+        time.sleep(self._seconds)
+
+
+@contextmanager
+def _server(snapshot: Callable[[], SanctumSnapshot], listen: str) -> Iterator[MetricsServer]:
+    server = MetricsServer(snapshot, parse_listen_address(listen))
+    try:
+        server.start()
+    except OSError as error:
+        raise BadInputError(str(error)) from error
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _opened(path: Path, option: str, mode: str = "w") -> IO[str]:
+    try:
+        file: IO[str] = path.open(mode, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(
+            f"{option} {str(path)!r}: {error.strerror}; give a file that can be written"
+        ) from error
+    return file
+
+
+def linger(
+    server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console, before: int
+) -> None:
+    """Keep the final state up until recent scrapers have it; a signal beyond ``before`` ends this at once."""
+    hold = output.hold and console.is_terminal and not before
+    if hold:
+        console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)
+    deadline = time.monotonic() + output.linger
+    while signals.count <= before and (hold or time.monotonic() < deadline):
+        if server.scrapers.wait(0.2) and not hold:
+            return
+        if hold:
+            time.sleep(0.2)

@@ -1,0 +1,236 @@
+"""From a configuration file and options to settings, and back to a file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from rl_training.config import Option, OutputConfig, PPOConfig, Remedy, RunConfig, Settings
+from rl_training.environments.growing.options import GrowingOptions
+from rl_training.environments.heads.rewards import HeadsOptions
+
+SECTIONS: Mapping[str, type] = {"run": RunConfig, "learning": PPOConfig, "output": OutputConfig}
+ENVIRONMENTS: Mapping[str, type] = {"growing-network": GrowingOptions, "heads": HeadsOptions}
+"""Whose arguments are known; those of a registered Gymnasium id are passed on as they are."""
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+_FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+
+Values = Mapping[str, Mapping[str, Any]]
+"""Values by section and key."""
+
+
+class SettingsError(ValueError):
+    """A setting that is not possible; the message names it, the reason and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its key, which is the option without its dashes, its field, type, and help."""
+
+    key: str
+    field: Field[Any]
+    type: Any
+    option: Option
+
+    @property
+    def default(self) -> Any:
+        """The value where nobody gives one."""
+        made = self.field.default_factory
+        return self.field.default if made is MISSING else made()
+
+    def check(self, value: Any, *, strict: bool) -> Any:
+        """The value in its type; SettingsError with reason and remedy. Not ``strict``: converts a text."""
+        try:
+            return TypeAdapter(self.type, config=_STRICT).validate_python(
+                value, strict=None if strict else False
+            )
+        except ValidationError as error:
+            own = error.errors()[0].get("ctx", {}).get("error")
+            raise SettingsError(
+                str(own) if own else f"{value!r} is not possible; give {self.remedy}"
+            ) from error
+
+    @property
+    def remedy(self) -> str:
+        """What may be given."""
+        return next(_remedies(self.type), "another value")
+
+
+def _remedies(hint: Any) -> Iterator[str]:
+    for part in (*getattr(hint, "__metadata__", ()), *get_args(hint)):
+        if isinstance(part, Remedy):
+            yield part.text
+        else:
+            yield from _remedies(part)
+
+
+@cache
+def settings_of(section: type) -> Mapping[str, Setting]:
+    """The settings of a section by key, in order."""
+    hints = get_type_hints(section, include_extras=True)
+    found = {}
+    for item in fields(section):
+        described = item.metadata.get("option")
+        if described is not None:
+            key = described.name or item.name.replace("_", "-")
+            found[key] = Setting(key, item, hints[item.name], described)
+    return found
+
+
+def arguments_of(environment: type) -> Mapping[str, Setting]:
+    """The arguments of an environment by name."""
+    hints = get_type_hints(environment, include_extras=True)
+    return {
+        item.name: Setting(item.name, item, hints[item.name], item.metadata.get("option", Option("")))
+        for item in fields(environment)
+    }
+
+
+def read_config(path: Path) -> Values:
+    """The values of a YAML file, checked; SettingsError with file, key and remedy, or file and line."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - derives from SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SettingsError(f"{path}, line {line}: {error.problem}; correct the YAML") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SettingsError(f"{path}: {reason}; give a YAML file that can be read") from error
+    try:
+        return _checked(document)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _checked(document: Any) -> Values:
+    sections = _mapping({} if document is None else document, "the file")
+    known = ("run", "environment", "learning", "output")
+    values: dict[str, Mapping[str, Any]] = {}
+    for name, content in sections.items():
+        _require_known(name, known, "section", "")
+        mapping = _mapping({} if content is None else content, f"section {name!r}")
+        values[name] = dict(mapping) if name == "environment" else _checked_section(name, mapping)
+    return values
+
+
+def _checked_section(name: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = settings_of(SECTIONS[name])
+    checked = {}
+    for key, value in content.items():
+        _require_known(key, tuple(known), "key", f"{name}.")
+        checked[key] = _checked_value(known[key], f"{name}.{key}", value)
+    return checked
+
+
+def _checked_value(setting: Setting, path: str, value: Any) -> Any:
+    try:
+        return setting.check(value, strict=True)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"{what} holds {value!r} where keys and values belong; write for example seed: 1")
+    return value
+
+
+def _require_known(key: object, known: tuple[str, ...], what: str, path: str) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+        raise SettingsError(f"unknown {what} {path + str(key)!r}; the nearest valid one is {path + near!r}")
+
+
+def build_settings(file: Values, options: Values) -> Settings:
+    """Settings from the values of a file and of the command line; the command line wins."""
+    parts = {name: _section(name, file.get(name, {}), options.get(name, {})) for name in SECTIONS}
+    arguments = {**file.get("environment", {}), **options.get("environment", {})}
+    environment = _environment(parts["run"].env, arguments)
+    return Settings(environment=environment, **parts)
+
+
+def _section(name: str, file: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    known = settings_of(SECTIONS[name])
+    values = {**file, **options}
+    for key in file.keys() & options.keys():
+        if isinstance(file[key], Mapping):
+            values[key] = {**file[key], **options[key]}
+    return SECTIONS[name](**{known[key].field.name: value for key, value in values.items()})
+
+
+def _environment(name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    if name not in ENVIRONMENTS:
+        return dict(arguments)
+    known = arguments_of(ENVIRONMENTS[name])
+    for key in arguments:
+        _require_known(key, tuple(known), "key", "environment.")
+    checked = {key: _checked_value(known[key], f"environment.{key}", value) for key, value in arguments.items()}
+    try:
+        return asdict(ENVIRONMENTS[name](**checked))
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def dump(settings: Settings) -> str:
+    """The whole effective configuration as YAML that can be fed back."""
+    document: dict[str, Any] = {}
+    for name in ("run", "environment", "learning", "output"):
+        part = getattr(settings, name)
+        if name == "environment":
+            document[name] = dict(part)
+        else:
+            known = settings_of(SECTIONS[name])
+            document[name] = {key: _plain(getattr(part, s.field.name)) for key, s in known.items()}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def settings_table() -> str:
+    """Every option and key as a Markdown table."""
+    rows = ["| section | option; the key is its name | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, section in SECTIONS.items():
+        rows += [_row(name, setting) for setting in settings_of(section).values()]
+    for environment, options in ENVIRONMENTS.items():
+        for argument in arguments_of(options).values():
+            meaning = f"{environment}: {argument.option.help}".removesuffix(": ")
+            described = Option(meaning, f"{argument.key}=X")
+            rows.append(_row("environment", replace(argument, key="env-arg", option=described)))
+    return "\n".join(rows) + "\n"
+
+
+def _row(section: str, setting: Setting) -> str:
+    default = setting.default
+    shown = f"`{yaml.safe_dump(default).split()[0]}`" if default or default == 0 else ""
+    flag = f"--{setting.key} {setting.option.metavar}".strip()
+    return f"| {section} | `{flag}` | {shown} | {setting.option.help} |"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 3e-4 is a number, and a key that comes twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"key {key.value!r} occurs twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))

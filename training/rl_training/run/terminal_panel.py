@@ -1,0 +1,107 @@
+"""``rl-train --tui``: the panel on the main thread, the training on one of its own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from rl_exporter.panel.observed_run import ObservedRun
+from rl_exporter.panel.sources import Backoff, LocalSource
+from rl_exporter.snapshot import RunState
+from rl_training.run.signals import StopSignals
+
+if TYPE_CHECKING:
+    from rl_exporter.panel.app import WatchApp
+
+LOOK_SECONDS = 0.5
+_HELD_RECORDS = 1000
+_LOG = logging.getLogger("rl_training")
+
+
+def require_panel() -> None:
+    """Raise ValueError, with the remedy, where the panel cannot be shown."""
+    if find_spec("textual") is None:
+        raise ValueError("--tui needs textual: pip install 'rl-policy-exporter[tui]'")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ValueError("--tui needs a terminal; leave it out")
+
+
+def train_beside_panel(train: Callable[[], RunState], source: LocalSource, signals: StopSignals) -> RunState:
+    """Run ``train`` on its own thread with the panel in front; returns or raises what it does.
+
+    Quitting the panel stops the run between updates, as Ctrl-C does. Should the panel fail, the run goes on.
+    """
+    app = _panel(source)
+    outcome: Future[RunState] = Future()
+    worker = threading.Thread(target=_settle, args=(train, outcome), name="training")
+    outcome.add_done_callback(lambda _: _close(app))
+    with _held_logs():
+        worker.start()
+        failure = _show(app)
+    if failure is not None:
+        _LOG.error("the panel failed (%s); the run goes on without it, Ctrl-C ends it", failure)
+    elif not outcome.done():
+        sys.stderr.write("rl-train: the run ends after this update\n")
+        signals.stop()
+    worker.join()
+    return outcome.result()
+
+
+def _panel(source: LocalSource) -> WatchApp:
+    from rl_exporter.panel.app import WatchApp  # noqa: PLC0415 - textual may not be installed
+
+    app = WatchApp([ObservedRun(source, Backoff(LOOK_SECONDS), timeout=5.0)])
+    app.title = "rl-train"
+    return app
+
+
+def _settle(train: Callable[[], RunState], outcome: Future[RunState]) -> None:
+    try:
+        outcome.set_result(train())
+    except BaseException as error:  # noqa: BLE001 - the main thread is to see it
+        outcome.set_exception(error)
+
+
+def _show(app: WatchApp) -> str | None:
+    """Show the panel until it is left; returns what went wrong with it."""
+    try:
+        app.run()
+    except Exception as error:  # noqa: BLE001 - nothing in the panel may stop the training
+        return f"{type(error).__name__}: {error}"
+    return None if app.return_code == 0 else "see above"
+
+
+def _close(app: WatchApp) -> None:
+    """The run has ended: leave the panel, from whatever thread, if it is there (yet)."""
+    app.leave()
+
+
+@contextmanager
+def _held_logs() -> Iterator[None]:
+    """Keep log lines, the last thousand, from the screen of the panel until it is gone."""
+    root = logging.getLogger()
+    holder = _Holder()
+    former, root.handlers = root.handlers, [holder]
+    try:
+        yield
+    finally:
+        root.handlers = former
+        for record in holder.records:
+            root.handle(record)
+
+
+class _Holder(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: deque[logging.LogRecord] = deque(maxlen=_HELD_RECORDS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.records.append(record)

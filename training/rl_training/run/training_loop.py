@@ -1,0 +1,85 @@
+"""The training loop: rollout, update, telemetry, until a limit is reached or somebody says stop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rl_exporter.snapshot import RunState
+from rl_training.algorithm.collector import RolloutCollector
+from rl_training.algorithm.ppo import PPOAgent
+from rl_training.telemetry.emitter import Emitter, Progress
+
+NONFINITE_LIMIT = 10
+"""Updates in a row with a non-finite loss or gradient after which a run has failed."""
+
+_LOG = logging.getLogger("rl_training")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run is complete; None is unlimited. ``episodes`` must be finished by every environment."""
+
+    updates: int | None
+    episodes: int | None
+
+
+def train(
+    agent: PPOAgent,
+    collector: RolloutCollector,
+    emitter: Emitter,
+    limits: Limits,
+    should_stop: Callable[[], bool],
+    *,
+    updates: int = 0,
+    after_update: Callable[[], None] = lambda: None,
+) -> RunState:
+    """Train until a limit (completed), a wish to stop (interrupted), or non-finite losses (failed).
+
+    A stop, wished for on any rank, is honoured between updates. What the environment raises passes through.
+    ``updates`` have been made before; limits are totals. ``after_update`` is called when telemetry has heard of
+    an update. Raises RankLostError.
+    """
+    nonfinite = 0
+    if _reached(limits, updates, collector):
+        return RunState.COMPLETED
+    while True:
+        began = time.perf_counter()
+        rollout = collector.collect(agent.config.rollout_steps, should_stop)
+        if rollout is None:
+            return RunState.INTERRUPTED
+        collected = time.perf_counter()
+        result = agent._update_network(rollout)  # noqa: SLF001 - the name is a contract of the specification
+        emitter.emit_ppo_update(
+            result,
+            Progress(
+                environment_steps=rollout.steps,
+                episodes=rollout.episodes,
+                episode_return=collector.episode_return,
+                entropy_coefficient=agent.config.entropy_coefficient,
+                rollout_duration=collected - began,
+                update_duration=time.perf_counter() - collected,
+            ),
+        )
+        after_update()
+        updates += 1
+        nonfinite = nonfinite + 1 if result.nonfinite else 0
+        if result.nonfinite:
+            _LOG.warning(
+                "update %d: loss or gradient not finite; skipped (%d in a row, %d end the run)",
+                updates,
+                nonfinite,
+                NONFINITE_LIMIT,
+            )
+        if nonfinite >= NONFINITE_LIMIT:
+            return RunState.FAILED
+        if _reached(limits, updates, collector):
+            return RunState.COMPLETED
+
+
+def _reached(limits: Limits, updates: int, collector: RolloutCollector) -> bool:
+    if limits.updates is not None and updates >= limits.updates:
+        return True
+    return limits.episodes is not None and int(collector.episodes.min()) >= limits.episodes
