@@ -75,9 +75,9 @@ MUTANTS = (
     ),
     Mutant(
         "before the first update: exported as 0.0",
-        "exporter/rl_exporter/head_metrics.py",
-        "lambda reading: reading.entropy if reading.measured else None",
-        "lambda reading: reading.entropy",
+        "exporter/rl_exporter/numbers.py",
+        "present=lambda owner: owner.measured",
+        "present=_always",
         ("tests/exporter/server/test_http.py", "-k", "before_the_first_update"),
     ),
     Mutant(
