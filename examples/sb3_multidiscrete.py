@@ -3,7 +3,7 @@
     python examples/sb3_multidiscrete.py --total-timesteps 50000
     curl http://127.0.0.1:28008/metrics | grep rl_policy_head
 
-Needs: pip install rl-policy-exporter stable-baselines3
+Needs, in a clone: pip install . stable-baselines3
 """
 
 from __future__ import annotations
