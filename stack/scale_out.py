@@ -41,7 +41,7 @@ vmalert \\
   -httpListenAddr={VMALERT}""",
     }
 )
-"""How each is started in a folder that ``rl-exporter bundle`` has written; docs/cluster.md shows the same."""
+"""How each is started in a folder that ``rl-exporter bundle`` has written; docs/scale-out.md shows the same."""
 
 _READY = {"agent": "/-/ready", "store": "/health", "vmalert": "/health"}
 

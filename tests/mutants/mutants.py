@@ -1,7 +1,7 @@
 """Mistakes that look plausible, each an edit of one line, and the tests that must see it.
 
 ``make mutants`` applies each to a copy of the sources and runs those tests on it: they have to fail. The table
-in CONTRIBUTING.md is written from this one.
+in README.md beside this file is written from this one.
 """
 
 from __future__ import annotations

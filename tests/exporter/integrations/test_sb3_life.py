@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import rl_exporter
 from rl_exporter import RunState
-from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from tests.support.sb3_reach import At, Reach, assert_untouched, fail, local
 from tests.support.sb3_reach import small_ppo as ppo
 from tests.support.scraping import scrape, scrape_to_the_end
