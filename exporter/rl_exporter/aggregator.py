@@ -6,18 +6,26 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
 from rl_exporter.heads import Heads, within
 from rl_exporter.histogram import Histogram
-from rl_exporter.numbers import Attribute, DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
+from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import NOT_MEASURED, PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 from rl_exporter.tracker import HeadTracker
 
 _POLICY, _TRAINING, _DURATIONS = map(attributes, (PolicyNumbers, TrainingNumbers, DurationNumbers))
-_RUN = (*_POLICY, *_TRAINING, *_DURATIONS)
+_GAUGES = tuple(
+    (number.name, number.row.kept, *number.row.bounds())
+    for number in (*_POLICY, *_TRAINING)
+    if number.row.kind == "gauge"
+)
+_GAUGES_OF = attrgetter(*(name for name, *_ in _GAUGES))
+_TOTALS = {number.name: number.row.bounds() for number in _TRAINING if number.row.kind == "counter"}
+_SECONDS = {number.name: number.row.bounds() for number in _DURATIONS}
 
 
 class SanctumAggregator:
@@ -92,25 +100,31 @@ class SanctumAggregator:
             now = self._last_update_timestamp = self._clock()
             for name, tracker in zip(self._heads.names, self._trackers, strict=True):
                 self._record_errors += tracker.record(measured(name, NOT_MEASURED), update, now)
-            for number in _RUN:
-                self._take(number, getattr(payload, number.name))
+            self._take_numbers(payload)
             self._tamiyo = self._snapshot = None
 
-    def _take(self, number: Attribute, value: float | None) -> None:
-        """Take over one number of the run; an impossible one is an error and counts as not measured."""
-        name, row = number.name, number.row
-        if value is not None:
-            finite = math.isfinite(value)
-            possible = within(value, row.highest(), row.least) if finite else None
-            self._record_errors += finite and possible is None
-            value = possible
-        if row.kind == "gauge":
-            if value is not None or not row.kept:
-                self._values[name] = value
-        elif value is not None and number.whole:
-            self._totals[name] += int(value)
-        elif value is not None:
-            self._histograms[name] = self._histograms[name].observe(value)
+    def _take_numbers(self, payload: PPOUpdatePayload) -> None:
+        """Take over the numbers of the run. An impossible one is an error and counts as not measured."""
+        values = self._values
+        for (name, kept, least, most), given in zip(_GAUGES, _GAUGES_OF(payload), strict=True):
+            value = self._possible(given, least, most)
+            if value is not None or not kept:
+                values[name] = value
+        for name, (least, most) in _TOTALS.items():
+            self._totals[name] += int(self._possible(getattr(payload, name), least, most) or 0)
+        for name, (least, most) in _SECONDS.items():
+            seconds = self._possible(getattr(payload, name), least, most)
+            if seconds is not None:
+                self._histograms[name] = self._histograms[name].observe(seconds)
+
+    def _possible(self, value: float | None, least: float, most: float) -> float | None:
+        if value is None or least <= value <= most:
+            return value
+        if not math.isfinite(value):
+            return None
+        possible = within(value, most, least)
+        self._record_errors += possible is None
+        return possible
 
     def set_run_state(self, state: RunState) -> None:
         """Say where the run is in its life."""

@@ -8,6 +8,7 @@ row here, its computation, its panel and its test.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
@@ -40,9 +41,10 @@ class Number:
     argument: str = ""
     after: str = ""
 
-    def highest(self, max_entropy: float = math.inf) -> float:
-        """The largest possible value, for a head of this maximum entropy."""
-        return max_entropy if self.most is None else self.most
+    def bounds(self, max_entropy: float = math.inf) -> tuple[float, float]:
+        """The smallest and the largest possible value, both finite, for a head of this maximum entropy."""
+        most = max_entropy if self.most is None else self.most
+        return max(self.least, -sys.float_info.max), min(most, sys.float_info.max)
 
 
 # fmt: off

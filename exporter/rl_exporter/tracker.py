@@ -28,6 +28,9 @@ _ROWS = tuple(number.row for number in attributes(HeadNumbers))
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
 _VALUES = attrgetter(*_NUMBERS)
 
+Bounds = tuple[tuple[float, float], ...]
+"""Smallest and largest possible value of each number of a head, in the order of ``HeadNumbers``."""
+
 SLOPE_UPDATES = 10
 """Effective ratios that the slope looks back over."""
 
@@ -95,6 +98,7 @@ class HeadTracker:
     """
 
     __slots__ = (
+        "_bounds",
         "_counts",
         "_critical",
         "_entropy",
@@ -117,6 +121,7 @@ class HeadTracker:
 
     def __init__(self, head: Head, resumed: HeadReading, updates: int, now: float) -> None:
         self._head = head
+        self._bounds = tuple(row.bounds(head.max_entropy) for row in _ROWS)
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
         self._former_slope = resumed.slope
@@ -140,7 +145,7 @@ class HeadTracker:
         An update that says nothing about how the head decides leaves the last values standing, unless its
         gradients explode.
         """
-        measured, errors = check(self._head, measured)
+        measured, errors = check(measured, self._bounds)
         self._nan += measured.nan_steps + measured.nan_gradients
         self._inf += measured.inf_steps + measured.inf_gradients
         entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
@@ -214,27 +219,26 @@ class HeadTracker:
         return tuple((condition, since) for condition, length, since in held if length >= SUSTAINED_UPDATES)
 
 
-def check(head: Head, measured: HeadMeasurement) -> tuple[HeadMeasurement, int]:
+def check(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement, int]:
     """The possible values of a measurement, and how many lay outside their bounds.
 
     A value that is not finite is no error here: it counts as one more NaN or infinity of the head.
     """
-    for value, row in zip(_VALUES(measured), _ROWS, strict=True):
-        # NaN fails the comparison, too.
-        if value is not None and not (row.least <= value <= row.highest(head.max_entropy) and value < math.inf):
-            return _cleaned(head, measured)
+    for value, (least, most) in zip(_VALUES(measured), bounds, strict=True):
+        if value is not None and not least <= value <= most:  # NaN fails the comparison, too
+            return _cleaned(measured, bounds)
     return measured, 0
 
 
-def _cleaned(head: Head, measured: HeadMeasurement) -> tuple[HeadMeasurement, int]:
+def _cleaned(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement, int]:
     changed: dict[str, Any] = {}
     errors = 0
-    for name, row in zip(_NUMBERS, _ROWS, strict=True):
+    for name, (least, most) in zip(_NUMBERS, bounds, strict=True):
         value = getattr(measured, name)
         if value is None:
             continue
         if math.isfinite(value):
-            changed[name] = within(value, row.highest(head.max_entropy), row.least)
+            changed[name] = within(value, most, least)
             errors += changed[name] is None
         else:
             changed[name] = None
