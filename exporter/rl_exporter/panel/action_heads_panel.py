@@ -4,50 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.style import Style
 from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
-from rl_exporter.health import Level, level
-from rl_exporter.view.cells import Cell, Tone
 from rl_exporter.view.layout import Line, finding_lines, lay_out
+from rl_exporter.view.rich_text import entropy_color, styled_lines
 from rl_exporter.view.run_view import RunView
 from rl_exporter.view.verdict import Finding
 
-_LEVEL_COLORS = {Level.HEALTHY: "green", Level.WARNING: "yellow", Level.CRITICAL: "red"}
-_TONES = {
-    Tone.PLAIN: "",
-    Tone.DIM: "dim",
-    Tone.STRONG: "bold",
-    Tone.HEALTHY: "green",
-    Tone.WARNING: "yellow",
-    Tone.CRITICAL: "bold red",
-}
-
-
-def _entropy_color(normalized: float | None) -> str:
-    """Colour of an entropy ratio: green above 0.5, yellow above 0.25, else red; none without a level."""
-    verdict = level(normalized)
-    return _LEVEL_COLORS[verdict] if verdict else ""
-
-
-def cell_style(cell: Cell) -> Style:
-    """How a cell looks: names of the 16 ANSI colours, which the terminal or the theme makes concrete."""
-    color = _entropy_color(cell.ratio)
-    style = Style.parse(_TONES[cell.tone])
-    return style + Style(color=color, bold=style.bold or color == "red") if color else style
-
-
-def styled(lines: Sequence[Line]) -> Text:
-    """Lines of cells as one text."""
-    text = Text(no_wrap=True, overflow="crop", end="")
-    for number, line in enumerate(lines):
-        if number:
-            text.append("\n")
-        for cell in line:
-            text.append(cell.text, cell_style(cell))
-    return text
+_entropy_color = entropy_color
+"""The specification knows the colour rule under this name, beside the panel."""
 
 
 class ActionHeadsPanel(Widget):
@@ -87,7 +54,7 @@ class ActionHeadsPanel(Widget):
 
     def render(self) -> Text:
         """The panel at its present width."""
-        return styled(self._lines(self.content_size.width))
+        return styled_lines(self._lines(self.content_size.width))
 
     def _lines(self, width: int) -> list[Line]:
         if self._laid_out is None or self._laid_out[0] != width:

@@ -14,11 +14,12 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Static
 
 from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW
-from rl_exporter.panel.action_heads_panel import ActionHeadsPanel, cell_style, styled
+from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.observed_run import ObservedRun, worst_first
 from rl_exporter.panel.run_list import COLUMNS, run_row
 from rl_exporter.view.cells import Cell, Tone
 from rl_exporter.view.layout import Line, finding_lines, legend
+from rl_exporter.view.rich_text import styled_cells, styled_lines
 from rl_exporter.view.verdict import Finding
 
 KEYS = (
@@ -158,10 +159,10 @@ class RunListScreen(Screen[None]):
                 Finding("no runs", Tone.WARNING, "", "no target is listed yet; looking again every few seconds")
             )
         self._notices.display = bool(notices)
-        self._notices.update(styled(finding_lines(notices, max(self.size.width - 2, 20))))
+        self._notices.update(styled_lines(finding_lines(notices, max(self.size.width - 2, 20))))
 
     def _row(self, run: ObservedRun) -> list[Text]:
-        return [Text.assemble(*((part.text, cell_style(part)) for part in parts)) for parts in run_row(run)]
+        return [styled_cells(parts) for parts in run_row(run)]
 
     def _selected(self) -> str | None:
         table = self._table
@@ -196,7 +197,7 @@ class HelpScreen(ModalScreen[None]):
         """One scrolling box."""
         with VerticalScroll() as box:
             box.border_title = "Help"
-            yield Static(styled(help_lines(74)))
+            yield Static(styled_lines(help_lines(74)))
 
     def on_mount(self) -> None:
         """It scrolls with the arrow keys."""
@@ -204,7 +205,7 @@ class HelpScreen(ModalScreen[None]):
 
     def on_resize(self) -> None:
         """Wrapped anew for a narrow terminal."""
-        self.query_one(Static).update(styled(help_lines(min(self.size.width, 80) - 5)))
+        self.query_one(Static).update(styled_lines(help_lines(min(self.size.width, 80) - 5)))
 
 
 def help_lines(width: int) -> list[Line]:

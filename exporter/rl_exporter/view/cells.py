@@ -105,6 +105,22 @@ def judged(text: str, ratio: float | None) -> Cell:
     return Cell(f"{text} {letter}", ratio=ratio) if letter else Cell(text, Tone.DIM)
 
 
+def judged_ratio(value: float | None) -> Cell:
+    """An entropy ratio with the letter and the colour of its own level."""
+    return judged(number(value), value)
+
+
+def level_word(value: float | None) -> Cell:
+    """The level of an entropy ratio as a word, in its colour."""
+    verdict = level(value)
+    return Cell(verdict.value, ratio=value) if verdict else NOTHING
+
+
+def nats(value: float | None) -> str:
+    """An entropy with its unit."""
+    return ABSENT if value is None else f"{number(value)} nats"
+
+
 def entropy(head: Head, reading: HeadReading) -> Cell:
     """Entropy in nats behind the coefficient's prefix; the normalized entropy decides the colour."""
     if not reading.measured:
@@ -122,14 +138,10 @@ def entropy_bar(reading: HeadReading) -> Part:
 
 def choice(reading: HeadReading) -> tuple[Part, ...]:
     """Choice entropy in the colour of its own level, and the share of the steps that it is from."""
-    shown = (
-        NOTHING
-        if reading.choice_entropy is None
-        else judged(number(reading.choice_entropy), reading.choice_entropy)
-    )
+    judged_entropy = judged_ratio(reading.choice_entropy)
     if reading.choice_share is None:
-        return (shown,)
-    return shown, Cell(share(reading.choice_share), Tone.DIM)
+        return (judged_entropy,)
+    return judged_entropy, Cell(share(reading.choice_share), Tone.DIM)
 
 
 def gradient(reading: HeadReading, trend: str = "") -> tuple[Part, ...]:

@@ -161,7 +161,7 @@ def _drawn(label: str, parts: Sequence[Part], column: int) -> Line:
         if cells:
             cells.append(Cell(" "))
         used = sum(text_width(cell.text) for cell in cells)
-        cells += _bar(part, column - used) if isinstance(part, Bar) else [_cut(part, column - used)]
+        cells += bar_cells(part, column - used) if isinstance(part, Bar) else [_cut(part, column - used)]
     return tuple(cells)
 
 
@@ -170,7 +170,7 @@ def _cut(cell: Cell, width: int) -> Cell:
     return cell._replace(text=shortened(text, width))
 
 
-def _bar(bar: Bar, width: int) -> list[Cell]:
+def bar_cells(bar: Bar, width: int) -> list[Cell]:
     """A bar of ``width`` columns, exact to an eighth of a column, on its track."""
     eighths = round(bar.fill * width * 8)
     full, rest = divmod(eighths, 8)

@@ -102,7 +102,7 @@ def _waiting(snapshot: SanctumSnapshot) -> Finding:
 def _facts(snapshot: SanctumSnapshot) -> tuple[tuple[str, Cell], ...]:
     tamiyo = snapshot.tamiyo
     facts = (
-        ("total", cells.number(tamiyo.entropy) + ("" if tamiyo.entropy is None else " nats")),
+        ("total", cells.nats(tamiyo.entropy)),
         ("KL", cells.number(tamiyo.kl_divergence)),
         ("clip", cells.share(tamiyo.clipped_share)),
         ("return", cells.number(snapshot.episode_return)),
