@@ -29,19 +29,19 @@ Version = tuple[int, int]
 """Number and modification time of a file."""
 
 
-class Group(NamedTuple):
+class TargetGroup(NamedTuple):
     """Targets, each HOST:PORT, and the labels that all of them get."""
 
     targets: Sequence[str]
     labels: Mapping[str, str]
 
 
-def read_groups(path: Path) -> list[Group]:
+def read_groups(path: Path) -> list[TargetGroup]:
     """The groups of a JSON or YAML file. Raises OSError, ValueError or yaml.YAMLError."""
     return parse_groups(path.read_text(encoding="utf-8"), is_json=path.suffix == ".json")
 
 
-def parse_groups(text: str, *, is_json: bool = True) -> list[Group]:
+def parse_groups(text: str, *, is_json: bool = True) -> list[TargetGroup]:
     """The groups in ``text``. Raises ValueError or yaml.YAMLError that say what is wrong."""
     groups = json.loads(text) if is_json else yaml.safe_load(text)
     if not isinstance(groups, list):
@@ -49,7 +49,7 @@ def parse_groups(text: str, *, is_json: bool = True) -> list[Group]:
     return [_group(group) for group in groups]
 
 
-def _group(group: Any) -> Group:
+def _group(group: Any) -> TargetGroup:
     if not isinstance(group, dict) or not isinstance(group.get("targets"), list):
         raise ValueError("a group has no list called targets")
     labels = group.get("labels") or {}
@@ -58,10 +58,10 @@ def _group(group: Any) -> Group:
     for address in group["targets"]:
         if not isinstance(address, str) or "/" in address:
             raise ValueError(f"target {address!r} is not HOST:PORT")
-    return Group(group["targets"], labels)
+    return TargetGroup(group["targets"], labels)
 
 
-def dump_groups(*groups: Group) -> bytes:
+def dump_groups(*groups: TargetGroup) -> bytes:
     """A file's content."""
     document = [{"targets": list(group.targets), "labels": dict(group.labels)} for group in groups]
     return json.dumps(document).encode() + b"\n"

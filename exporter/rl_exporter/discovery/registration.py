@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from rl_exporter.discovery.entry import HEARTBEAT_SECONDS, Entry, entry_path, read_entry
-from rl_exporter.discovery.file_sd import Group, create_file, dump_groups, remove_file, replace_file
+from rl_exporter.discovery.file_sd import TargetGroup, create_file, dump_groups, remove_file, replace_file
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.liveness import Probe, keeps_its_name, liveness_probe
 from rl_exporter.heads import require_label_value
@@ -43,7 +43,7 @@ def claim(directory: Path, run_ids: Iterable[str], labels: Mapping[str, str] | N
     or the directory cannot be written, ValueError for labels or names that Prometheus rejects; nothing is left.
     """
     labels = check_labels(labels or {})
-    content = dump_groups(Group([], labels))
+    content = dump_groups(TargetGroup([], labels))
     occupant, run_id, make_probe = None, "", cache(liveness_probe)
     for run_id in run_ids:
         if not run_id:
@@ -108,7 +108,7 @@ class Registration:
         self.run_id = run_id
         self._path = path
         self._labels = labels
-        self._content = dump_groups(Group([], labels))
+        self._content = dump_groups(TargetGroup([], labels))
         self._heartbeat = heartbeat
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -118,7 +118,7 @@ class Registration:
 
     def publish(self, address: str) -> None:
         """Say where the run listens, HOST:PORT. Raises RegistrationError."""
-        content = dump_groups(Group([address], self._labels))
+        content = dump_groups(TargetGroup([address], self._labels))
         with self._lock:
             try:
                 replace_file(self._path, content)

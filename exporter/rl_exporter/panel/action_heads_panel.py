@@ -1,4 +1,4 @@
-"""The Textual widget ACTION HEADS: one run, a column per head."""
+"""The Textual widget ACTION HEADS: one run, one column for each head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _entropy_color = entropy_color
 
 
 class ActionHeadsPanel(Widget):
-    """Shows a ``RunView``; takes the width that it is given and the height that it needs."""
+    """Shows a ``RunView`` in the width that it gets, as high as it needs."""
 
     DEFAULT_CSS = """
     ActionHeadsPanel { height: auto; padding: 0 1; border: round ansi_bright_black; border-title-style: bold; }
@@ -38,7 +38,7 @@ class ActionHeadsPanel(Widget):
         self._laid_out: tuple[int, list[Line]] | None = None
 
     def show(self, view: RunView | None, notices: Sequence[Finding] = (), *, with_legend: bool = True) -> None:
-        """Show another picture; ``notices`` stand above it, and ``view`` is None before there is one."""
+        """Show ``view``, None before the first, below ``notices``."""
         shown = (view, tuple(notices), with_legend)
         if shown == (self._view, self._notices, self._with_legend):
             return
@@ -48,15 +48,16 @@ class ActionHeadsPanel(Widget):
         self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Lines that the panel takes at ``width``."""
+        """Number of lines at ``width``. Textual asks for it to lay out the screen."""
         del container, viewport
         return len(self._lines(width))
 
     def render(self) -> Text:
-        """The panel at its present width."""
+        """The panel at its current width."""
         return styled_lines(self._lines(self.content_size.width))
 
     def _lines(self, width: int) -> list[Line]:
+        # Kept, because Textual asks for the height and then for the text of the same picture.
         if self._laid_out is None or self._laid_out[0] != width:
             lines = finding_lines(self._notices, width)
             if lines and self._view:

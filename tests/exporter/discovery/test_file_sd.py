@@ -14,7 +14,7 @@ import pytest
 
 from rl_exporter.discovery.file_sd import (
     SUFFIXES,
-    Group,
+    TargetGroup,
     create_file,
     dump_groups,
     parse_groups,
@@ -24,13 +24,13 @@ from rl_exporter.discovery.file_sd import (
     version,
 )
 
-CONTENT = dump_groups(Group(["node1:4242"], {"cluster": "lab"}))
+CONTENT = dump_groups(TargetGroup(["node1:4242"], {"cluster": "lab"}))
 
 
 def test_what_is_written_is_what_prometheus_documents(tmp_path):
     assert json.loads(CONTENT) == [{"targets": ["node1:4242"], "labels": {"cluster": "lab"}}]
     replace_file(tmp_path / "a.json", CONTENT)
-    assert read_groups(tmp_path / "a.json") == [Group(["node1:4242"], {"cluster": "lab"})]
+    assert read_groups(tmp_path / "a.json") == [TargetGroup(["node1:4242"], {"cluster": "lab"})]
     assert parse_groups(dump_groups().decode()) == []
 
 
@@ -144,9 +144,9 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     replace_file(path, CONTENT)
     program = (
         "import itertools, sys\nfrom pathlib import Path\n"
-        "from rl_exporter.discovery.file_sd import Group, dump_groups, replace_file\n"
+        "from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file\n"
         "for n in itertools.count():\n"
-        "    replace_file(Path(sys.argv[1]), dump_groups(Group([f'node{n}:1'], {'cluster': 'lab' * 1000})))\n"
+        "    replace_file(Path(sys.argv[1]), dump_groups(TargetGroup([f'node{n}:1'], {'cluster': 'lab' * 1000})))\n"
         "    print(n, flush=True)\n"
     )
     for number in range(5):
