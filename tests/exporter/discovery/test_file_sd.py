@@ -17,11 +17,11 @@ from rl_exporter.discovery.file_sd import (
     TargetGroup,
     create_file,
     dump_groups,
+    file_version,
     parse_groups,
     read_groups,
     remove_file,
     replace_file,
-    version,
 )
 
 CONTENT = dump_groups(TargetGroup(["node1:4242"], {"cluster": "lab"}))
@@ -95,15 +95,15 @@ def test_without_hard_links_the_file_is_there_all_the_same(tmp_path, monkeypatch
 def test_only_the_file_that_was_meant_is_removed(tmp_path):
     path = tmp_path / "a.json"
     replace_file(path, b"one")
-    dead = version(path)
+    dead = file_version(path)
     replace_file(path, b"two")
     assert not remove_file(path, dead)
     assert path.read_bytes() == b"two"
-    seen = version(path)
+    seen = file_version(path)
     os.utime(path, (1, 1))
     assert not remove_file(path, seen)
     assert path.exists()
-    assert remove_file(path, version(path))
+    assert remove_file(path, file_version(path))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError):
         remove_file(path, dead)
