@@ -1,4 +1,4 @@
-"""The landing page of a run: the panel as HTML. No script, nothing from elsewhere, refreshes itself."""
+"""The landing page of a run: the panel as HTML, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rl_exporter.view.verdict import Finding
 REFRESH_SECONDS = 3
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""Content-Security-Policy of the page: what a name might smuggle in could neither run nor load anything."""
+"""Content-Security-Policy, a second line behind escaping: markup in a run's name could run or load nothing."""
 
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1d2330;--dim:#5c6575;--line:#e1e5ec;--track:#e6e9ef;
@@ -51,7 +51,7 @@ footer{margin-top:1.25rem;font-size:.875rem}a{color:inherit}
 
 
 def landing_page(snapshot: SanctumSnapshot, now: float) -> str:
-    """The page of ``snapshot`` at Unix time ``now``."""
+    """Render ``snapshot`` at Unix time ``now``."""
     view = run_view(snapshot, now)
     name, *rest = view.title
     return (
