@@ -107,12 +107,12 @@ class Display:
         title = Text(self._headline(snapshot), "table.title")
         caption = Text(self._verdict(snapshot), "table.caption")
         table = Table(title=title, caption=caption, title_justify="left")
-        rows = [_row(head, snapshot.tamiyo.readings[head.name]) for head in snapshot.tamiyo.heads]
+        rows = [_head_row(head, snapshot.tamiyo.readings[head.name]) for head in snapshot.tamiyo.heads]
         widths = _column_widths(rows, self._console.width)
         for column in widths:
             table.add_column(column, justify="left" if column in {"head", "", "level"} else "right")
         for row in rows:
-            table.add_row(*(_drawn(row[column], width) for column, width in widths.items()))
+            table.add_row(*(_cell_text(row[column], width) for column, width in widths.items()))
         return table
 
     def _verdict(self, snapshot: SanctumSnapshot) -> str:
@@ -127,7 +127,7 @@ class Display:
         return f"total {total}; weakest head: {name} {cells.number(ratio)}"
 
 
-def _row(head: Head, reading: HeadReading) -> dict[str, Part]:
+def _head_row(head: Head, reading: HeadReading) -> dict[str, Part]:
     """The panel's cells of one head, by the title of their column."""
     choice, *share = cells.choice(reading)
     return {
@@ -169,9 +169,9 @@ def _text_width(part: Part) -> int:
     return text_width(part.text) if isinstance(part, Cell) else 0
 
 
-def _drawn(part: Part, width: int) -> Text:
+def _cell_text(part: Part, width: int) -> Text:
     # Cut here: where rich cuts, a bar loses its proportion and a number its last digits.
-    drawn = (
+    parts = (
         bar_cells(part, width) if isinstance(part, Bar) else [part._replace(text=shortened(part.text, width))]
     )
-    return styled_cells(drawn)
+    return styled_cells(parts)
