@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl_exporter.discovery.file_sd import Group, dump_groups, replace_file
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file
 from stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS, Changes, write_configuration
 from stack.grafana import grafana_command, grafana_environment
 from stack.servers import home
@@ -172,7 +172,7 @@ class Stack:
         """Let Prometheus discover a run at ``address``; returns the discovery file."""
         path = self.folder / "prometheus" / "targets" / f"{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, dump_groups(Group([address], labels or {})))
+        replace_file(path, dump_groups(TargetGroup([address], labels or {})))
         return path
 
     def log_path(self, name: str) -> Path:

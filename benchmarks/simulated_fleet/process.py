@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.simulated_fleet.run import SimulatedRun
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 
 BRIEF_SECONDS = 45.0
 _ENDING = 64
@@ -90,7 +90,7 @@ def _end(runs: Sequence[SimulatedRun], entry: Path) -> None:
 def write_entry(targets: Path, name: str, addresses: Sequence[str]) -> Path:
     """Let Prometheus discover runs; the partial file is beside the folder, which Prometheus watches."""
     partial = targets.parent / f".{name}.partial"
-    partial.write_bytes(dump_groups(Group(addresses, {"cluster": "fleet"})))
+    partial.write_bytes(dump_groups(TargetGroup(addresses, {"cluster": "fleet"})))
     return partial.rename(targets / f"{name}.json")
 
 

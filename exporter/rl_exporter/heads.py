@@ -1,4 +1,4 @@
-"""What the exporter knows about a policy: its heads, each with a name and a number of choices."""
+"""The heads of a policy, each with a name and a number of choices: all that the exporter must know of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, overload
 
 ROUNDING_TOLERANCE = 1e-6
-"""A value this far beyond its bounds is rounding and is clamped; farther out it is an error."""
+"""Values beyond their bounds by up to this are rounding errors and are clamped; farther out they are errors."""
 
 
 def within(value: float, upper: float, lower: float = 0.0) -> float | None:
@@ -25,8 +25,8 @@ def within(value: float, upper: float, lower: float = 0.0) -> float | None:
 class Head:
     """One categorical action dimension of a policy.
 
-    ``choices`` is the number of actions, at least 1. ``entropy_multiplier`` scales the base entropy
-    coefficient of the loss for this head (1.0: the base itself).
+    ``choices``: number of actions, at least 1. ``entropy_multiplier``: factor on the loss's base entropy
+    coefficient for this head.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Head:
         object.__setattr__(self, "max_entropy", math.log(self.choices))
 
     def normalize(self, nats: float) -> float | None:
-        """Entropy in nats as a share of the maximum, in [0, 1]; None for a head of one choice.
+        """Entropy in nats as a share of the maximum, in [0, 1]. None for a head of one choice.
 
-        The only place of the project where an entropy is divided by its maximum.
+        Nothing else in the project divides an entropy by its maximum, so the two cannot disagree.
         """
         return nats / self.max_entropy if self.choices > 1 else None
 
@@ -61,7 +61,10 @@ def _check_name(name: object) -> None:
 
 
 def require_label_value(what: str, text: str) -> None:
-    """Raise ValueError when Prometheus would reject ``text`` as a label's value: it must be valid UTF-8."""
+    """Raise ValueError unless ``text`` is valid UTF-8, which Prometheus requires of label values.
+
+    A Python string may not be: lone surrogates come from file names and command lines in another encoding.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -69,7 +72,7 @@ def require_label_value(what: str, text: str) -> None:
 
 
 class Heads(Sequence[Head]):
-    """The heads of one policy, in order, with unique names. Immutable."""
+    """The heads of one policy: an immutable sequence with unique names."""
 
     __slots__ = ("_by_name", "_heads")
 
@@ -86,7 +89,7 @@ class Heads(Sequence[Head]):
 
     @classmethod
     def of(cls, sizes: Mapping[str, int]) -> Heads:
-        """Heads from a mapping of name to number of choices, such as ``{"gripper": 4, "arm": 9}``."""
+        """Make heads from a mapping of name to number of choices, such as ``{"gripper": 4, "arm": 9}``."""
         return cls([Head(name, choices) for name, choices in sizes.items()])
 
     @property
@@ -95,7 +98,7 @@ class Heads(Sequence[Head]):
         return tuple(self._by_name)
 
     def named(self, name: str) -> Head:
-        """The head called ``name``; ValueError naming the declared ones when there is none."""
+        """The head called ``name``. Raises ValueError that lists the declared heads."""
         try:
             return self._by_name[name]
         except KeyError:
@@ -131,7 +134,7 @@ class Heads(Sequence[Head]):
 
 
 def entropy_attribute_head(attribute: str) -> str | None:
-    """The head's name in an attribute ``head_<name>_entropy``; None for any other attribute."""
+    """The head's name in an attribute ``head_<name>_entropy``, or None for any other attribute."""
     if attribute.startswith("head_") and attribute.endswith("_entropy"):
         return attribute.removeprefix("head_").removesuffix("_entropy") or None
     return None

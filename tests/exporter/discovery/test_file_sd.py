@@ -14,23 +14,23 @@ import pytest
 
 from rl_exporter.discovery.file_sd import (
     SUFFIXES,
-    Group,
+    TargetGroup,
     create_file,
     dump_groups,
+    file_version,
     parse_groups,
     read_groups,
     remove_file,
     replace_file,
-    version,
 )
 
-CONTENT = dump_groups(Group(["node1:4242"], {"cluster": "lab"}))
+CONTENT = dump_groups(TargetGroup(["node1:4242"], {"cluster": "lab"}))
 
 
 def test_what_is_written_is_what_prometheus_documents(tmp_path):
     assert json.loads(CONTENT) == [{"targets": ["node1:4242"], "labels": {"cluster": "lab"}}]
     replace_file(tmp_path / "a.json", CONTENT)
-    assert read_groups(tmp_path / "a.json") == [Group(["node1:4242"], {"cluster": "lab"})]
+    assert read_groups(tmp_path / "a.json") == [TargetGroup(["node1:4242"], {"cluster": "lab"})]
     assert parse_groups(dump_groups().decode()) == []
 
 
@@ -95,15 +95,15 @@ def test_without_hard_links_the_file_is_there_all_the_same(tmp_path, monkeypatch
 def test_only_the_file_that_was_meant_is_removed(tmp_path):
     path = tmp_path / "a.json"
     replace_file(path, b"one")
-    dead = version(path)
+    dead = file_version(path)
     replace_file(path, b"two")
     assert not remove_file(path, dead)
     assert path.read_bytes() == b"two"
-    seen = version(path)
+    seen = file_version(path)
     os.utime(path, (1, 1))
     assert not remove_file(path, seen)
     assert path.exists()
-    assert remove_file(path, version(path))
+    assert remove_file(path, file_version(path))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError):
         remove_file(path, dead)
@@ -144,9 +144,9 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     replace_file(path, CONTENT)
     program = (
         "import itertools, sys\nfrom pathlib import Path\n"
-        "from rl_exporter.discovery.file_sd import Group, dump_groups, replace_file\n"
+        "from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file\n"
         "for n in itertools.count():\n"
-        "    replace_file(Path(sys.argv[1]), dump_groups(Group([f'node{n}:1'], {'cluster': 'lab' * 1000})))\n"
+        "    replace_file(Path(sys.argv[1]), dump_groups(TargetGroup([f'node{n}:1'], {'cluster': 'lab' * 1000})))\n"
         "    print(n, flush=True)\n"
     )
     for number in range(5):

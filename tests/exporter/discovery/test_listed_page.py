@@ -10,7 +10,7 @@ import yaml
 from rl_exporter.cli.main import parser as exporter
 from rl_exporter.client.fetch import TIMEOUT_SECONDS
 from rl_exporter.discovery.entry import HEARTBEAT_SECONDS, STALE_SECONDS, entry_path
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_exporter.recorder import LINGER_SECONDS
 from rl_training.run.cli import parser as trainer
 from rl_training.run.cli import settings_from
@@ -46,7 +46,7 @@ def test_the_commands_are_accepted_and_leave_the_entry_that_is_shown(tmp_path):
     command = shlex.split(block("mkdir").splitlines()[1])
     settings = settings_from(trainer().parse_args(command[1:]))
     path = entry_path(settings.output.register, settings.run.run_id, settings.output.label)
-    entry = dump_groups(Group(["node12:40613"], settings.output.label)).decode().strip()
+    entry = dump_groups(TargetGroup(["node12:40613"], settings.output.label)).decode().strip()
     assert f"`{path}` is then `{entry}`" in PAGE
     assert f"registered in {settings.output.register} as node12:40613" in block("run sweep-17")
     for line in block("rl-exporter targets").splitlines():
