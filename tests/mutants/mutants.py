@@ -30,7 +30,6 @@ _RANKS = (
 )
 _AGGREGATOR = ("tests/exporter/test_aggregator.py",)
 _PPO = "training/rl_training/algorithm/ppo.py"
-_TELEMETRY = "training/rl_training/telemetry/update.py"
 _REFERENCE = "tests/training/algorithm/test_update_reference.py"
 _RUN_NUMBERS = (_REFERENCE, "-k", "run_level_number")
 _PARAMETERS = (_REFERENCE, "-k", "parameters_after")
@@ -54,15 +53,8 @@ MUTANTS = (
     Mutant(
         "normalized: dividing by ln v instead of ln n",
         _MEASUREMENT,
-        "        torch.where(measured, entropy, 0.0),\n",
-        "        torch.where(measured & choice, entropy / log_valid * float(log_valid.max()), entropy),\n",
-        _PROPERTIES,
-    ),
-    Mutant(
-        "counting padding",
-        _MEASUREMENT,
-        "        measured = measured & ~padding.unsqueeze(-1)\n",
-        "        pass\n",
+        '"entropy": torch.where(measured, entropy, 0.0)',
+        '"entropy": torch.where(measured & choice, entropy / log_valid * float(log_valid.max()), entropy)',
         _PROPERTIES,
     ),
     Mutant(
@@ -172,9 +164,9 @@ MUTANTS = (
     ),
     Mutant(
         "KL divergence: of the first epoch instead of the last",
-        "training/rl_training/telemetry/results.py",
-        "scalars[-1][0] / steps",
-        "scalars[0][0] / steps",
+        "training/rl_training/telemetry/result.py",
+        "sums.kl_divergence[-1]",
+        "sums.kl_divergence[0]",
         _RUN_NUMBERS,
     ),
     Mutant(
@@ -193,16 +185,16 @@ MUTANTS = (
     ),
     Mutant(
         "head gradient norms: with those of an aborted epoch",
-        _TELEMETRY,
-        "            torch.where(finite, norms, 0.0)[:whole].sum(0),\n            finite[:whole].sum(0).double(),\n",
-        "            torch.where(finite, norms, 0.0).sum(0),\n            finite.sum(0).double(),\n",
+        _MEASUREMENT,
+        "    finite = torch.isfinite(norms)\n",
+        "    finite, whole = torch.isfinite(norms), len(norms)\n",
         (_REFERENCE, "-k", "aborted_epoch"),
     ),
     Mutant(
         "importance ratio: 1 for a head without choice",
-        _TELEMETRY,
-        "    largest = torch.where(choice, ratio, 0.0).flatten(0, 1)\n",
-        "    largest = ratio.flatten(0, 1)\n",
+        _MEASUREMENT,
+        "    ratios = torch.where(choice, ratio, 0.0).flatten(0, 1)\n",
+        "    ratios = ratio.flatten(0, 1)\n",
         (_REFERENCE, "-k", "head_without_choice"),
     ),
     Mutant(

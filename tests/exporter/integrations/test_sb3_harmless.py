@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 import rl_exporter
 from rl_exporter import HeadState, RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
-from rl_exporter.integrations.sb3.sums import UpdateTelemetry
+from rl_exporter.integrations.sb3.sums import UpdateAccumulator
 from tests.support.sb3_reach import OPTIONS, At, Reach, assert_untouched, local, random_masks
 from tests.support.sb3_reach import small_ppo as ppo
 
@@ -29,7 +29,7 @@ def test_an_error_in_telemetry_never_reaches_the_training(monkeypatch, caplog, b
     def explode(*arguments):
         raise ZeroDivisionError(broken)
 
-    monkeypatch.setattr(UpdateTelemetry, broken, explode)
+    monkeypatch.setattr(UpdateAccumulator, broken, explode)
     callback, model = local(), ppo()
     model.learn(48, callback=callback)
     snapshot = callback.recorder.snapshot()

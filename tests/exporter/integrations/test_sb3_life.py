@@ -139,7 +139,7 @@ def test_without_a_block_the_next_learn_takes_over_after_an_error():
 
 PROGRAM = """
 import sys
-from exporter.integrations.test_sb3_life import *
+from tests.exporter.integrations.test_sb3_life import *
 def wait(model):
     print(callback.recorder.url, flush=True)
     sys.stdin.readline()
