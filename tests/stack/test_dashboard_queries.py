@@ -12,7 +12,8 @@ import pytest
 from rl_dashboards.queries import NO_CHOICE_CODE
 from rl_exporter.health import CRITICAL_THRESHOLD
 from tests.support.dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
-from tests.support.servers import query, until
+from tests.support.servers import query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
 

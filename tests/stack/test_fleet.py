@@ -14,7 +14,8 @@ from benchmarks.simulated_fleet.push import write_past
 from benchmarks.simulated_fleet.table import BEGIN, END, slopes, table, written
 from stack.processes import Binaries, Stack
 from tests.support import ROOT
-from tests.support.servers import query, until
+from tests.support.servers import query
+from tests.support.waiting import until
 
 RUNS = 12
 ROW = Measurement(

@@ -17,7 +17,8 @@ from stack.grafana import find_grafana, grafana_environment
 from stack.processes import free_address, is_free
 from stack.servers import MissingServerError
 from tests.support import ROOT
-from tests.support.servers import get, query, until
+from tests.support.servers import get, query
+from tests.support.waiting import until
 
 NAMES = ("grafana", "prometheus", "alertmanager", "pages", "trainer")
 

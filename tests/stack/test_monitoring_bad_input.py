@@ -17,7 +17,8 @@ from rl_exporter import (
 )
 from rl_exporter.collector import Renderer
 from stack.processes import Binaries, Stack
-from tests.support.servers import query, until
+from tests.support.servers import query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
 

@@ -11,7 +11,8 @@ import pytest
 
 from stack.drill import DRILL, HEALTHY_TWIN
 from stack.processes import Binaries, Stack, free_address
-from tests.support.servers import get, query, until
+from tests.support.servers import get, query
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 

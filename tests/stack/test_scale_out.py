@@ -19,7 +19,8 @@ from stack.drill import DRILL
 from stack.processes import Binaries, Stack, free_address
 from stack.scale_out import COMMANDS, ScaleOut
 from tests.support import ROOT
-from tests.support.servers import get, query, until
+from tests.support.servers import get, query
+from tests.support.waiting import until
 
 AWAY_SECONDS = 120
 UPDATES = 100

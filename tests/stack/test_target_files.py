@@ -19,7 +19,8 @@ from rl_exporter.discovery.file_sd import Group, dump_groups, replace_file
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.registration import Registration
 from stack.processes import Process, answers, free_address
-from tests.support.servers import get, until
+from tests.support.servers import get
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
 

@@ -8,7 +8,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -22,7 +21,8 @@ from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.watch import _runs
 from rl_training.action_space import HEAD_NAMES
-from tests.support.panel_runs import until
+from stack.processes import free_address
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.stack
 
@@ -31,8 +31,7 @@ TRAIN = (sys.executable, "-m", "rl_training", "--env", "heads", "--env-arg", "co
 
 @pytest.fixture
 def address():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return free_address()
 
 
 @pytest.fixture
@@ -105,13 +104,13 @@ def test_the_panel_shows_what_the_trainer_logged_until_its_end(trainer, address)
             def text():
                 return app.screen.query_one(ActionHeadsPanel).render().plain
 
-            await until(lambda: "Entr" in text(), pilot, seconds=60)
+            await until_async(lambda: "Entr" in text(), pilot, seconds=60)
             seen = {compare(text(), log)}
-            await until(lambda: f"update {max(seen)} " not in text(), pilot)
+            await until_async(lambda: f"update {max(seen)} " not in text(), pilot)
             seen.add(compare(text(), log))
             assert len(seen) == 2
             process.send_signal(signal.SIGTERM)
-            await until(lambda: "interrupted" in text() or "stale" in text(), pilot, seconds=40)
+            await until_async(lambda: "interrupted" in text() or "stale" in text(), pilot, seconds=40)
 
     once(address, log)
     asyncio.run(watch())

@@ -11,7 +11,8 @@ from rl_exporter.discovery import registration
 from rl_exporter.discovery.entry import entry_path, read_entry
 from rl_exporter.discovery.file_sd import Group, dump_groups
 from rl_exporter.discovery.registration import Registration, claim
-from tests.support.entries import LABELS, age, files, until
+from tests.support.entries import LABELS, age, files
+from tests.support.waiting import until
 
 
 @pytest.fixture
