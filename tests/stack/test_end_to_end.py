@@ -75,7 +75,8 @@ def test_prometheus_scrapes_what_the_trainer_logged(trainer, ask):
     names = "rl_policy_head_entropy_nats|rl_policy_head_choice_entropy_ratio|rl_training_updates_total"
     result = ask(f'{{__name__=~"{names}", run_id="e2e"}}')
     update = next(int(r["value"][1]) for r in result if r["metric"]["__name__"] == "rl_training_updates_total")
-    logged = [json.loads(line) for line in log.read_text().splitlines()][update - 1]
+    # /metrics shows an update just before its line is in the log.
+    logged = json.loads(until(lambda: log.read_text().split("\n")[update - 1 : -1])[0])
     assert logged["update"] == update
     compared = set()
     for row in result:
@@ -86,7 +87,7 @@ def test_prometheus_scrapes_what_the_trainer_logged(trainer, ask):
     assert {head for name, head in compared if name == "rl_policy_head_entropy_nats"} == set(HEAD_NAMES)
 
     process.send_signal(signal.SIGTERM)
-    until(lambda: ask('rl_training_run_state{state="interrupted"} == 1'))
+    until(lambda: ask('last_over_time(rl_training_run_state{state="interrupted"}[1h]) == 1'))
     assert process.wait(timeout=40) == 0
 
 

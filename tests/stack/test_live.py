@@ -35,6 +35,11 @@ def environment(folder):
     return chosen | {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder)}
 
 
+def active_alertmanagers(server):
+    found = json.loads(get(f"http://{server}/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]
+    return [alertmanager["url"] for alertmanager in found]
+
+
 @pytest.mark.stack
 def test_it_starts_what_it_finds_names_what_is_missing_and_leaves_nothing(prometheus, alertmanager, tmp_path):
     addresses = {name: free_address() for name in NAMES}
@@ -52,8 +57,7 @@ def test_it_starts_what_it_finds_names_what_is_missing_and_leaves_nothing(promet
         until(lambda: query(server, 'up{job="alertmanager"} == 1'))
         rules = json.loads(get(f"http://{server}/api/v1/rules"))["data"]["groups"]
         assert {group["name"] for group in rules} == {"rl-entropy", "rl-heads", "rl-training", "rl-monitoring"}
-        active = json.loads(get(f"http://{server}/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]
-        assert addresses["alertmanager"] in active[0]["url"]
+        until(lambda: addresses["alertmanager"] in "".join(active_alertmanagers(server)))
         assert "Runbooks" in get(f"http://{addresses['pages']}/runbooks/")
     finally:
         process.send_signal(signal.SIGINT)

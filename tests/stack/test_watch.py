@@ -22,7 +22,7 @@ from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.watch import _runs
 from rl_training.action_space import HEAD_NAMES
 from stack.processes import free_address
-from tests.support.waiting import until_async
+from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.stack
 
@@ -45,9 +45,14 @@ def trainer(address, tmp_path):
     process.wait()
 
 
-def logged(log, update, name):
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return next(line for line in lines if line["update"] == update)[name]
+def logged(log, update):
+    """The log line of an update, which the panel may show just before its line is there."""
+
+    def found():
+        lines = map(json.loads, log.read_text().split("\n")[:-1])
+        return next((line for line in lines if line["update"] == update), None)
+
+    return until(found)
 
 
 ROWS = {
@@ -64,10 +69,10 @@ def compare(text, log):
     update = int(re.search(r"update (\d+)", text)[1])
     first = next(i for i, line in enumerate(lines) if line.startswith("Entr"))
     starts = [re.search(rf"\b{name}\b", lines[first - 1]).start() for name in HEAD_NAMES]
-    compared = 0
+    line_of_log, compared = logged(log, update), 0
     for label, name in ROWS.items():
         (line,) = [line for line in lines if line.startswith(label)]
-        values = logged(log, update, name)
+        values = line_of_log[name]
         for head, a, b in zip(HEAD_NAMES, starts, [*starts[1:], None], strict=True):
             shown = re.search(r"(?:[\d.]+x)?(\d+\.\d{3})", line[a:b])
             assert (shown is None) == (head not in values), (label, head)
