@@ -16,6 +16,12 @@ GRAFANA_URL = "http://127.0.0.1:3000"
 RUNBOOK_URL = "http://127.0.0.1:28009/runbooks"
 """Base of their runbook links: ``rl-exporter pages`` on the same machine."""
 
+REPOSITORY_URL = "https://github.com/rl-policy-exporter/rl-policy-exporter/blob/main"
+"""Base of links to files that no bundle holds, such as documentation and tests."""
+
+_OUTSIDE = "](../../"
+"""How a link in a runbook begins that leaves what a bundle holds."""
+
 _FOLDERS = (
     "prometheus/rules",
     "prometheus/targets",
@@ -49,9 +55,9 @@ class Links:
     runbooks: str = RUNBOOK_URL
 
     def rewritten(self, text: str) -> str:
-        """Replace the shipped base URLs in ``text``."""
+        """Replace the shipped base URLs in ``text``, and lead links that leave the bundle to the repository."""
         # In one pass: two replacements would rewrite a new URL that contains the other shipped one.
-        pairs = {GRAFANA_URL: self.grafana, RUNBOOK_URL: self.runbooks}
+        pairs = {GRAFANA_URL: self.grafana, RUNBOOK_URL: self.runbooks, _OUTSIDE: f"]({REPOSITORY_URL}/"}
         return re.sub("|".join(map(re.escape, pairs)), lambda found: pairs[found[0]], text)
 
 
@@ -73,6 +79,12 @@ def runbook(alert: str) -> Path | None:
     """Path of an alert's runbook, or None."""
     # Looked up among the files that exist, never joined: the name comes from a URL and may hold "..".
     return {path.stem: path for path in (shipped() / "alerts" / "runbooks").glob("*.md")}.get(alert)
+
+
+def served_runbook(text: str) -> str:
+    """A runbook whose links work at any base URL: runbooks stay beside it, files are in the repository."""
+    beside = re.sub(r"\]\((RL\w+)\.md\)", r"](\1)", Links().rewritten(text))
+    return beside.replace("](../", f"]({REPOSITORY_URL}/alerts/")
 
 
 def shipped_files() -> Iterator[Path]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from markdown_it import MarkdownIt
 
-from rl_exporter.alerting.bundle import runbook, shipped
+from rl_exporter.alerting.bundle import runbook, served_runbook, shipped
 from rl_exporter.alerting.notification import (
     WATCHDOG,
     Alert,
@@ -110,9 +110,8 @@ def _get(method: str, path: str) -> Response:
     found = runbook(path.removeprefix("/runbooks/")) if path.startswith("/runbooks/") else None
     if found is None:
         return text_response("404 Not Found", f"no page {single_line(path)!r}; /runbooks/ lists what there is")
-    return _html(
-        found.stem, MarkdownIt("commonmark", {"html": False}).enable("table").render(found.read_text("utf-8"))
-    )
+    text = served_runbook(found.read_text("utf-8"))
+    return _html(found.stem, MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
 
 
 def _index() -> Response:
