@@ -1,4 +1,4 @@
-"""How runs end: cleanly, by a crash, with the target removed or its entry left; and what is down."""
+"""Cases of runs that end, cleanly or by a crash, with the target removed or left, and of targets that are down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEALTHY: Policy = lambda _number: {"op": decides(0.8)}  # noqa: E731
 
 
 _AN_HOUR = {("completed", "entry left"), ("interrupted", "target removed")}
-"""Ends that are watched until every memory of the rules is over."""
+"""Ends that are checked until the longest range of the rules has passed. Only these, because they take long."""
 
 
 def _clean(period: float, state: str, fate: str) -> Case:
@@ -65,7 +65,7 @@ def _failed() -> Iterator[Case]:
 
 
 def _taken_over() -> Iterator[Case]:
-    """The clean end of a run says nothing about one that crashed on the same address before."""
+    """The clean end of a run does not hide or change an earlier crash at the same address."""
     first = Run(policy=HEALTHY, period=30, gone=1200, removed=1215)
     for fate, removed in (("removed", 2460.0), ("left", inf)):
         second = Run(
@@ -92,7 +92,7 @@ def _taken_over() -> Iterator[Case]:
 
 
 def _together() -> Iterator[Case]:
-    """Two runs that one process serves at the same address are both lost with it."""
+    """Two runs that one process serves at one address are both lost with it."""
     for fate, removed, name in (
         ("removed", 1210.0, "RLTrainingVanished"),
         ("left", inf, "RLTrainingTargetDown"),
@@ -104,7 +104,7 @@ def _together() -> Iterator[Case]:
 
 
 def _moved() -> Case:
-    """A job that is scheduled again on another machine has not vanished."""
+    """A job that is rescheduled to another machine has not vanished."""
     first = Run(policy=HEALTHY, period=30, gone=1200, removed=1210)
     second = Run(policy=HEALTHY, period=30, start=1230, instance="other:28008")
     return Case("rescheduled elsewhere under the same name", (first, second), 1800, (ever(1800),))
@@ -133,7 +133,7 @@ def _blip() -> Case:
 
 
 def _down_for_long() -> Iterator[Case]:
-    """A target that stays down keeps its alert; one that came back to say that the run ended has none."""
+    """A target that stays down keeps its alert; one that came back to report the end of its run has none."""
     run = Run(policy=HEALTHY, period=30, gone=1200)
     yield Case("killed, entry left for two hours", (run,), 8400, (firing(8400, DOWN),))
     gone = replace(run, removed=1210)
@@ -148,7 +148,7 @@ def _down_for_long() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     for period in PERIODS:
         for state in ("completed", "interrupted"):
             for fate in ("target removed", "entry left"):

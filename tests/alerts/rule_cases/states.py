@@ -1,4 +1,4 @@
-"""Starved, closed, diluted, falling, dead, exploding, non-finite and missing heads."""
+"""Cases of starved, closed, diluted, falling, dead, exploding, non-finite and missing heads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.alerts.rule_cases.simulation import (
     Policy,
     Run,
     decides,
-    plain,
+    normalized_only,
 )
 
 DEAD = Measured(normalized=0.05, choice=0.05, share=0.5, open=0.8, g=0.001)
@@ -65,7 +65,7 @@ def _starved(period: float) -> Iterator[Case]:
 
 
 def _handover(period: float) -> Case:
-    """A collapsed head that nothing consults any more: Starved takes over, never both, never neither."""
+    """A collapsed head that no operation consults any more: Starved takes over, without overlap or gap."""
     first = max(5, int(300 / period))
     collapsed = decides(0.1)
     run = Run(policy=lambda n: {"op": STARVED if n >= first else collapsed}, period=period)
@@ -107,7 +107,7 @@ def _diluted() -> Iterator[Case]:
         ("both critical", Measured(normalized=0.2, choice=0.2, share=0.1, open=0.9)),
         ("normalized above critical", Measured(normalized=0.26, choice=0.9, share=0.1, open=0.9)),
         ("no choice", CLOSED),
-        ("normalized only", plain(0.1)),
+        ("normalized only", normalized_only(0.1)),
     ):
         silent = Run(policy=_from(1, measured), period=30)
         yield Case(f"not diluted: {name}", (silent,), 900, (Check(900, alerts),))
@@ -204,7 +204,7 @@ def _nonfinite() -> Iterator[Case]:
 
 
 def _slot(unmeasured: Callable[[int], bool]) -> Policy:
-    """Head op is always measured; head slot is not at these updates."""
+    """Head op is measured in every update, head slot is not measured in these."""
     return lambda n: {"op": HEALTHY, "slot": UNMEASURED if unmeasured(n) else HEALTHY}
 
 
@@ -235,7 +235,7 @@ def _missing_briefly() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     for period in PERIODS:
         yield from _starved(period)
         yield _handover(period)

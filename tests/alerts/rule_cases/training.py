@@ -1,4 +1,4 @@
-"""Stalled runs, telemetry errors, runs beside each other, the size of it all, and the monitoring itself."""
+"""Cases of stalled runs, telemetry errors, several runs, recorded series, and the monitoring itself."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _record_errors() -> Iterator[Case]:
 
 
 def _beside() -> Iterator[Case]:
-    """Runs with the same heads, and with the same names on two clusters, keep apart."""
+    """Rules keep runs apart that have the same heads, or the same name on two clusters."""
     bad = Run(policy=COLLAPSING, period=30, run_id="bad")
     good = Run(policy=HEALTHY, period=30, run_id="good", instance="other:28008")
     page = alert("RLPolicyHeadCollapsed", "op", "bad"), alert("RLPolicyHeadEntropyLow", "op", "bad")
@@ -64,7 +64,7 @@ def _beside() -> Iterator[Case]:
 
 
 def _size() -> Iterator[Case]:
-    """Recorded series of a run with eight heads when everything that can be recorded is."""
+    """Number of recorded series of a run with eight heads in the worst case."""
     sizes = dict(op=6, slot=3, blueprint=13, style=4, tempo=3, alpha_target=3, alpha_speed=4, alpha_curve=5)  # noqa: C408
     dead = decides(0.05)._replace(g=0.0)
     count = 'count by (run_id) ({__name__=~".+:.+:.+", run_id!=""})'
@@ -108,7 +108,7 @@ def _page(name: str, run: Run) -> dict[str, Any]:
 
 
 def _annotations() -> Case:
-    """Whole pages, with names that need encoding in a link, and the last ratio after updates without choice."""
+    """Complete pages: names that need URL encoding, and the last ratio after updates without a choice step."""
     idle = STARVED._replace(normalized=0.1)
     run = Run(
         policy=lambda n: {"op": decides(CRITICAL) if n < 18 else idle},
@@ -150,7 +150,7 @@ def _monitoring() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     yield from _stalled()
     yield from _record_errors()
     yield from _beside()
