@@ -57,6 +57,7 @@ def is_free(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         with socket.socket() as probe:
+            # As the servers do: to them a port in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, int(port)))
     except (OSError, ValueError, OverflowError):
@@ -88,6 +89,7 @@ class Stack:
     ) -> None:
         self.folder = folder.resolve()
         self._binaries = binaries
+        # An interval as well: Prometheus sends a firing alert again after this time.
         self._resend_delay = f"{round(60_000 / faster)}ms"
         chosen = addresses or Addresses.free()
         self.prometheus, self.alertmanager = chosen.prometheus, chosen.alertmanager
@@ -125,6 +127,7 @@ class Stack:
             f"--config.file={self.folder / 'alerts/alertmanager.yml'}",
             f"--storage.path={self.folder / 'data/alertmanager'}",
             f"--web.listen-address={self.alertmanager}",
+            # No gossip: a second Alertmanager on this machine would want the same port.
             "--cluster.listen-address=",
             ready=f"http://{self.alertmanager}/-/ready",
             cwd=home(self._binaries.alertmanager),

@@ -27,6 +27,7 @@ def write(root: Path = KUBERNETES) -> None:
     """Replace the generated folders."""
     files = rendered()
     for folder in FOLDERS:
+        # Emptied first: a manifest whose source was removed must go too.
         shutil.rmtree(root / folder, ignore_errors=True)
         (root / folder).mkdir(parents=True)
     for name, text in files.items():

@@ -67,6 +67,7 @@ def _inhibition(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _matcher(text: str) -> dict[str, str]:
+    # Alertmanager also accepts unquoted values; one notation is enough here, and easier to get right.
     found = _MATCHER.fullmatch(text)
     if found is None:
         raise ValueError(f'matcher {text!r} in {_SOURCE.name} is not NAME="VALUE"; quote its value')

@@ -24,6 +24,7 @@ def main() -> int:
             sys.stderr.write(f"grafana/dashboards/{name} is not what its source gives; run make dashboards\n")
         return int(bool(stale()))
     FOLDER.mkdir(exist_ok=True)
+    # Emptied first: a dashboard whose source was removed must go too.
     for path in FOLDER.glob("*.json"):
         path.unlink()
     for name, text in rendered().items():

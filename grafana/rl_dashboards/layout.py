@@ -106,6 +106,7 @@ def build_dashboard(
         .annotation(_alert_annotations(alerts_marked))
         .link(_links())
     )
+    # Through JSON, because the SDK encodes its models only there.
     built = json.loads(json.dumps(dashboard.build(), cls=JSONEncoder))
     built["panels"] = [_placed(number, *placed) for number, placed in enumerate(panels, start=1)]
     return dict(built)

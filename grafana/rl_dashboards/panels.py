@@ -32,11 +32,11 @@ Overrides = Mapping[str, Mapping[str, object]]
 class Describable(Protocol):
     """What all panel builders of the SDK have in common; the SDK has no such type."""
 
-    def title(self, title: str) -> Self: ...  # noqa: D102
-    def description(self, description: str) -> Self: ...  # noqa: D102
-    def no_value(self, no_value: str) -> Self: ...  # noqa: D102
-    def datasource(self, datasource: model.DataSourceRef) -> Self: ...  # noqa: D102
-    def with_target(self, target: Builder[Dataquery]) -> Self: ...  # noqa: D102
+    def title(self, title: str) -> Self: ...  # noqa: D102 - the SDK's
+    def description(self, description: str) -> Self: ...  # noqa: D102 - the SDK's
+    def no_value(self, no_value: str) -> Self: ...  # noqa: D102 - the SDK's
+    def datasource(self, datasource: model.DataSourceRef) -> Self: ...  # noqa: D102 - the SDK's
+    def with_target(self, target: Builder[Dataquery]) -> Self: ...  # noqa: D102 - the SDK's
 
 
 P = TypeVar("P", bound=Describable)
@@ -179,7 +179,7 @@ def state_timeline_panel(title: str, description: str, no_value: str, *targets: 
 class Overridable(Protocol):
     """A panel builder with field overrides; the SDK has no such type."""
 
-    def override_by_name(  # noqa: D102
+    def override_by_name(  # noqa: D102 - the SDK's
         self, name: str, properties: list[model.DynamicConfigValue]
     ) -> Self: ...
 

@@ -36,7 +36,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def _info() -> table.Panel:
-    seen = queries.latest(lambda read: read(run_selector("rl_training_run_info")))
+    info = queries.latest(lambda read: read(run_selector("rl_training_run_info")))
     names = (
         "run_id",
         "experiment",
@@ -52,7 +52,7 @@ def _info() -> table.Panel:
         "What runs",
         "What the selected runs are, and where they are scraped.",
         "no run in this time range",
-        table_query(seen),
+        table_query(info),
     ).with_transformation(
         transformation("filterFieldsByName", {"include": {"pattern": f"^({'|'.join(names)})$"}})
     )
@@ -98,29 +98,66 @@ def _lines() -> list[timeseries.Panel]:
 
 def _learning() -> list[timeseries.Panel]:
     return [
-        _gauge("Return", "Mean return of the last 100 finished episodes. It should rise, then hold; a fall together "
-               "with falling entropy is a collapse that costs.", "rl_training_episode_return", decimals=2),
-        _gauge("Policy loss", "Clipped surrogate, summed over the heads. Its size says little; jumps and NaN do.",
-               "rl_policy_loss"),
-        _gauge("Value loss", "Half the mean squared error of the value estimates. It should fall, or follow a rising "
-               "return; a lasting rise: lower the learning rate.", "rl_value_loss"),
-        _gauge("Explained variance", "Share of the variance of the returns that the critic explains: towards 1 is good, "
-               "at or below 0 it is no better than a constant.", "rl_value_explained_variance", decimals=2),
-    ]  # fmt: skip
+        _gauge(
+            "Return",
+            "Mean return of the last 100 finished episodes. It should rise, then hold; a fall together "
+            "with falling entropy is a collapse that costs.",
+            "rl_training_episode_return",
+            decimals=2,
+        ),
+        _gauge(
+            "Policy loss",
+            "Clipped surrogate, summed over the heads. Its size says little; jumps and NaN do.",
+            "rl_policy_loss",
+        ),
+        _gauge(
+            "Value loss",
+            "Half the mean squared error of the value estimates. It should fall, or follow a rising "
+            "return; a lasting rise: lower the learning rate.",
+            "rl_value_loss",
+        ),
+        _gauge(
+            "Explained variance",
+            "Share of the variance of the returns that the critic explains: towards 1 is good, "
+            "at or below 0 it is no better than a constant.",
+            "rl_value_explained_variance",
+            decimals=2,
+        ),
+    ]
 
 
 def _steps() -> list[timeseries.Panel]:
     base = range_query(f"max by (run_id) ({run_selector('rl_policy_entropy_coefficient')})", "{{run_id}}")
     return [
-        _gauge("KL divergence", "How far an update moves the policy. About 0.01 is usual; far above, steps are too "
-               "large (lower the learning rate); near 0, nothing is learned.", "rl_policy_kl_divergence_nats", "nats", 4),
-        _gauge("Clipped steps", "Share of the steps outside the clip range. A few to thirty percent is usual; above, "
-               "updates fight the clip.", "rl_policy_clipped_steps_ratio", "percentunit", 1),
-        _gauge("Gradient norm", "Norm of the whole gradient before clipping. Spikes come before instability; heads "
-               "are told apart in Heads.", "rl_policy_gradient_norm"),
-        narrow_timeseries_panel("Entropy coefficient", "Base coefficient of the entropy bonus; each head multiplies it by its own factor.",
-              NOT_REPORTED, base).decimals(4),
-    ]  # fmt: skip
+        _gauge(
+            "KL divergence",
+            "How far an update moves the policy. About 0.01 is usual; far above, steps are too "
+            "large (lower the learning rate); near 0, nothing is learned.",
+            "rl_policy_kl_divergence_nats",
+            "nats",
+            4,
+        ),
+        _gauge(
+            "Clipped steps",
+            "Share of the steps outside the clip range. A few to thirty percent is usual; above, "
+            "updates fight the clip.",
+            "rl_policy_clipped_steps_ratio",
+            "percentunit",
+            1,
+        ),
+        _gauge(
+            "Gradient norm",
+            "Norm of the whole gradient before clipping. Spikes come before instability; heads "
+            "are told apart in Heads.",
+            "rl_policy_gradient_norm",
+        ),
+        narrow_timeseries_panel(
+            "Entropy coefficient",
+            "Base coefficient of the entropy bonus; each head multiplies it by its own factor.",
+            NOT_REPORTED,
+            base,
+        ).decimals(4),
+    ]
 
 
 def _speed() -> list[timeseries.Panel]:
@@ -131,12 +168,37 @@ def _speed() -> list[timeseries.Panel]:
     cpu = range_query(process_metric("rate(process_cpu_seconds_total[$__rate_interval])"), "{{run_id}}")
     memory = range_query(process_metric("process_resident_memory_bytes"), "{{run_id}}")
     return [
-        narrow_timeseries_panel("Rollout and update time", "Mean time per update spent collecting and optimising. A lasting rise: the "
-              "environment or the machine has become slow.", NOT_REPORTED, rollout, update).unit("s"),
-        narrow_timeseries_panel("Environment steps per second", "Over all parallel environments. Zero: stalled or ended.",
-              NOT_REPORTED, rate).unit("none").decimals(0).min(0),
-        narrow_timeseries_panel("CPU of the trainer", "Cores in use by the training process.",
-              "no process metrics: the exporter runs where /proc is not available", cpu).decimals(2).min(0),
-        narrow_timeseries_panel("Memory of the trainer", "Resident memory. A steady rise is a leak.",
-              "no process metrics: the exporter runs where /proc is not available", memory).unit("bytes").min(0),
-    ]  # fmt: skip
+        narrow_timeseries_panel(
+            "Rollout and update time",
+            "Mean time per update spent collecting and optimising. A lasting rise: the "
+            "environment or the machine has become slow.",
+            NOT_REPORTED,
+            rollout,
+            update,
+        ).unit("s"),
+        narrow_timeseries_panel(
+            "Environment steps per second",
+            "Over all parallel environments. Zero: stalled or ended.",
+            NOT_REPORTED,
+            rate,
+        )
+        .unit("none")
+        .decimals(0)
+        .min(0),
+        narrow_timeseries_panel(
+            "CPU of the trainer",
+            "Cores in use by the training process.",
+            "no process metrics: the exporter runs where /proc is not available",
+            cpu,
+        )
+        .decimals(2)
+        .min(0),
+        narrow_timeseries_panel(
+            "Memory of the trainer",
+            "Resident memory. A steady rise is a leak.",
+            "no process metrics: the exporter runs where /proc is not available",
+            memory,
+        )
+        .unit("bytes")
+        .min(0),
+    ]

@@ -14,7 +14,7 @@ from tests.alerts.rule_cases.case import (
     is_firing,
     opens_at_most_once_in_ten_minutes,
 )
-from tests.alerts.rule_cases.simulation import Measured, Policy, Run, decides, normalized_only, series
+from tests.alerts.rule_cases.simulation import Measured, Policy, Run, constant, decides, normalized_only, series
 
 PERIODS = (1.0, 30.0, 600.0)
 """Update periods at which every promise is tested, in seconds."""
@@ -94,24 +94,19 @@ def _boundaries() -> Iterator[Case]:
     )
     for ratio, level, alerts in rows:
         for kind, name in ((decides, "choice"), (normalized_only, "normalized-only")):
-            run = Run(policy=_constant(kind(ratio)), period=30)
+            run = Run(policy=constant(kind(ratio)), period=30)
             yield Case(
                 f"{name} entropy at {ratio} exactly", (run,), 900, (*_ratio(ratio, level), ever(900, *alerts))
             )
-
-
-def _constant(measured: Measured) -> Policy:
-    measurements: Mapping[str, Measured] = {"op": measured}
-    return lambda _number: measurements
 
 
 def _never() -> Iterator[Case]:
     nan = float("nan")
     broken = Measured(normalized=nan, choice=nan, share=0.5, open=0.8)
     for name, measured in (("choice", broken), ("normalized-only", normalized_only(nan))):
-        run = Run(policy=_constant(measured), period=30)
+        run = Run(policy=constant(measured), period=30)
         yield Case(f"{name} entropy NaN has no level", (run,), 900, (*_ratio(nan, None), ever(900)))
-    run = Run(policy=_constant(decides(0.1)), period=30, phase=10_000)
+    run = Run(policy=constant(decides(0.1)), period=30, phase=10_000)
     nothing = Check(540, 'count({__name__=~"head:.+"})')
     yield Case("before the first update there is no verdict", (run,), 540, (nothing, ever(540)))
 
@@ -142,7 +137,7 @@ def _between_scrapes() -> Case:
 
 def _scrape_fails() -> Case:
     """One or two failed scrapes neither resolve the alert nor open it again."""
-    run = Run(policy=_constant(decides(CRITICAL)), period=30, failed_scrapes=(900, 1200, 1215, 1500))
+    run = Run(policy=constant(decides(CRITICAL)), period=30, failed_scrapes=(900, 1200, 1215, 1500))
     checks = (opens_at_most_once_in_ten_minutes(2400, "RLPolicyHeadCollapsed"), ever(2400, COLLAPSED, LOW))
     return Case("failed scrapes neither resolve nor reopen", (run,), 2400, checks)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tests.alerts.rule_cases.case import Case, Check, ever, firing, nothing_at_all
 from tests.alerts.rule_cases.collapse import COLLAPSED, LOW
-from tests.alerts.rule_cases.ends import COLLAPSING, FAILED, HEALTHY, VANISHED
-from tests.alerts.rule_cases.simulation import Run
+from tests.alerts.rule_cases.ends import FAILED, VANISHED
+from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, Run
 
 
 def _in_pod(run: Run, pod: str, address: str) -> Run:
@@ -23,19 +23,19 @@ def _in_pod(run: Run, pod: str, address: str) -> Run:
     return replace(run, instance=f"{address}:28008", labels=labels)
 
 
-_LOST = _in_pod(Run(policy=HEALTHY, period=30, gone=300, removed=300), "x", "10.0.0.1")
+_LOST = _in_pod(Run(policy=ALWAYS_HEALTHY, period=30, gone=300, removed=300), "x", "10.0.0.1")
 
 
 def _retry(start: float, end: tuple[float, str], phase: float = 1) -> Run:
     """The same run in the next pod, which disappears after the run has ended."""
     gone = end[0] + 30
-    run = Run(policy=HEALTHY, period=30, start=start, phase=phase, end=end, gone=gone, removed=gone)
+    run = Run(policy=ALWAYS_HEALTHY, period=30, start=start, phase=phase, end=end, gone=gone, removed=gone)
     return _in_pod(run, "y", "10.0.0.2")
 
 
 def _clean() -> Case:
     """A pod that completes leaves discovery soon after a scrape of its final state."""
-    run = Run(policy=COLLAPSING, period=30, end=(450, "completed"), gone=480, removed=480)
+    run = Run(policy=ALWAYS_COLLAPSED, period=30, end=(450, "completed"), gone=480, removed=480)
     checks = (firing(435, COLLAPSED, LOW), firing(510), nothing_at_all(900, since=510))
     return Case("a pod completes", (_in_pod(run, "x", "10.0.0.1"),), 900, checks)
 
@@ -68,7 +68,7 @@ def _retried_and_lost() -> Case:
 
 def _relabelled() -> Case:
     """A target whose labels change, between two updates of a slow run that then completes, has not vanished."""
-    before = Run(policy=HEALTHY, period=300, removed=645)
+    before = Run(policy=ALWAYS_HEALTHY, period=300, removed=645)
     unseen = tuple(range(0, 645, 15))
     after = replace(
         before, labels={"team": "b"}, failed_scrapes=unseen, end=(1200, "completed"), gone=1230, removed=1230

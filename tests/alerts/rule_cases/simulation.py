@@ -47,6 +47,16 @@ Policy = Callable[[int], Mapping[str, Measured]]
 """Returns what update number 1, 2, … measured, by head."""
 
 
+def constant(measured: Measured) -> Policy:
+    """A policy whose head op measures the same in every update."""
+    measurements: Mapping[str, Measured] = {"op": measured}
+    return lambda _number: measurements
+
+
+ALWAYS_HEALTHY = constant(decides(0.8))
+ALWAYS_COLLAPSED = constant(decides(0.1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run, its target and its end. All times are seconds since the start of the test.
