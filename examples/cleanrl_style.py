@@ -3,7 +3,7 @@
     python examples/cleanrl_style.py --total-timesteps 50000
     curl http://127.0.0.1:28008/metrics | grep rl_policy_head
 
-Needs: pip install rl-policy-exporter torch gymnasium
+Needs, in a clone: pip install . torch gymnasium
 """
 
 from __future__ import annotations

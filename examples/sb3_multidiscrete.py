@@ -3,7 +3,7 @@
     python examples/sb3_multidiscrete.py --total-timesteps 50000
     curl http://127.0.0.1:28008/metrics | grep rl_policy_head
 
-Needs: pip install rl-policy-exporter stable-baselines3
+Needs, in a clone: pip install . stable-baselines3
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from picking import Picking
-from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ vmalert \\
   -httpListenAddr={VMALERT}""",
     }
 )
-"""Commands for a folder that ``rl-exporter bundle`` has written. docs/cluster.md shows the same ones."""
+"""Commands for a folder that ``rl-exporter bundle`` has written. docs/scale-out.md shows the same ones."""
 
 _READY = {"agent": "/-/ready", "store": "/health", "vmalert": "/health"}
 

@@ -5,8 +5,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 from stack.servers import MissingServerError, find_alertmanager, find_server
+
+# Mutants are to be seen; nobody reads a smallest example of them.
+settings.register_profile("first-failure", phases=(Phase.explicit, Phase.generate))
 
 
 def server(find, *names):

@@ -6,18 +6,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import overload
+from typing import Any, overload
 
 ROUNDING_TOLERANCE = 1e-6
 """Values beyond their bounds by up to this are rounding errors and are clamped; farther out they are errors."""
 
 
-def within(value: float, upper: float) -> float | None:
-    """Clamp ``value`` to [0, upper]. None if it is beyond by more than rounding, or not finite."""
-    if 0.0 <= value <= upper:
+def within(value: float, upper: float, lower: float = 0.0) -> float | None:
+    """Clamp ``value`` to [lower, upper]; None when it lies outside by more than rounding, or is NaN."""
+    if lower <= value <= upper:
         return value
-    if -ROUNDING_TOLERANCE <= value <= upper + ROUNDING_TOLERANCE:
-        return min(max(value, 0.0), upper)
+    if lower - ROUNDING_TOLERANCE <= value <= upper + ROUNDING_TOLERANCE:
+        return min(max(value, lower), upper)
     return None
 
 
@@ -127,6 +127,9 @@ class Heads(Sequence[Head]):
 
     def __hash__(self) -> int:
         return hash(self._heads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Heads, (self._heads,)
 
     def __repr__(self) -> str:
         return f"Heads({list(self._heads)!r})"

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,11 @@ import pytest
 from rl_exporter.discovery.entry import entry_path
 from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_training.run.cli import parser
+from tests.support import ROOT
 from tests.support.scraping import scrape, scrape_to_the_end
+from tests.support.waiting import until
 
-SLURM = Path(__file__).parents[2] / "deploy/slurm"
+SLURM = ROOT / "deploy/slurm"
 BATCH, EPILOG = SLURM / "train-array.sbatch", SLURM / "epilog.sh"
 BIN = Path(sys.executable).parent
 
@@ -86,14 +88,6 @@ def slurm(tmp_path):
     }
 
 
-def until(condition, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.1)
-    return found
-
-
 def address(slurm):
     """Where the run says it is; it may not have said so yet."""
     path = Path(slurm["RL_TARGETS"]) / "sweep-4700-3@lab.run.json"
@@ -118,9 +112,8 @@ def test_an_array_task_registers_is_scraped_to_its_end_and_goes_on_when_it_is_re
         job.send_signal(signal.SIGTERM)
         assert 'rl_training_run_state{run_id="sweep-4700-3",state="interrupted"} 1' in scrape_to_the_end(url)
     finally:
-        watchdog = time.monotonic() + 60
-        while job.poll() is None and time.monotonic() < watchdog:
-            time.sleep(0.1)
+        with suppress(subprocess.TimeoutExpired):
+            job.wait(60)
         job.kill()
         job.communicate()
     assert list(Path(slurm["RL_TARGETS"]).iterdir()) == []

@@ -1,70 +1,113 @@
 """Each plausible mistake turns at least one test red."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from typing import NamedTuple
 
 import pytest
 
-from tests.mutants.mutants import MUTANTS, table
+from tests.mutants import runner
+from tests.mutants.mutants import MUTANTS, Mutant, table
 from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 
+COPIES = 2
+"""As many runs at once."""
+
+# A fixed seed for the properties: a mutant that is seen today is seen tomorrow.
+OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--hypothesis-profile=first-failure")
+
+
+class Job(NamedTuple):
+    """Tests to run, with a mutant or without one."""
+
+    tests: tuple[str, ...]
+    mutant: Mutant | None = None
+
+
+WITHOUT_A_MUTANT = [Job(tests) for tests in dict.fromkeys(mutant.tests for mutant in MUTANTS)]
+WITH_A_MUTANT = [Job(mutant.tests, mutant) for mutant in MUTANTS]
+
+
+class Copy:
+    """A copy of sources and tests, so that a mutant never touches the real ones, and a process that runs tests on it."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        for name in ("exporter", "training", "tests", "alerts", "stack", "benchmarks"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, folder / name)
+        self._runner = subprocess.Popen(
+            [sys.executable, runner.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    def outcome(self, job):
+        """Exit status and output of the tests."""
+        if job.mutant is None:
+            return self._run(job.tests)
+        path = self._folder / job.mutant.path
+        source = path.read_text()
+        assert source.count(job.mutant.old) == 1, f"{path} no longer holds {job.mutant.old!r} exactly once"
+        path.write_text(source.replace(job.mutant.old, job.mutant.new))
+        try:
+            return self._run(job.tests)
+        finally:
+            path.write_text(source)
+
+    def _run(self, tests):
+        print(json.dumps([str(self._folder), [*OPTIONS, *tests]]), file=self._runner.stdin, flush=True)
+        return json.loads(self._runner.stdout.readline())
+
+    def close(self):
+        self._runner.kill()
+        self._runner.communicate()
+
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """A copy of sources and tests, so that a mutant never touches the real ones."""
-    folder = tmp_path_factory.mktemp("copy")
-    for name in ("exporter", "training", "tests", "alerts", "stack", "benchmarks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
+def outcomes(request, tmp_path_factory):
+    """The future outcome of every job that a selected test asks for."""
+    copies = [Copy(tmp_path_factory.mktemp("copy")) for _ in range(COPIES)]
+    idle = Queue()
+    for copy in copies:
+        idle.put(copy)
+
+    def outcome(job):
+        copy = idle.get()
+        try:
+            return copy.outcome(job)
+        finally:
+            idle.put(copy)
+
+    jobs = [item.callspec.params["job"] for item in request.session.items if "outcomes" in item.fixturenames]
+    with ThreadPoolExecutor(COPIES) as pool:
+        yield {job: pool.submit(outcome, job) for job in jobs}
+    for copy in copies:
+        copy.close()
 
 
-def run(copy, arguments):
-    paths = os.pathsep.join(str(copy / name) for name in ("exporter", "training"))
-    # A fixed seed for the properties: a mutant that is seen today is seen tomorrow.
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-    return subprocess.run(
-        [*command, *arguments],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize("job", WITHOUT_A_MUTANT, ids=lambda job: " ".join(job.tests))
+def test_without_a_mutant_the_tests_pass(outcomes, job):
+    status, output = outcomes[job].result()
+    assert status == 0, output[-3000:]
 
 
-def test_without_a_mutant_all_of_those_tests_pass(copy):
-    imported = subprocess.run(
-        [sys.executable, "-c", "import rl_exporter; print(rl_exporter.__file__)"],
-        env={**os.environ, "PYTHONPATH": str(copy / "exporter")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert imported.stdout.startswith(str(copy)), "the copy is what is tested"
-    for tests in sorted({mutant.tests for mutant in MUTANTS}):
-        result = run(copy, tests)
-        assert result.returncode == 0, result.stdout[-3000:]
+@pytest.mark.parametrize("job", WITH_A_MUTANT, ids=lambda job: job.mutant.mistake)
+def test_a_mutant_is_seen(outcomes, job):
+    status, output = outcomes[job].result()
+    assert status == 1, f"not seen: {job.mutant.mistake}\n{output[-3000:]}"
+    assert " failed" in output
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.mistake for mutant in MUTANTS])
-def test_a_mutant_is_seen(copy, mutant):
-    path = copy / mutant.path
-    source = path.read_text()
-    assert source.count(mutant.old) == 1, f"{mutant.path} no longer holds {mutant.old!r} exactly once"
-    path.write_text(source.replace(mutant.old, mutant.new))
-    try:
-        result = run(copy, mutant.tests)
-    finally:
-        path.write_text(source)
-    assert result.returncode == 1, f"not seen: {mutant.mistake}\n{result.stdout[-3000:]}"
-    assert " failed" in result.stdout
-
-
-def test_the_table_in_contributing_is_this_one():
-    assert table() in (ROOT / "CONTRIBUTING.md").read_text()
+def test_the_table_in_the_readme_is_this_one():
+    assert table() in (ROOT / "tests/mutants/README.md").read_text()

@@ -10,7 +10,8 @@ import pytest
 import rl_exporter
 from stack.grafana import find_grafana
 from stack.processes import Binaries, Stack, free_address
-from tests.support.servers import query, until
+from tests.support.servers import query
+from tests.support.waiting import until
 
 
 def train(stack, run, labels, *options):

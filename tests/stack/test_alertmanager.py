@@ -15,7 +15,7 @@ from rl_exporter.alerting.bundle import shipped_files
 from stack.configuration import PAGES, Changes, write_configuration
 from stack.processes import Binaries, Stack
 from tests.support import ROOT
-from tests.support.servers import until
+from tests.support.waiting import until
 
 CONFIGURATION = ROOT / "alerts/alertmanager.yml"
 EXAMPLES = sorted((ROOT / "alerts/examples").glob("*.yml"))

@@ -6,13 +6,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from functools import partial
 
 import pytest
 
 from rl_dashboards.queries import NO_CHOICE_CODE
 from rl_exporter.health import CRITICAL_THRESHOLD
 from tests.support.dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
-from tests.support.servers import query, until
+from tests.support.servers import query
+from tests.support.waiting import until, until_equal
 
 pytestmark = pytest.mark.stack
 
@@ -56,7 +58,7 @@ def span(world):
     return f"{int(time.time() - world.started) + 5}s"
 
 
-def empty_answers(world, board, allowed, **selected):
+def empty_answers(world, board, **selected):
     """Queries of a dashboard without an answer, or whose selectors find nothing."""
     now = time.time()
     selected |= {"span": span(world), "rate": "10s"}
@@ -91,16 +93,15 @@ def test_every_query_has_an_answer_while_runs_go_on(world, uid, cluster):
     run = {".*": ".*", "lab": "run-1", "": "run.2\\\\+b"}[cluster]
     if uid == "rl-pipeline":
         cluster = cluster or ".*"
-    found = list(empty_answers(world, BOARDS[uid], QUIET, cluster=cluster, run_id=run))
-    assert unexpected(found, QUIET) == []
+    until_equal(lambda: unexpected(empty_answers(world, BOARDS[uid], cluster=cluster, run_id=run), QUIET), [])
 
 
 def test_a_query_on_what_does_not_exist_is_seen(world):
     board = json.loads(json.dumps(BOARDS["rl-run"]).replace("rl_value_loss", "rl_value_lost"))
-    assert "Value loss / A" in unexpected(empty_answers(world, board, QUIET), QUIET)
+    assert "Value loss / A" in unexpected(empty_answers(world, board), QUIET)
     broken = json.loads(json.dumps(BOARDS["rl-run"]).replace("max by (run_id)", "max by run_id"))
     with pytest.raises(AssertionError, match="parse error"):
-        list(empty_answers(world, broken, QUIET))
+        list(empty_answers(world, broken))
 
 
 @every_board
@@ -128,6 +129,11 @@ def values(world, uid, title, **selected):
     return found
 
 
+def run_state(world, run_id):
+    """The number behind the tile "Run", in a list that is empty without an answer."""
+    return [float(row["value"][1]) for row in values(world, "rl-heads", "Run", run_id=run_id)["A"]]
+
+
 def ranks(world):
     """Where each run stands in Fleet; the smallest first."""
     rows = values(world, "rl-fleet", "Runs, worst head first")["Q5"]
@@ -146,13 +152,12 @@ def test_a_tile_s_number_is_level_and_state(world):
 
 
 def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
-    (status,) = values(world, "rl-heads", "Run", run_id="run-1")["A"]
-    assert float(status["value"][1]) == 0
-    rows = values(world, "rl-fleet", "Runs, worst head first")
+    until_equal(lambda: run_state(world, "run-1"), [0])
+    table = partial(values, world, "rl-fleet", "Runs, worst head first")
+    rows = until(lambda: len((found := table())["Q1"]) == 2 and found)
     assert {row["metric"]["run"] for row in rows["Q0"]} == {"lab//run-1", "//run.2+b", "//young"}
     assert {row["metric"].get("cluster", "-"): row["metric"]["in_cluster"] for row in rows["Q0"]} == {
         "lab": "lab", "-": "$__all"}  # fmt: skip
-    assert len(rows["Q1"]) == 2
     assert len(rows["L"]) == 16
     shown = values(world, "rl-heads", "Heads in numbers", run_id="run-1")
     assert {row["metric"]["head"] for row in shown["Q0"]} == {row["metric"]["head"] for row in shown["Q3"]}
@@ -160,7 +165,7 @@ def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
 
 @every_board
 def test_before_the_first_update_no_query_fails_and_nothing_is_made_up(world, uid):
-    empty = {where for where in empty_answers(world, BOARDS[uid], QUIET, run_id="young") if ": " not in where}
+    empty = {where for where in empty_answers(world, BOARDS[uid], run_id="young") if ": " not in where}
     if uid == "rl-heads":
         shown = {
             "Run",
@@ -173,8 +178,7 @@ def test_before_the_first_update_no_query_fails_and_nothing_is_made_up(world, ui
         shown |= {"Every update, by effective ratio", "State of each head"}
         titles = {title for title, _ in targets(BOARDS[uid])}
         assert {where.rpartition(" / ")[0] for where in empty} >= titles - shown
-        (status,) = values(world, "rl-heads", "Run", run_id="young")["A"]
-        assert float(status["value"][1]) == 0
+        until_equal(lambda: run_state(world, "young"), [0])
     if uid == "rl-fleet":
         assert ranks(world)["//young"] == 1
 
@@ -184,15 +188,16 @@ def test_an_ended_run_shows_its_last_values(world, uid):
     one = world.one
     if one.process.poll() is None:
         one.process.send_signal(signal.SIGTERM)
-        until(lambda: query(world.server, 'rl_training_run_state{state="interrupted"} == 1'))
+        until(
+            lambda: query(world.server, 'last_over_time(rl_training_run_state{state="interrupted"}[1h]) == 1')
+        )
         one.process.wait(timeout=60)
         one.listed.unlink()
         until(lambda: not query(world.server, 'rl_training_run_info{run_id="run-1"}'))
         until(lambda: not query(world.server, 'head:rl_policy_effective_entropy:level{run_id="run-1"}'))
-    found = list(empty_answers(world, BOARDS[uid], QUIET, run_id="run-1"))
+    found = list(empty_answers(world, BOARDS[uid], run_id="run-1"))
     assert unexpected(found, QUIET, LATER) == []
-    (status,) = values(world, "rl-heads", "Run", run_id="run-1")["A"]
-    assert float(status["value"][1]) == 2
+    assert run_state(world, "run-1") == [2]
     (age,) = values(world, "rl-heads", "Last update", run_id="run-1")["A"]
     assert float(age["value"][1]) > 0
     assert ranks(world)["lab//run-1"] >= 10 > ranks(world)["//run.2+b"]

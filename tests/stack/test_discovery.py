@@ -15,7 +15,8 @@ import pytest
 from rl_exporter.cli.main import main as exporter
 from stack.processes import Binaries, Stack
 from tests.support import trainers
-from tests.support.servers import get, query, until
+from tests.support.servers import get, query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
 

@@ -2,43 +2,18 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+from functools import partial
 
 import pytest
 
 from rl_training.action_space import HEAD_NAMES
+from stack.processes import free_address
+from tests.support.servers import get, query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=5) as response:
-        return response.read().decode()
-
-
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            found = condition()
-        except (urllib.error.URLError, ConnectionError):
-            found = None
-        if found:
-            return found
-        time.sleep(0.1)
-    return pytest.fail(f"{condition} stayed false for {seconds} s")
 
 
 @pytest.fixture
@@ -66,8 +41,7 @@ ENVIRONMENTS = {
 
 @pytest.fixture(params=ENVIRONMENTS)
 def trainer(request, start, tmp_path):
-    port, log = free_port(), tmp_path / "updates.jsonl"
-    listen = f"127.0.0.1:{port}"
+    listen, log = free_address(), tmp_path / "updates.jsonl"
     process = start(
         *(sys.executable, "-m", "rl_training", *ENVIRONMENTS[request.param], "--updates", 100000),
         *("--run-id", "e2e", "--listen", listen, "--log-json", log, "--quiet", "--linger", 30),
@@ -76,8 +50,9 @@ def trainer(request, start, tmp_path):
 
 
 @pytest.fixture
-def query(start, prometheus, trainer, tmp_path):
-    port = free_port()
+def ask(start, prometheus, trainer, tmp_path):
+    """Ask the Prometheus that scrapes the trainer."""
+    address = free_address()
     config = tmp_path / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"
@@ -87,25 +62,21 @@ def query(start, prometheus, trainer, tmp_path):
         prometheus,
         f"--config.file={config}",
         f"--storage.tsdb.path={tmp_path / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
+        f"--web.listen-address={address}",
     )
-
-    def ask(expression):
-        encoded = urllib.parse.quote(expression)
-        return json.loads(get(f"http://127.0.0.1:{port}/api/v1/query?query={encoded}"))["data"]["result"]
-
-    return ask
+    return partial(query, address)
 
 
-def test_prometheus_scrapes_what_the_trainer_logged(trainer, query):
+def test_prometheus_scrapes_what_the_trainer_logged(trainer, ask):
     process, _, log = trainer
-    until(lambda: len(query("rl_policy_head_entropy_nats")) == 8)
+    until(lambda: len(ask("rl_policy_head_entropy_nats")) == 8)
 
     # One instant query gives values and update number of the same scrape.
     names = "rl_policy_head_entropy_nats|rl_policy_head_choice_entropy_ratio|rl_training_updates_total"
-    result = query(f'{{__name__=~"{names}", run_id="e2e"}}')
+    result = ask(f'{{__name__=~"{names}", run_id="e2e"}}')
     update = next(int(r["value"][1]) for r in result if r["metric"]["__name__"] == "rl_training_updates_total")
-    logged = [json.loads(line) for line in log.read_text().splitlines()][update - 1]
+    # /metrics shows an update just before its line is in the log.
+    logged = json.loads(until(lambda: log.read_text().split("\n")[update - 1 : -1])[0])
     assert logged["update"] == update
     compared = set()
     for row in result:
@@ -116,12 +87,12 @@ def test_prometheus_scrapes_what_the_trainer_logged(trainer, query):
     assert {head for name, head in compared if name == "rl_policy_head_entropy_nats"} == set(HEAD_NAMES)
 
     process.send_signal(signal.SIGTERM)
-    until(lambda: query('rl_training_run_state{state="interrupted"} == 1'))
+    until(lambda: ask('last_over_time(rl_training_run_state{state="interrupted"}[1h]) == 1'))
     assert process.wait(timeout=40) == 0
 
 
 def test_no_head_sample_before_the_first_update(start):
-    listen = f"127.0.0.1:{free_port()}"
+    listen = free_address()
     process = start(
         *(
             sys.executable,
@@ -145,7 +116,7 @@ def test_no_head_sample_before_the_first_update(start):
 
 
 def test_promtool_accepts_every_metric(start, promtool):
-    listen = f"127.0.0.1:{free_port()}"
+    listen = free_address()
     start(
         sys.executable, "-m", "rl_training", "--env", "heads", "--listen", listen, "--quiet", "--updates", 10**6
     )

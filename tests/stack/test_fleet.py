@@ -14,7 +14,8 @@ from benchmarks.simulated_fleet.push import write_past
 from benchmarks.simulated_fleet.table import BEGIN, END, slopes, table, written
 from stack.processes import Binaries, Stack
 from tests.support import ROOT
-from tests.support.servers import query, until
+from tests.support.servers import query
+from tests.support.waiting import until
 
 RUNS = 12
 ROW = Measurement(
@@ -45,8 +46,8 @@ def test_every_simulated_run_is_a_whole_run_and_is_followed_by_another(prometheu
             judged = "count by (run_id) (last_over_time(head:rl_policy_effective_entropy:ratio[5m]))"
             until(lambda: len(query(server, judged)) >= RUNS)
             # Every series of every run that has been updated: as many as a run with eight heads has.
-            counts = query(server, 'count by (run_id) ({job="rl-training"}) and on (run_id) rl_policy_loss')
-            assert len(counts) >= RUNS // 2
+            series = 'count by (run_id) ({job="rl-training"}) and on (run_id) rl_policy_loss'
+            counts = until(lambda: len(found := query(server, series)) >= RUNS // 2 and found)
             assert all(280 < float(count["value"][1]) <= 320 for count in counts)
             ended = 'count(last_over_time(rl_training_run_state{state=~"completed|interrupted"}[5m]) == 1) > 2'
             until(lambda: query(server, ended))

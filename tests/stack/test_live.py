@@ -17,7 +17,8 @@ from stack.grafana import find_grafana, grafana_environment
 from stack.processes import free_address, is_free
 from stack.servers import MissingServerError
 from tests.support import ROOT
-from tests.support.servers import get, query, until
+from tests.support.servers import get, query
+from tests.support.waiting import until
 
 NAMES = ("grafana", "prometheus", "alertmanager", "pages", "trainer")
 
@@ -32,6 +33,11 @@ def environment(folder):
     paths = [str(ROOT / name) for name in (".", "exporter", "training")]
     chosen = {name: value for name, value in os.environ.items() if name != "GRAFANA_HOME"}
     return chosen | {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder)}
+
+
+def active_alertmanagers(server):
+    found = json.loads(get(f"http://{server}/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]
+    return [alertmanager["url"] for alertmanager in found]
 
 
 @pytest.mark.stack
@@ -51,8 +57,7 @@ def test_it_starts_what_it_finds_names_what_is_missing_and_leaves_nothing(promet
         until(lambda: query(server, 'up{job="alertmanager"} == 1'))
         rules = json.loads(get(f"http://{server}/api/v1/rules"))["data"]["groups"]
         assert {group["name"] for group in rules} == {"rl-entropy", "rl-heads", "rl-training", "rl-monitoring"}
-        active = json.loads(get(f"http://{server}/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]
-        assert addresses["alertmanager"] in active[0]["url"]
+        until(lambda: addresses["alertmanager"] in "".join(active_alertmanagers(server)))
         assert "Runbooks" in get(f"http://{addresses['pages']}/runbooks/")
     finally:
         process.send_signal(signal.SIGINT)

@@ -17,7 +17,8 @@ from rl_exporter import (
 )
 from rl_exporter.collector import Renderer
 from stack.processes import Binaries, Stack
-from tests.support.servers import query, until
+from tests.support.servers import query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
 
@@ -100,9 +101,9 @@ def test_broken_json_in_a_target_file_keeps_the_last_good_targets(stack, sick):
     entry.write_text(good[:-5])
     until(lambda: str(entry) in stack.log_path("prometheus").read_text())
     scraped = "rl_exporter_render_duration_seconds_count"
-    before = float(query(stack.prometheus, scraped)[0]["value"][1])
-    until(lambda: float(query(stack.prometheus, scraped)[0]["value"][1]) > before + 3)
-    assert query(stack.prometheus, up)
+    ((_, before),) = [row["value"] for row in until(lambda: query(stack.prometheus, scraped))]
+    until(lambda: query(stack.prometheus, f"{scraped} > {before} + 3"))
+    until(lambda: query(stack.prometheus, up))
     entry.write_text(good)
     entry.unlink()
     until(lambda: not query(stack.prometheus, up))
@@ -114,7 +115,7 @@ def test_alerts_are_delivered_once_alertmanager_and_then_the_receiver_are_back(s
     stack.start_prometheus()
     # Nothing listens where Alertmanager is said to be: the alert fires, and stays.
     until(lambda: query(stack.prometheus, FIRING))
-    until(lambda: float(query(stack.prometheus, "prometheus_notifications_errors_total")[0]["value"][1]) > 0)
+    until(lambda: query(stack.prometheus, "prometheus_notifications_errors_total > 0"))
 
     broken = start(Broken, int(stack.pages.rpartition(":")[2]))
     stack.start_alertmanager()
@@ -135,7 +136,7 @@ def test_a_run_that_disappears_mid_scrape_leaves_no_half_update(stack, listen):
     server = start(CutOff)
     stack.list_target("cut", f"127.0.0.1:{server.server_port}")
     stack.start_prometheus()
-    until(lambda: query(stack.prometheus, 'rl_training_updates_total{run_id="cut"}'))
+    until(lambda: query(stack.prometheus, 'last_over_time(rl_training_updates_total{run_id="cut"}[1h])'))
     until(lambda: query(stack.prometheus, 'up{job="rl-training"} == 0'))
     assert query(stack.prometheus, '{run_id="cut", __name__=~"rl_.+"}') == []
     down = 'ALERTS{alertstate="firing", alertname="RLTrainingTargetDown", run_id="cut"}'

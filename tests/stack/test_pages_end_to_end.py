@@ -11,7 +11,8 @@ import pytest
 
 from stack.drill import DRILL, HEALTHY_TWIN
 from stack.processes import Binaries, Stack, free_address
-from tests.support.servers import get, query, until
+from tests.support.servers import get, query
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -86,6 +87,9 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     assert twin.wait(timeout=150) == 0
     until(lambda: "RESOLVED" in pages.words("drill", "has collapsed"))
 
+    for run, about in (("killed", "has vanished"), ("lost", "cannot be scraped")):
+        until(lambda run=run, about=about: pages.words(run, about))
+
     assert pages.words("drill", "has collapsed") == ["CRITICAL", "RESOLVED"]
     critical = {
         line.split("Head ")[1].split(" of run")[0] for word, line in pages.of("drill") if word == "CRITICAL"
@@ -97,7 +101,7 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     assert [word for word, _ in pages.of("lost") if word != "RESOLVED"] == ["WARNING"]
     assert "cannot be scraped" in pages.of("lost")[0][1]
     # Nothing of the ended runs is firing any more.
-    assert query(stack.prometheus, 'ALERTS{alertstate="firing", run_id=~"drill|healthy-twin"}') == []
+    until(lambda: not query(stack.prometheus, 'ALERTS{alertstate="firing", run_id=~"drill|healthy-twin"}'))
     # The rules evaluate without failure, and what RLMonitoringRuleFailures reads is there.
     failures = query(stack.prometheus, 'prometheus_rule_evaluation_failures_total{rule_group=~".+;rl-.+"}')
     assert {row["metric"]["rule_group"].rpartition(";")[2] for row in failures} == RULE_GROUPS

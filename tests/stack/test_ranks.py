@@ -6,8 +6,9 @@ import signal
 import pytest
 
 from stack.processes import Binaries, Stack, free_address
-from tests.support.servers import query, until
+from tests.support.servers import query
 from tests.support.torchrun import PATIENCE, Scraper, Started, ranks_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 

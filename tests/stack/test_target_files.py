@@ -19,7 +19,8 @@ from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.registration import Registration
 from stack.processes import Process, answers, free_address
-from tests.support.servers import get, until
+from tests.support.servers import get
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
 
@@ -177,13 +178,19 @@ def scans(server):
     return int(re.search(r"^prometheus_sd_file_scan_duration_seconds_count (\d+)", body, re.MULTILINE)[1])
 
 
+def settled_scans(server):
+    """How often, once the events of the last write have all arrived; None while the number grows."""
+    before = scans(server)
+    time.sleep(1)
+    return before if scans(server) == before else None
+
+
 def test_a_heartbeat_costs_prometheus_nothing_and_a_rewrite_would(server):
     path = entry_path(server.directory, "a", {})
     content = dump_groups(TargetGroup(["127.0.0.1:1"], {}))
     replace_file(path, content)
     until(lambda: discovered(server))
-    time.sleep(0.5)  # let the events of the write arrive
-    before = scans(server)
+    before = until(lambda: settled_scans(server))
     entry = Registration(path, "a", {}, heartbeat=0.01)
     entry._content = content
     for _ in range(20):

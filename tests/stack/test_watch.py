@@ -8,7 +8,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -22,7 +21,8 @@ from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.watch import _selection
 from rl_training.action_space import HEAD_NAMES
-from tests.support.panel_runs import until
+from stack.processes import free_address
+from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.stack
 
@@ -31,8 +31,7 @@ TRAIN = (sys.executable, "-m", "rl_training", "--env", "heads", "--env-arg", "co
 
 @pytest.fixture
 def address():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return free_address()
 
 
 @pytest.fixture
@@ -46,9 +45,14 @@ def trainer(address, tmp_path):
     process.wait()
 
 
-def logged(log, update, name):
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return next(line for line in lines if line["update"] == update)[name]
+def logged(log, update):
+    """The log line of an update, which the panel may show just before its line is there."""
+
+    def found():
+        lines = map(json.loads, log.read_text().split("\n")[:-1])
+        return next((line for line in lines if line["update"] == update), None)
+
+    return until(found)
 
 
 ROWS = {
@@ -65,10 +69,10 @@ def compare(text, log):
     update = int(re.search(r"update (\d+)", text)[1])
     first = next(i for i, line in enumerate(lines) if line.startswith("Entr"))
     starts = [re.search(rf"\b{name}\b", lines[first - 1]).start() for name in HEAD_NAMES]
-    compared = 0
+    line_of_log, compared = logged(log, update), 0
     for label, name in ROWS.items():
         (line,) = [line for line in lines if line.startswith(label)]
-        values = logged(log, update, name)
+        values = line_of_log[name]
         for head, a, b in zip(HEAD_NAMES, starts, [*starts[1:], None], strict=True):
             shown = re.search(r"(?:[\d.]+x)?(\d+\.\d{3})", line[a:b])
             assert (shown is None) == (head not in values), (label, head)
@@ -105,13 +109,13 @@ def test_the_panel_shows_what_the_trainer_logged_until_its_end(trainer, address)
             def text():
                 return app.screen.query_one(ActionHeadsPanel).render().plain
 
-            await until(lambda: "Entr" in text(), pilot, seconds=60)
+            await until_async(lambda: "Entr" in text(), pilot, seconds=60)
             seen = {compare(text(), log)}
-            await until(lambda: f"update {max(seen)} " not in text(), pilot)
+            await until_async(lambda: f"update {max(seen)} " not in text(), pilot)
             seen.add(compare(text(), log))
             assert len(seen) == 2
             process.send_signal(signal.SIGTERM)
-            await until(lambda: "interrupted" in text() or "stale" in text(), pilot, seconds=40)
+            await until_async(lambda: "interrupted" in text() or "stale" in text(), pilot, seconds=40)
 
     once(address, log)
     asyncio.run(watch())

@@ -6,13 +6,6 @@ import time
 LABELS = {"cluster": "lab"}
 
 
-def until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
-
-
 def files(directory):
     return sorted(path.name for path in directory.iterdir())
 

@@ -5,7 +5,7 @@ import asyncio
 from textual.widgets import DataTable
 
 from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
-from tests.support.panel_runs import until
+from tests.support.waiting import until_async
 
 
 def drive(app, script, size=(120, 40)):
@@ -28,7 +28,7 @@ def text(app):
 
 
 async def shows(pilot, *words):
-    await until(lambda: all(word in text(pilot.app) for word in words), pilot)
+    await until_async(lambda: all(word in text(pilot.app) for word in words), pilot)
 
 
 def rows(app):

@@ -1,6 +1,5 @@
 """Runs for the tests of the panel: small made-up ones, and a recorded drill."""
 
-import asyncio
 import json
 
 from rl_exporter import Head, HeadMeasurement, Heads, HeadState, PPOUpdatePayload, RunInfo, SanctumAggregator
@@ -107,12 +106,3 @@ def watched(source, clock=None, interval=0.1):
 
 def watched_run(aggregator, name="http://trainer:28008/metrics"):
     return watched(LocalSource(aggregator.snapshot, name))
-
-
-async def until(condition, pilot=None, seconds=20):
-    """Wait for what a background task brings about."""
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        await (pilot.pause(0.02) if pilot else asyncio.sleep(0.02))
-    raise AssertionError("it did not come about")

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,17 +11,12 @@ from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
+from stack.processes import free_address
 from tests.support import ROOT
-from tests.support.servers import until
+from tests.support.waiting import until
 
 PROMETHEUS = {"X-Prometheus-Scrape-Timeout-Seconds": "5", "User-Agent": "test"}
 PATIENCE = 180
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ranks_of(launcher):
@@ -77,7 +71,11 @@ class Started:
         return self._start(command, {})
 
     def by_hand(self, ranks, *arguments):
-        place = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        place = {
+            "WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": free_address().partition(":")[2],
+        }
         return [self._start(arguments, {**place, "RANK": str(rank)}) for rank in range(ranks)]
 
     def _start(self, arguments, variables):

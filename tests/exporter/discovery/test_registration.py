@@ -11,7 +11,8 @@ from rl_exporter.discovery import registration
 from rl_exporter.discovery.entry import entry_path, read_entry
 from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_exporter.discovery.registration import Registration, claim
-from tests.support.entries import LABELS, age, files, until
+from tests.support.entries import LABELS, age, files
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -78,7 +79,8 @@ def test_an_entry_that_another_run_took_over_is_neither_touched_nor_removed(quic
     path.with_suffix(".new").write_bytes(other)
     path.with_suffix(".new").replace(path)
     age(path, 1000)
-    until(lambda: "another run has registered under this run_id" in caplog.text)
+    until(lambda: caplog.records or read_entry(path).age < 500)
+    assert "another run has registered under this run_id" in caplog.text
     quick.close()
     assert path.read_bytes() == other
     assert read_entry(path).age > 500

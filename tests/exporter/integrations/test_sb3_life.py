@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import rl_exporter
 from rl_exporter import RunState
-from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from tests.support.sb3_reach import At, Reach, assert_untouched, fail, local
 from tests.support.sb3_reach import small_ppo as ppo
 from tests.support.scraping import scrape, scrape_to_the_end
@@ -139,7 +139,7 @@ def test_without_a_block_the_next_learn_takes_over_after_an_error():
 
 PROGRAM = """
 import sys
-from exporter.integrations.test_sb3_life import *
+from tests.exporter.integrations.test_sb3_life import *
 def wait(model):
     print(callback.recorder.url, flush=True)
     sys.stdin.readline()

@@ -17,7 +17,8 @@ from rl_exporter.panel.screens import RunListScreen, RunScreen
 from rl_exporter.panel.watch import _selection
 from tests.support.bad_servers import BAD, answering
 from tests.support.panel_pilot import drive, rows, shows, text
-from tests.support.panel_runs import ScriptedSource, ratio_run, until, watched, watched_run
+from tests.support.panel_runs import ScriptedSource, ratio_run, watched, watched_run
+from tests.support.waiting import until_async
 
 
 def fleet():
@@ -31,7 +32,7 @@ def test_several_runs_are_listed_worst_first_and_enter_opens_one():
 
     async def script(pilot):
         assert isinstance(app.screen, RunListScreen)
-        await until(lambda: [row[1] for row in rows(app)] == ["worse", "bad", "-", "low", "fine"], pilot)
+        await until_async(lambda: [row[1] for row in rows(app)] == ["worse", "bad", "-", "low", "fine"], pilot)
         statuses = [row[0] for row in rows(app)]
         assert statuses == ["critical", "critical", "no data", "warning", "healthy"]
         assert rows(app)[0][4] == "op 0.050 C"
@@ -52,10 +53,10 @@ def test_the_cursor_stays_on_its_run_when_the_order_changes():
     app = WatchApp([watched_run(ratio_run(0.4, "low"), "http://low:1/metrics"), watched(changing)])
 
     async def script(pilot):
-        await until(lambda: [row[1] for row in rows(app)] == ["low", "changing"], pilot)
+        await until_async(lambda: [row[1] for row in rows(app)] == ["low", "changing"], pilot)
         await pilot.press("down")
         changing.outcomes = [FetchedSnapshot(ratio_run(0.1, "changing").snapshot())]
-        await until(lambda: [row[1] for row in rows(app)] == ["changing", "low"], pilot)
+        await until_async(lambda: [row[1] for row in rows(app)] == ["changing", "low"], pilot)
         assert app.screen.query_one(DataTable).cursor_row == 0
         await pilot.press("enter")
         await shows(pilot, "changing   ▶ running")
@@ -70,9 +71,9 @@ def test_the_cursor_is_on_the_worst_run_until_somebody_moves_it():
     app = WatchApp([watched_run(ratio_run(0.4, "low"), "http://low:1/metrics"), watched(changing)])
 
     async def script(pilot):
-        await until(lambda: [row[1] for row in rows(app)] == ["low", "changing"], pilot)
+        await until_async(lambda: [row[1] for row in rows(app)] == ["low", "changing"], pilot)
         changing.outcomes = [FetchedSnapshot(ratio_run(0.1, "changing").snapshot())]
-        await until(lambda: [row[1] for row in rows(app)] == ["changing", "low"], pilot)
+        await until_async(lambda: [row[1] for row in rows(app)] == ["changing", "low"], pilot)
         await pilot.press("enter")
         await shows(pilot, "changing   ▶ running")
 
@@ -107,13 +108,13 @@ def test_a_directory_of_targets_is_followed(tmp_path, monkeypatch):
         async def script(pilot):
             assert isinstance(app.screen, RunListScreen)
             listed(first)
-            await until(lambda: [row[1] for row in rows(app)] == ["first"], pilot)
+            await until_async(lambda: [row[1] for row in rows(app)] == ["first"], pilot)
             listed(first, second)
-            await until(lambda: [row[1] for row in rows(app)] == ["second", "first"], pilot)
+            await until_async(lambda: [row[1] for row in rows(app)] == ["second", "first"], pilot)
             (tmp_path / "broken.yml").write_text("[")
             listed(second)
-            await until(lambda: [row[1] for row in rows(app)] == ["second"], pilot)
-            await until(lambda: any("broken.yml" in finding.text for finding in app.notices()), pilot)
+            await until_async(lambda: [row[1] for row in rows(app)] == ["second"], pilot)
+            await until_async(lambda: any("broken.yml" in finding.text for finding in app.notices()), pilot)
 
         drive(app, script)
 
@@ -125,7 +126,7 @@ def test_a_run_behind_a_real_server_with_bad_neighbours(tmp_path):
         app = WatchApp(_selection(options).discover()[0])
 
         async def script(pilot):
-            await until(lambda: [row[1] for row in rows(app)] == ["-", "real"], pilot)
+            await until_async(lambda: [row[1] for row in rows(app)] == ["-", "real"], pilot)
 
         drive(app, script)
 
@@ -139,17 +140,17 @@ def test_bad_servers_are_named_in_the_panel_and_hold_nothing_up():
         app = WatchApp(_selection(options).discover()[0])
 
         async def script(pilot):
-            await until(lambda: all(run.problem or run.snapshot for run in app.runs), pilot)
+            await until_async(lambda: all(run.problem or run.snapshot for run in app.runs), pilot)
             found = {run.source.name: run.problem for run in app.runs}
             assert found.pop(f"{real.url}/metrics") is None
             for name, address in addresses.items():
                 assert re.search(BAD[name][1], found[f"http://{address}/metrics"])
             assert len(rows(app)) == len(BAD) + 1
-            await until(lambda: rows(app)[0][0] == "no data" and rows(app)[-1][1] == "real", pilot)
+            await until_async(lambda: rows(app)[0][0] == "no data" and rows(app)[-1][1] == "real", pilot)
             app.screen.query_one(DataTable).move_cursor(row=0)
             await pilot.press("enter")
             # Which of them is first depends on its port, and the longer reasons take two lines.
-            await until(lambda: re.search(r"no data .*trying\s+again\s+in", text(app), re.DOTALL), pilot)
+            await until_async(lambda: re.search(r"no data .*trying\s+again\s+in", text(app), re.DOTALL), pilot)
             await pilot.press("escape")
             assert isinstance(app.screen, RunListScreen)
 

@@ -7,7 +7,8 @@ from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.screens import RunScreen
 from tests.support.panel_pilot import drive, panel, shows, text
-from tests.support.panel_runs import NOW, Clock, ScriptedSource, ratio_run, until, watched, watched_run
+from tests.support.panel_runs import NOW, Clock, ScriptedSource, ratio_run, watched, watched_run
+from tests.support.waiting import until_async
 
 
 def test_it_waits_for_the_first_update_and_then_shows_it():
@@ -34,7 +35,7 @@ def test_a_picture_that_grows_old_is_kept_and_marked_and_the_source_comes_back()
         await shows(pilot, "update 1")
         source.outcomes = [gone]
         reads = source.reads
-        await until(lambda: source.reads > reads + 1, pilot)
+        await until_async(lambda: source.reads > reads + 1, pilot)
         clock.now += 75
         await shows(
             pilot, "stale", "this picture is 1 min old: Connection refused", "trying again in", "1.248 H"
@@ -63,7 +64,7 @@ def test_nobody_there_says_why_and_keeps_trying():
     async def script(pilot):
         await shows(pilot, "no data", "its certificate is not trusted", "trying again in")
         assert "ACTION HEADS" in str(panel(pilot.app).border_title)
-        await until(lambda: source.reads > 2, pilot)
+        await until_async(lambda: source.reads > 2, pilot)
 
     drive(WatchApp([watched(source)]), script)
 

@@ -88,15 +88,15 @@ def test_steps_with_broken_logits_are_counted_over_all_ranks(rollout):
 def test_telemetry_that_fails_on_one_rank_is_an_error_on_all_and_training_goes_on(rollout, monkeypatch):
     ranks = thread_ranks(2)
     agents = [agent_on(each) for each in ranks]
-    reduced = "rl_training.telemetry.update.UpdateTelemetry._reduction"
+    reduced = "rl_training.telemetry.update.UpdateTelemetry._measure"
     from rl_training.telemetry.update import UpdateTelemetry
 
-    original = UpdateTelemetry._reduction
+    original = UpdateTelemetry._measure
 
-    def sometimes(self):
+    def sometimes(self, explained_variance):
         if self._ranks.rank == 1:
             raise RuntimeError("no memory for telemetry")
-        return original(self)
+        return original(self, explained_variance)
 
     monkeypatch.setattr(reduced, sometimes)
     parts = [part_of(rollout, rank, 2) for rank in range(2)]

@@ -10,12 +10,13 @@ import torch
 
 from rl_training.ranks import SINGLE_PROCESS
 from rl_training.run.cli import main
+from stack.processes import free_address
 from tests.support import rank_update
 from tests.support.agents import poison
 from tests.support.payloads import assert_close, exported
 from tests.support.ranks import recorded_rollout
-from tests.support.servers import until
-from tests.support.torchrun import PATIENCE, Scraper, Started, free_port, ranks_of
+from tests.support.torchrun import PATIENCE, Scraper, Started, ranks_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def started(tmp_path):
 
 @pytest.fixture
 def scraper():
-    return Scraper(f"127.0.0.1:{free_port()}")
+    return Scraper(free_address())
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,8 @@ def test_bad_input_of_rank_0_is_one_line_and_ends_all_ranks(started, tmp_path):
 
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_rank_without_rendezvous_is_one_line_and_status_2(rank, monkeypatch, capfd):
-    variables = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    port = free_address().partition(":")[2]
+    variables = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert main(["--env", "heads", "--collective-timeout", "1"]) == 2

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from rl_training.run.checkpoint import CheckpointError, load, save
 from rl_training.run.cli import main
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
+from stack.processes import free_address
+from tests.support.waiting import until
 
 FIXED = [
     "--env",
@@ -175,7 +176,7 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint_50_times(tmp_path):
                     save(tmp_path, agent, collector, aggregator.snapshot())
             finally:
                 os._exit(1)
-        wait_for(lambda attempt=attempt: written(tmp_path, agent) > 1000 * attempt)
+        until(lambda attempt=attempt: written(tmp_path, agent) > 1000 * attempt, every=0.002)
         time.sleep(chance.random() * 0.05)
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
@@ -193,55 +194,37 @@ def written(folder, agent):
         return -1
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-def counters(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+def counters(address):
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as response:
         return parse_snapshot(response.read().decode())
 
 
-def scraped_until(port, updates):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            snapshot = counters(port)
-            if snapshot.tamiyo.updates >= updates:
-                return snapshot
-        except OSError:
-            pass
-        time.sleep(0.02)
-    raise AssertionError("no metrics")
+def scraped_until(address, updates):
+    def found():
+        snapshot = counters(address)
+        return snapshot.tamiyo.updates >= updates and snapshot
+
+    return until(found, 120)
 
 
 def seen(histogram):
     return sum(histogram.counts)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_metrics_never_go_backwards_over_a_kill_and_a_resume(tmp_path):
-    port = free_port()
+    address = free_address()
     command = [
         *(sys.executable, "-m", "rl_training", *FIXED, "--checkpoint", str(tmp_path / "state"), "--quiet"),
-        *("--listen", f"127.0.0.1:{port}", "--updates", "1000000"),
+        *("--listen", address, "--updates", "1000000"),
     ]
     process = subprocess.Popen(command)
     try:
-        before = scraped_until(port, 5)
+        before = scraped_until(address, 5)
         process.kill()
         process.wait()
         process = subprocess.Popen([*command, "--resume"])
-        after = scraped_until(port, 1)
+        after = scraped_until(address, 1)
         assert after.run == before.run
         assert after.tamiyo.updates >= before.tamiyo.updates
         assert after.environment_steps >= before.environment_steps
@@ -250,7 +233,7 @@ def test_metrics_never_go_backwards_over_a_kill_and_a_resume(tmp_path):
         for name, reading in before.tamiyo.readings.items():
             resumed = after.tamiyo.readings[name]
             assert seen(resumed.effective_histogram) >= seen(reading.effective_histogram)
-        scraped_until(port, after.tamiyo.updates + 2)
+        scraped_until(address, after.tamiyo.updates + 2)
     finally:
         process.kill()
         process.wait()

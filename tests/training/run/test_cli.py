@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 
 import pytest
@@ -13,6 +12,7 @@ from rl_exporter.metrics import UPDATE_METRICS
 from rl_training.config import Settings
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.run.cli import main, parser, settings_from
+from tests.support.waiting import until
 
 FIXED = ["--env", "heads", "--num-envs", "8", "--listen", "127.0.0.1:0", "--linger", "0"]
 
@@ -107,9 +107,7 @@ def test_signals_end_a_run_cleanly(number, tmp_path):
     process = subprocess.Popen(
         [*command, "--updates", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: log.exists() and log.stat().st_size)
     os.kill(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

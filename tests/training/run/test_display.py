@@ -118,7 +118,9 @@ ABOVE = {threshold: math.nextafter(threshold, 1) for threshold in (0.25, 0.5)}
     [(0.0, "0%"), (0.004, "<1%"), (0.9996, ">99%"), (1.0, "100%"), (math.nan, "NaN"), (None, "")],
 )
 def test_a_reading_has_one_text_in_table_line_summary_and_panel(ratio, shown, word, share, percentage):
-    reading = HeadReading(0.5, 0.7, ratio, share, measured_update=1)
+    reading = HeadReading(
+        entropy=0.5, normalized=0.7, choice_entropy=ratio, choice_share=share, measured_update=1
+    )
     effective, level = ("0.700 H", "healthy") if ratio is None and share is None else (shown, word)
     panel, table, line, summary = texts(reading)
     assert panel == (f"{shown} {percentage}".strip(), "0.500 H")
@@ -165,7 +167,9 @@ def cells_of(text, columns):
 
 @pytest.mark.parametrize(("ratio", "color"), [(0.8, "32"), (0.4, "33"), (0.2, "1;31")])
 def test_the_table_has_the_colours_of_the_panel(ratio, color):
-    reading = HeadReading(0.5, ratio, ratio, 1.0, measured_update=1)
+    reading = HeadReading(
+        entropy=0.5, normalized=ratio, choice_entropy=ratio, choice_share=1.0, measured_update=1
+    )
     state = TamiyoState(heads=Heads.of({"op": 4}), readings=MappingProxyType({"op": reading}), updates=1)
     snapshot = SanctumSnapshot(run=RunInfo("a"), tamiyo=state, start_timestamp=0.0)
     console = Console(

@@ -18,9 +18,10 @@ from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
-from rl_training.telemetry.results import UpdateResult
-from rl_training.telemetry.rollout_archive import RolloutRecorder
-from rl_training.telemetry.update import MinibatchTelemetry, UpdateTelemetry
+from rl_training.telemetry.measurement import MinibatchTelemetry
+from rl_training.telemetry.result import UpdateResult
+from rl_training.telemetry.rollout_archive import RolloutArchive
+from rl_training.telemetry.update import UpdateTelemetry
 
 Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
@@ -83,7 +84,7 @@ class PPOAgent:
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
         )
-        self.recorder: RolloutRecorder | None = None
+        self.archive: RolloutArchive | None = None
         """Keeps the last update's logits when there is one."""
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
@@ -132,8 +133,8 @@ class PPOAgent:
             telemetry.end_epoch()
             if kl > config.target_kl:
                 break
-        if self.recorder is not None:
-            self.recorder.keep(rollout, telemetry)
+        if self.archive is not None:
+            self.archive.keep(rollout, telemetry)
         return telemetry.result(targets.explained_variance, nonfinite=nonfinite)
 
     def _targets(self, rollout: Rollout) -> Targets:

@@ -79,7 +79,8 @@ class HeadLayout:
 class MaskedCategorical:
     """Categorical distributions of all heads under a mask.
 
-    ``logits`` (…, Σn) of any floating type, ``mask`` (…, Σn) bool. Everything is computed in float32.
+    ``logits`` (…, Σn) of any floating type, ``mask`` (…, Σn) bool. Everything is computed in float32, or in
+    float64 where the logits are: half precision alone is too coarse.
     With ``validate`` a head without a valid action raises ValueError; leave it off on hot paths, where
     masks were checked on the host.
 
@@ -91,9 +92,8 @@ class MaskedCategorical:
         if validate:
             layout.require_choices(mask.cpu().numpy())
         self._layout = layout
-        scores = torch.where(
-            mask.movedim(-1, 0).contiguous(), logits.float().movedim(-1, 0).contiguous(), _IMPOSSIBLE
-        )
+        columns = logits.to(torch.promote_types(logits.dtype, torch.float32)).movedim(-1, 0).contiguous()
+        scores = torch.where(mask.movedim(-1, 0).contiguous(), columns, _IMPOSSIBLE)
         self._peak = layout.maxima(scores.detach())
         self._centered = scores - layout.spread(self._peak)
         self._weights = self._centered.exp()

@@ -65,9 +65,9 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
         state = _train_to_the_end(job, training)
     aggregator.set_run_state(state)
     server.scrapers.run_ended(expected=job.identity.listed)
-    if job.agent.recorder is not None and output.record_rollouts is not None:
+    if job.agent.archive is not None and output.record_rollouts is not None:
         before = job.resumed.snapshot.tamiyo.updates if job.resumed else 0
-        job.agent.recorder.save(output.record_rollouts, before)
+        job.agent.archive.save(output.record_rollouts, before)
     if not output.quiet:
         console.print(display.summary(), f"run {run_id} {state}", highlight=False)
     # Whatever ends one rank early, the launcher tells every rank to stop: that signal is no wish to leave now.

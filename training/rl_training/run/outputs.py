@@ -23,7 +23,7 @@ from rl_training.run.display import Display
 from rl_training.run.job import Job
 from rl_training.run.registration import listening
 from rl_training.run.signals import StopSignals
-from rl_training.telemetry.rollout_archive import RolloutRecorder
+from rl_training.telemetry.rollout_archive import RolloutArchive
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHan
         handlers.append(JsonLog(snapshot, stack.enter_context(_opened(output.log_json, "--log-json", mode))))
     if output.record_rollouts:
         _opened(output.record_rollouts, "--record-rollouts").close()
-        job.agent.recorder = RolloutRecorder(job.agent.network.layout, job.environment.consulted)
+        job.agent.archive = RolloutArchive(job.agent.network.layout, job.environment.consulted)
     if output.pace:
         handlers.append(Pace(output.pace))
     return handlers

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
-from rl_training.telemetry.results import NonfiniteCounts, UpdateResult
+from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
 
 _LOG = logging.getLogger("rl_training")
 
@@ -54,16 +54,16 @@ def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
     nonfinite = result.head_nonfinite.get(name, NonfiniteCounts())
     history = result.head_entropy_history[name]
     if not history:
-        return HeadMeasurement(None, None, None, None, None, None, *nonfinite)
+        return HeadMeasurement(**nonfinite._asdict())
     choice = result.head_choice_entropy_history[name]
     return HeadMeasurement(
-        fmean(history),
-        fmean(choice) if choice else None,
-        result.choice_share[name],
-        result.open_share[name],
-        result.head_gradient_norm.get(name),
-        result.head_importance_ratio_max.get(name),
-        *nonfinite,
+        entropy=fmean(history),
+        choice_entropy=fmean(choice) if choice else None,
+        choice_share=result.choice_share[name],
+        open_share=result.open_share[name],
+        gradient_norm=result.head_gradient_norm.get(name),
+        importance_ratio_max=result.head_importance_ratio_max.get(name),
+        **nonfinite._asdict(),
     )
 
 

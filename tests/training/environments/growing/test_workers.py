@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from rl_training.environments.growing.environment import GrowingNetworkEnv
 from rl_training.environments.growing.vector import GrowingVectorEnv, WorkerError, environment_seed
 from tests.support.playing import SMALL, random_actions, same
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -119,13 +119,6 @@ def alive(pid):
         return False
 
 
-def eventually(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return condition()
-
-
 @pytest.fixture
 def trainer(tmp_path):
     """A run of the trainer that has made its first update, and the process ids of its workers."""
@@ -139,7 +132,7 @@ def trainer(tmp_path):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    assert eventually(lambda: log.exists() and log.stat().st_size)
+    until(lambda: log.exists() and log.stat().st_size, 120)
     yield process, workers_of(process.pid)
     process.kill()
     process.communicate()
@@ -160,7 +153,7 @@ def test_a_signal_to_every_process_of_the_run_ends_it_cleanly(number, trainer):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "run grown interrupted" in out
-    assert eventually(lambda: not any(alive(pid) for pid in workers))
+    until(lambda: not any(alive(pid) for pid in workers), 120)
 
 
 @pytest.mark.slow
@@ -168,7 +161,7 @@ def test_workers_do_not_outlive_a_trainer_that_is_killed(trainer):
     process, workers = trainer
     assert all(alive(pid) for pid in workers)
     process.kill()
-    assert eventually(lambda: not any(alive(pid) for pid in workers))
+    until(lambda: not any(alive(pid) for pid in workers), 120)
 
 
 @pytest.mark.slow
@@ -179,4 +172,4 @@ def test_a_dead_worker_fails_the_run(trainer):
     assert process.returncode == 1
     assert "run grown failed" in out
     assert "was killed by signal 9" in err
-    assert eventually(lambda: not alive(workers[1]))
+    until(lambda: not alive(workers[1]), 120)
