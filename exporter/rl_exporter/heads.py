@@ -37,6 +37,7 @@ class Head:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        # bool is a subclass of int, and True would be a head of one choice.
         if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
             raise ValueError(f"head {self.name!r} has {self.choices!r} choices; give a whole number >= 1")
         if not math.isfinite(self.entropy_multiplier) or self.entropy_multiplier < 0:
@@ -44,6 +45,7 @@ class Head:
                 f"head {self.name!r} has entropy multiplier {self.entropy_multiplier!r}; "
                 "give a finite number >= 0"
             )
+        # The only way to set a derived field of a frozen dataclass.
         object.__setattr__(self, "max_entropy", math.log(self.choices))
 
     def normalize(self, nats: float) -> float | None:

@@ -34,6 +34,7 @@ class Histogram(NamedTuple):
         """Return a histogram with one more value."""
         bounds, counts, total = self
         more = list(counts)
+        # bisect_left, because le includes the bound: a ratio of exactly 0.25 counts as critical.
         more[bisect_left(bounds, value)] += 1
         return Histogram(bounds, tuple(more), total + value)
 

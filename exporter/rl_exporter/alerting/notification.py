@@ -74,6 +74,7 @@ def parse_notification(body: Any) -> tuple[Alert, ...]:
 
 def format_page(alert: Alert, *, now: datetime, colour: bool = False) -> str:
     """Format one alert: what, since when, runbook and dashboard. A repeated or resolved one takes one line."""
+    # Local time, because the reader compares it with the clock on the wall.
     local = now.astimezone().strftime("%H:%M:%S")
     severity = alert.labels.get("severity", "alert")
     summary = alert.annotations.get("summary") or f"{alert.name} {dict(alert.labels)}"

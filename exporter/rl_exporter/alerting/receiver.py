@@ -52,6 +52,7 @@ class PageReceiver:
         self._colour = colour
         self._clock = clock
         self._lock = threading.Lock()
+        # A dict as an ordered set: the first key is the oldest alert.
         self._known: dict[object, None] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -143,6 +144,7 @@ def serve_pages(address: ListenAddress) -> int:
     bound = ListenAddress(*server.bind_addr[:2])
     sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
     sys.stdout.flush()
+    # systemd and Kubernetes send SIGTERM; like Ctrl-C it must run the finally below.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         server.serve()

@@ -51,12 +51,14 @@ def _url(parts: SplitResult, host: str, port: int | None) -> str:
     bracketed = f"[{host}]" if ":" in host else host
     location = bracketed if port is None else f"{bracketed}:{port}"
     path = parts.path if parts.path not in {"", "/"} else "/metrics"
+    # Without credentials and fragment: the first are secret, and no server ever gets the second.
     return parts._replace(netloc=location, path=path, fragment="").geturl()
 
 
 def _credentials(parts: SplitResult) -> str | None:
     if parts.username is None:
         return None
+    # A URL holds them percent-encoded, and the Authorization header takes them as they are.
     return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
 
 

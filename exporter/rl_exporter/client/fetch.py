@@ -72,6 +72,7 @@ def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.S
         reason = error.strerror if isinstance(error, FileNotFoundError) else "holds no PEM certificate"
         raise ValueError(f"{str(ca_file)!r}: {reason}; give the authority's certificates as PEM") from error
     if insecure:
+        # In this order: Python refuses CERT_NONE while host names are checked.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -97,8 +98,10 @@ class Fetcher:
         headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"}
         if target.credentials is not None:
             headers |= urllib3.make_headers(basic_auth=target.credentials)
+        # urllib3 limits each read, so a server that sends a byte now and then would never time out.
         deadline = time.monotonic() + self.timeout
         try:
+            # Not preloaded: urllib3 would read the whole body first, however large.
             response = self._pool.request("GET", target.url, headers=headers, preload_content=False)
             try:
                 body, offset = self._body(response, deadline), _clock_offset(response.headers.get("Date"))
@@ -138,6 +141,7 @@ def _snapshot(body: bytes) -> SanctumSnapshot:
     if _MARKER_METRIC not in body:
         raise UnreachableError("what answers there is no rl_exporter: it shows no run")
     try:
+        # A foreign body may be in any encoding; the parser then names what it lacks.
         return parse_snapshot(body.decode("utf-8", errors="replace"))
     except NotAnExporterError as error:
         raise UnreachableError(str(error)) from error

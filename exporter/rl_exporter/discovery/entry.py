@@ -60,8 +60,10 @@ class Entry:
 
 def entry_path(directory: Path, run_id: str, labels: Mapping[str, str]) -> Path:
     """Path of a run's entry. Cluster and namespace are part of it: another cluster may reuse a run_id."""
+    # quote escapes slashes, and also the separator "@", so that two runs never share a file name.
     parts = (run_id, labels.get("cluster", ""), labels.get("namespace", ""))
     stem = "@".join(quote(part, safe="") for part in parts).rstrip("@")
+    # The readable beginning stays, for people who list the directory.
     if len(stem) > _LONGEST_STEM:
         digest = hashlib.blake2b(stem.encode(), digest_size=_DIGEST_BYTES).hexdigest()
         stem = f"{stem[:_KEPT]}={digest}"
@@ -85,6 +87,7 @@ def read_entry(path: Path) -> Entry:
 
 def _read_regular_file(path: Path) -> str:
     # Others may write to the directory: reading a pipe would block, and a device may never end.
+    # lstat, because a symbolic link could point to any of these.
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
         raise ValueError("it is no file, or larger than an entry")

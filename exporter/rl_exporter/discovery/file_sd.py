@@ -47,6 +47,7 @@ def read_groups(path: Path) -> list[TargetGroup]:
 
 def parse_groups(text: str, *, is_json: bool = True) -> list[TargetGroup]:
     """Parse the groups in ``text``. Raises ValueError or yaml.YAMLError with the reason."""
+    # safe_load, because others may write to the directory, and YAML tags can construct objects.
     groups = json.loads(text) if is_json else yaml.safe_load(text)
     if not isinstance(groups, list):
         raise ValueError("it holds no list")

@@ -60,6 +60,7 @@ class Discovery:
     def register(self, run_id: str | None) -> RegisteredRun:
         """Write an entry under ``run_id``, or a generated name. Raises RegistrationError and ValueError."""
         candidates = run_id_candidates(run_id, unique=self.unique)
+        # Absolute, because the run may change its working directory before it removes the entry.
         claimed = claim(Path(self.directory).absolute(), candidates, self.labels)
         return RegisteredRun(claimed, self.advertise)
 

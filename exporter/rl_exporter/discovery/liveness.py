@@ -88,6 +88,7 @@ def _is_on_this_machine(entry: Entry) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Every machine has the loopback address, so in an entry it does not say which one.
     return not address.is_loopback and _can_bind(host, address.version)
 
 

@@ -94,6 +94,7 @@ def prune_targets(options: argparse.Namespace) -> int:
     for run in probed:
         if run.dead:
             failed += not _remove_entry(run, dry_run=options.dry_run)
+    # --older-than 0 must not remove a file that a live run is writing right now.
     for path in partial_files(options.directory, max(options.older_than, STALE_SECONDS)):
         if not options.dry_run:
             failed += not _remove_partial(path)

@@ -149,6 +149,7 @@ class Registration:
     def _keep_alive(self) -> None:
         while not self._closed.wait(self._interval):
             self._attempt(self._heartbeat, "Prometheus may lose sight of this run")
+        # On this thread too: close() can then give up on a file system that hangs.
         self._attempt(self._remove, "the entry stays; rl-exporter targets prune removes it")
 
     def _attempt(self, action: Callable[[], None], consequence: str) -> None:
@@ -181,5 +182,6 @@ class Registration:
         self._path.unlink(missing_ok=True)
 
     def _require_ownership(self) -> None:
+        # The content tells runs apart: after a crash and a restart the file name is the same.
         if self._path.read_bytes() != self._content:
             raise FileExistsError(errno.EEXIST, "another run has registered under this run_id")

@@ -39,6 +39,7 @@ class ActionHeadsPanel(Widget):
 
     def show(self, view: RunView | None, notices: Sequence[Finding] = (), *, with_legend: bool = True) -> None:
         """Show ``view``, None before the first, below ``notices``."""
+        # Compared first: a layout costs far more, and most refreshes bring nothing new.
         shown = (view, tuple(notices), with_legend)
         if shown == (self._view, self._notices, self._with_legend):
             return

@@ -84,6 +84,7 @@ class WatchApp(App[None]):
         super().__init__(ansi_color=True if few else None)
         if few:
             self.theme = "ansi-dark"
+        # Textual would otherwise replace the 16 colours by a palette of its choice.
         self.ansi_theme_dark = COLORS
         self.runs: Sequence[ObservedRun] = list(runs)
         self.with_legend = True
@@ -131,6 +132,7 @@ class WatchApp(App[None]):
 
     def _start_and_stop_polling(self) -> None:
         """Start a task for each new run, and cancel those of runs that are no longer listed."""
+        # A task for each run, so that one that does not answer delays no other.
         names = {run.source.name for run in self.runs}
         for name in self._polling.keys() - names:
             self._polling.pop(name).cancel()

@@ -47,6 +47,7 @@ class RunSelection:
     def discover(self) -> tuple[list[ObservedRun], list[str]]:
         """Scan the directory. Returns the runs that are selected now, and the problems of the directory."""
         listed, problems = read_directory(self.directory) if self.directory else ([], [])
+        # By URL, because several files may list one run.
         targets = {target.url: target for target in (*self.targets, *listed)}
         for gone in self.observed.keys() - targets.keys():
             del self.observed[gone]
@@ -71,6 +72,7 @@ def watch(options: argparse.Namespace) -> int:
 
 def _selection(options: argparse.Namespace) -> RunSelection:
     if options.insecure:
+        # The user has asked for it; a warning for each request would cover the panel.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if options.targets is not None:
         require_directory(options.targets)

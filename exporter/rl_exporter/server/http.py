@@ -29,6 +29,7 @@ from rl_exporter.snapshot import RunState, SanctumSnapshot
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+# A scrape takes about a millisecond; more threads would only compete with the training.
 _THREADS = 4
 _REQUEST_SECONDS = 10
 """Time limit for a client to send its request, because it occupies a thread meanwhile."""
@@ -66,6 +67,7 @@ class MetricsServer:
         self._server = QuietServer(
             tuple(self.address), self._application, numthreads=_THREADS, max=_THREADS, timeout=_IDLE_SECONDS
         )
+        # One second instead of five for open requests: the end of a run must not wait for a stuck client.
         self._server.shutdown_timeout = 1
         self._server.expiration_interval = _TIDYING_SECONDS
         self._bound: Future[None] = Future()
@@ -140,6 +142,7 @@ class MetricsServer:
             headers.append(("Allow", "GET, HEAD"))
         else:
             status, headers, body = route(environ)
+        # With a length the connection can stay open; without one cheroot would send chunks.
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if method == "HEAD" else [body]
 
@@ -171,6 +174,7 @@ class MetricsServer:
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Security-Policy", landing_page.POLICY),
         ]
+        # The page shows current numbers; a cached one would be mistaken for them.
         return "200 OK", [*headers, ("Cache-Control", "no-store")], body.encode()
 
 

@@ -54,6 +54,8 @@ def landing_page(snapshot: SanctumSnapshot, now: float) -> str:
     """Render ``snapshot`` at Unix time ``now``."""
     view = run_view(snapshot, now)
     name, *rest = view.title
+    # Refreshed by a meta element, so that the policy can forbid scripts. The empty icon saves a request that
+    # fails.
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(name.text)}</title>'
         '<meta name="viewport" content="width=device-width">'

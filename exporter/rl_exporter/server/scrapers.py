@@ -33,6 +33,7 @@ class Scrapers:
         with self._changed:
             self._last_scrape[client] = self._clock()
             if final and self._waiting is not None:
+                # Any scrape is the one that a run without known scrapers waits for.
                 self._waiting -= {client, _ANYBODY}
                 self._changed.notify_all()
 

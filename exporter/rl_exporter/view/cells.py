@@ -77,6 +77,7 @@ def number(plain: float | None) -> str:
         return "NaN"
     if math.isinf(plain):
         return "Inf" if plain > 0 else "-Inf"
+    # A small negative loss would otherwise round to "-0.000".
     text = f"{plain:.3f}" if abs(plain) < 1000 else f"{plain:.2e}"
     return "0.000" if text == "-0.000" else text
 
@@ -161,6 +162,7 @@ def gradient(reading: HeadReading, trend: str = "") -> tuple[Part, ...]:
         tone = Tone.CRITICAL
     elif norm < VANISHING_BELOW:
         tone = Tone.WARNING
+    # A blank instead of no trend keeps the bar in its place.
     return Cell(f"{number(norm)}{trend or ' '}", tone), Bar(gradient_fill(norm), tone)
 
 
@@ -213,6 +215,7 @@ def sparkline(ratios: Iterable[float | None]) -> tuple[Cell, ...]:
 
 def age(seconds: float) -> str:
     """A time span, in whole units of its largest unit."""
+    # The clocks of two machines differ, so an age can come out negative.
     whole = max(int(seconds), 0)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if whole >= size:

@@ -26,6 +26,7 @@ class History:
     def add(self, snapshot: SanctumSnapshot) -> None:
         """Add the last update of ``snapshot``, unless it was added before: polls may be faster than updates."""
         tamiyo = snapshot.tamiyo
+        # A restart may reuse the run_id, and one from a checkpoint may have fewer updates than were seen.
         run = (snapshot.run.run_id, snapshot.start_timestamp, tamiyo.heads)
         if run != self._run or tamiyo.updates < self._update:
             self._run, self._update = run, 0

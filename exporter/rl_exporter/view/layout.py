@@ -22,6 +22,7 @@ _MIN_TEXT = 30
 _MAX_FINDINGS = 5
 """The first are the worst; more would push the heads off a small terminal."""
 
+# Cut in the middle like a name, it would hardly be readable.
 _SHORT_WORDS = {HeadState.DETERMINISTIC.value: "determin."}
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -118,6 +119,7 @@ def _blocks(heads: Sequence[HeadColumn], labels: Sequence[str], width: int) -> I
         return
     room = width - _LABEL_WIDTH
     needed = min(max(_MIN_COLUMN, *map(_needed_width, heads)), _MAX_COLUMN, room)
+    # The wide gap, unless the narrow one saves a block.
     gap = min(_GAPS, key=lambda gap: _block_count(len(heads), room, needed, gap))
     each = math.ceil(len(heads) / _block_count(len(heads), room, needed, gap))
     column = max(min((room + gap) // each - gap, _MAX_COLUMN), needed)

@@ -22,6 +22,7 @@ RUN_STATES = {
 
 NO_HISTORY = History()
 
+# Rows of trouble: without any they would only make the panel longer.
 _NOT_SHOWN_WHEN_EMPTY = {"NaN/Inf", "Age", "History"}
 
 

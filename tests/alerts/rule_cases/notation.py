@@ -1,4 +1,4 @@
-"""The series notation of promtool's tests: values, gaps and staleness, written short."""
+"""Writes samples in promtool's series notation, in its short form."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ GAP = None
 """No sample at a scrape."""
 
 STALE = "stale"
-"""The marker that Prometheus writes when a series ends."""
+"""The staleness marker, which Prometheus writes when a series ends."""
 
 Value = float | str | None
 
 
 def selector(name: str, labels: Mapping[str, str]) -> str:
-    """A series with its labels, in their order, escaped as PromQL wants it."""
+    """A PromQL selector with these labels, in order and escaped."""
     inside = ",".join(f"{key}={_quoted(value)}" for key, value in labels.items())
     return f"{name}{{{inside}}}" if inside else name
 
@@ -26,8 +26,8 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-def number(value: float) -> str:
-    """A number as promtool reads it."""
+def promtool_number(value: float) -> str:
+    """A number in the form that promtool reads."""
     if math.isnan(value):
         return "NaN"
     if value == int(value):
@@ -40,14 +40,14 @@ def compressed(values: Sequence[Value]) -> str:
     parts: list[str] = []
     at = 0
     while at < len(values):
-        count, step = _run(values[at:])
+        count, step = _leading_sequence(values[at:])
         parts.append(_part(values[at], count, step))
         at += count
     return " ".join(parts)
 
 
-def _run(values: Sequence[Value]) -> tuple[int, float]:
-    """Length of the leading run of equal values, or of whole numbers in equal steps; and the step."""
+def _leading_sequence(values: Sequence[Value]) -> tuple[int, float]:
+    """Length and step of the leading values that are equal, or whole numbers in equal steps."""
     equal = next((i for i, value in enumerate(values) if not _same(value, values[0])), len(values))
     whole = _leading_whole(values)
     if equal > 1 or len(whole) < 3:
@@ -80,6 +80,6 @@ def _part(value: Value, count: int, step: float) -> str:
     if isinstance(value, str) or math.isnan(value):
         return " ".join([value if isinstance(value, str) else "NaN"] * count)
     if count == 1:
-        return number(value)
+        return promtool_number(value)
     slope = f"{step:+.0f}" if step else ""
-    return f"{number(value)}{slope}x{count - 1}"
+    return f"{promtool_number(value)}{slope}x{count - 1}"
