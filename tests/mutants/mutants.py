@@ -130,8 +130,8 @@ MUTANTS = (
     Mutant(
         "several ranks: the KL divergence of one rank ends its update",
         "training/rl_training/algorithm/ppo.py",
-        "        self._ranks.add([*gradients, scalars])\n",
-        "        self._ranks.add(gradients)\n",
+        "        self._ranks.all_reduce([*gradients, scalars])\n",
+        "        self._ranks.all_reduce(gradients)\n",
         _RANKS,
     ),
     Mutant(

@@ -117,7 +117,7 @@ def _train(
     if run.checkpoint and not ranks.rank:
         checkpointer = Checkpointer(run.checkpoint, agent, collector, view)
     # The same seed may give other parameters on another kind of processor.
-    ranks.copy(list(agent.network.parameters()))
+    ranks.broadcast(list(agent.network.parameters()))
     lost = threading.Event()
     ranks.watch(partial(_lost, job, lost))
 

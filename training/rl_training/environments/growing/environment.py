@@ -39,7 +39,7 @@ FOSSIL_RENT = 0.5
 
 
 @dataclass(slots=True)
-class _Progress:
+class _EpisodeState:
     """Where an episode is."""
 
     steps: int
@@ -79,7 +79,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         self._network = GrowingNetwork(digits(), generator, rates, weights)
         self._slots = dormant_slots()
         score = self._network.validate(self._slots)
-        self._progress = _Progress(0, score, score.accuracy)
+        self._episode = _EpisodeState(0, score, score.accuracy)
         return self._observe(), {}
 
     def step(self, action: Actions) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -89,13 +89,13 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         self._network.follow(self._slots)
         loss = self._network.train_epoch(self._slots, self.options.samples, self.options.batch)
         score = self._network.validate(self._slots)
-        before = self._progress
+        before = self._episode
         gain = score.accuracy - before.score.accuracy
         best = max(before.best, score.accuracy)
-        self._progress = _Progress(before.steps + 1, score, best, gain, loss)
+        self._episode = _EpisodeState(before.steps + 1, score, best, gain, loss)
         reward = self.options.reward_scale * (gain - self.options.rent * self._rented())
         fossil = all(slot.stage is Stage.FOSSILIZED for slot in self._slots)
-        terminated = fossil or self._progress.steps >= self.options.episode_steps
+        terminated = fossil or self._episode.steps >= self.options.episode_steps
         return self._observe(), reward, terminated, False, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -110,7 +110,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
     @property
     def accuracy(self) -> float:
         """Validation accuracy now."""
-        return self._progress.score.accuracy
+        return self._episode.score.accuracy
 
     def _decide(self, action: Actions) -> dict[str, Any]:
         try:
@@ -127,7 +127,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         return sum(share * self._size(index) for index, share in enumerate(shares))
 
     def _observe(self) -> Observation:
-        progress, steps = self._progress, self.options.episode_steps
+        progress, steps = self._episode, self.options.episode_steps
         reading = HostReading(
             time=progress.steps / steps,
             accuracy=progress.score.accuracy,
