@@ -20,6 +20,8 @@ class Mutant(NamedTuple):
 
 
 _MEASUREMENT = "training/rl_training/telemetry/measurement.py"
+_SUMS = "training/rl_training/telemetry/sums.py"
+_NAMED_SUMS = ("tests/training/telemetry/test_sums.py",)
 _DISTRIBUTIONS = "training/rl_training/policy/distributions.py"
 _TRACKER = "exporter/rl_exporter/tracker.py"
 _PROPERTIES = ("tests/training/telemetry/test_measurement.py",)
@@ -130,8 +132,8 @@ MUTANTS = (
     Mutant(
         "several ranks: the KL divergence of one rank ends its update",
         "training/rl_training/algorithm/ppo.py",
-        "        self._ranks.add([*gradients, scalars])\n",
-        "        self._ranks.add(gradients)\n",
+        "        self._ranks.all_reduce([*gradients, scalars])\n",
+        "        self._ranks.all_reduce(gradients)\n",
         _RANKS,
     ),
     Mutant(
@@ -140,6 +142,20 @@ MUTANTS = (
         "        ranks.gather(row)\n",
         "        pass\n",
         _RANKS,
+    ),
+    Mutant(
+        "several ranks: importance ratios added up instead of the largest taken",
+        _SUMS,
+        "lambda ranks: ranks.amax(0)",
+        "lambda ranks: ranks.sum(0)",
+        _NAMED_SUMS,
+    ),
+    Mutant(
+        "several ranks: losses that every rank holds added up again",
+        _SUMS,
+        "lambda ranks: ranks[0]",
+        "lambda ranks: ranks.sum(0)",
+        _NAMED_SUMS,
     ),
     Mutant(
         "end of a registered run that nobody has scraped yet: nobody is waited for",

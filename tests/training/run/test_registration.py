@@ -21,14 +21,14 @@ FIXED = ["--env", "heads", "--num-envs", "8", "--updates", "1", "--linger", "0",
 def at_the_end(monkeypatch):
     """What is called when the run has ended and waits for its scrapers."""
     calls = []
-    real = app._linger
+    real = app.linger
 
     def linger(*arguments):
         for call in calls:
             call(arguments[0])
         real(*arguments)
 
-    monkeypatch.setattr(app, "_linger", linger)
+    monkeypatch.setattr(app, "linger", linger)
     return calls
 
 

@@ -1,4 +1,4 @@
-"""From an update's result to payloads for whoever listens. Nothing here can stop training."""
+"""Turns an update's result into a payload for the exporter and other handlers. Nothing here stops training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG = logging.getLogger("rl_training")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What the training loop knows of an update beside its result; durations in seconds."""
+    """What the training loop adds to the result of an update; durations in seconds."""
 
     environment_steps: int = 0
     episodes: int = 0
@@ -31,7 +31,7 @@ NO_PROGRESS = Progress()
 def build_payload(result: UpdateResult, progress: Progress = NO_PROGRESS) -> PPOUpdatePayload:
     """Average every head over the epochs; a head without a whole epoch was not measured.
 
-    The shares stay absent with it, so that an aborted update never reads as one without choice.
+    Such a head has no shares either, so that an aborted update never reads as one without a choice.
     """
     return PPOUpdatePayload(
         heads={name: _measurement(result, name) for name in result.head_entropy_history},
@@ -68,7 +68,7 @@ def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
 
 
 class Emitter:
-    """Hands payloads to handlers. An error in telemetry is counted, logged once, and training goes on."""
+    """Hands payloads to handlers. It counts errors in telemetry and logs the first; training continues."""
 
     def __init__(self, handlers: Sequence[PPOUpdateHandler], count_error: Callable[[], None]) -> None:
         self._handlers = handlers
@@ -76,7 +76,7 @@ class Emitter:
         self._logged = False
 
     def emit_ppo_update(self, result: UpdateResult, progress: Progress = NO_PROGRESS) -> None:
-        """Hand one update's payload to every handler."""
+        """Hand the payload of one update to every handler; one that raises does not keep it from the others."""
         if result.error is not None:
             self._failed(result.error)
         try:
@@ -87,7 +87,7 @@ class Emitter:
         for handler in self._handlers:
             try:
                 handler.handle_ppo_update(payload)
-            except Exception as error:  # noqa: BLE001 - the same
+            except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
                 self._failed(error)
 
     def _failed(self, error: Exception) -> None:
