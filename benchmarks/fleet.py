@@ -1,6 +1,6 @@
 """Simulated runs for a real Prometheus, and what fleets of several sizes cost it.
 
-    PYTHONPATH=alerts python benchmarks/fleet.py simulate --runs 50 --targets prometheus/targets
+    python -m benchmarks.fleet simulate --runs 50 --targets prometheus/targets
     make bench-fleet
 
 The first runs until Ctrl-C: real exporters with a discovery file each, that begin, train and end. The second

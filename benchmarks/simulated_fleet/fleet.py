@@ -14,7 +14,7 @@ RUNS_PER_PROCESS = 25
 LIFE_SECONDS = 8 * 3600.0
 """Mean life of a run."""
 
-_FOLDER = Path(__file__).parents[1]
+_FOLDER = Path(__file__).parents[2]
 
 
 class FleetError(RuntimeError):
@@ -45,7 +45,14 @@ def fleet(targets: Path, runs: int, life: float | None = LIFE_SECONDS, name: str
 @contextmanager
 def _process(targets: Path, name: str, runs: int, life: float | None) -> Iterator[subprocess.Popen[str]]:
     numbers = [str(number) for number in (runs, life) if number is not None]
-    command = [sys.executable, "-m", "simulated_fleet.process", str(targets.resolve()), name, *numbers]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.simulated_fleet.process",
+        str(targets.resolve()),
+        name,
+        *numbers,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_FOLDER)
     try:
         yield process

@@ -1,4 +1,4 @@
-"""One process with several simulated runs: ``python -m simulated_fleet.process``, until SIGTERM."""
+"""One process with several simulated runs: ``python -m benchmarks.simulated_fleet.process``, until SIGTERM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tests.alerts.rule_cases``, with ``alerts`` on the path: write the generated tests anew."""
+"""``python -m tests.alerts.rule_cases``: write the generated tests anew."""
 
 from __future__ import annotations
 

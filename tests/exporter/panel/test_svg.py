@@ -19,10 +19,10 @@ from tests.support.panel_runs import (
     many_heads,
     ratio_run,
     run_of,
-    until,
     watched,
     watched_run,
 )
+from tests.support.waiting import until_async
 
 GOLDEN = Path(__file__).parent / "golden"
 PINNED = re.search(r"^textual==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
@@ -107,7 +107,7 @@ def picture(scene):
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             app.refresh_screen()
-            await until(lambda: word in app.picture(), pilot)
+            await until_async(lambda: word in app.picture(), pilot)
             await pilot.pause(0.2)
             return app.picture() + "\n"
 
