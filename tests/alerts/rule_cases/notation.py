@@ -51,8 +51,10 @@ def _run(values: Sequence[Value], at: int) -> tuple[int, float]:
     equal = at + 1
     while equal < len(values) and _same(values[equal], first):
         equal += 1
-    steps = _steps(values, at)
-    return (equal - at, 0) if equal - at > 1 or steps[0] < 3 else steps
+    if equal - at > 1:
+        return equal - at, 0
+    count, step = _steps(values, at)
+    return (count, step) if count > 2 else (1, 0)
 
 
 def _steps(values: Sequence[Value], at: int) -> tuple[int, float]:
