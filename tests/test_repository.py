@@ -1,5 +1,6 @@
 """Nothing lies in the repository, or in its source distribution, that is not part of the project."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -94,6 +95,7 @@ def test_that_check_refuses_a_stray_file(name, content, reason):
     assert reason in objection(name, content)
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_it_finds_a_file_that_is_not_added_yet(tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     (tmp_path / "stray.whl").write_bytes(b"PK")

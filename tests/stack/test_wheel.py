@@ -5,11 +5,11 @@ import shutil
 import subprocess
 import sys
 import venv
-from pathlib import Path
 
 import pytest
 
 from rl_exporter.alerting.bundle import Links, shipped_files
+from tests.support import ROOT
 
 pytestmark = pytest.mark.stack
 
@@ -31,11 +31,20 @@ assert "torch" not in sys.modules
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, Path.cwd()]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(build, check=True, capture_output=True)
     venv.create(folder / "env", with_pip=True)
     (wheel,) = folder.glob("*.whl")
-    install = [folder / "env/bin/python", "-m", "pip", "install", "--quiet", "-c", "constraints.txt", wheel]
+    install = [
+        folder / "env/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "-c",
+        ROOT / "constraints.txt",
+        wheel,
+    ]
     subprocess.run(install, check=True, capture_output=True)
     return folder / "env/bin"
 
@@ -68,7 +77,7 @@ def bundle(environment, folder):
 
 def test_it_brings_rules_alerts_and_runbooks(environment, tmp_path):
     files = bundle(environment, tmp_path / "bundle")
-    assert files == {name: Links().rewritten(Path(name).read_text()) for name in map(str, shipped_files())}
+    assert files == {name: Links().rewritten((ROOT / name).read_text()) for name in map(str, shipped_files())}
     found = python(
         environment,
         tmp_path,
@@ -81,18 +90,18 @@ def test_it_brings_rules_alerts_and_runbooks(environment, tmp_path):
 def test_an_editable_install_brings_those_of_the_source_tree(environment, tmp_path):
     folder = tmp_path / "editable"
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel:editable", "-d", folder]
-    subprocess.run(build, check=True, capture_output=True)
+    subprocess.run(build, check=True, capture_output=True, cwd=ROOT)
     (wheel,) = folder.glob("*.whl")
     clone = tmp_path / "env"
     shutil.copytree(environment.parent, clone, symlinks=True)
     install = [clone / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel]
     subprocess.run(install, check=True, capture_output=True)
     files = bundle(clone / "bin", tmp_path / "bundle")
-    assert files == {name: Links().rewritten(Path(name).read_text()) for name in map(str, shipped_files())}
+    assert files == {name: Links().rewritten((ROOT / name).read_text()) for name in map(str, shipped_files())}
     shipped = python(
         clone / "bin", tmp_path, "-c", "import rl_exporter.alerting.bundle as b; print(b.shipped())"
     )
-    assert shipped.strip() == str(Path.cwd())
+    assert shipped.strip() == str(ROOT)
 
 
 def test_console_scripts_say_which_extra_is_missing(environment, tmp_path):

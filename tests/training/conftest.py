@@ -1,13 +1,5 @@
 """Fixtures of the trainer's tests."""
 
-import pytest
-import torch
+from tests.support.threads import one_thread
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the trainer and its workers: sums depend on how many threads share them, and more are slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import yaml
 
 from tests.alerts.rule_cases import collapse, ends, pods, states, training
-from tests.alerts.rule_cases.case import RULE_FILES, Case, promtool_file
+from tests.alerts.rule_cases.case import RULE_FILES, Case, group, settings
 
 SUBJECTS: Mapping[str, Callable[[], Iterable[Case]]] = MappingProxyType(
     {
@@ -36,27 +36,38 @@ class _Dumper(yaml.CSafeDumper):
 def files() -> dict[str, str]:
     """Text of every generated test file by name. A large subject is split into several files."""
     return {
-        f"{name}-{number}.yml": rule_test_file(part)
+        f"{name}-{number}.yml": _head(RULE_FILES) + part
         for name, cases in SUBJECTS.items()
         for number, part in enumerate(_parts(cases()), 1)
     }
 
 
-def _parts(cases: Iterable[Case]) -> Iterator[list[Case]]:
-    """Split the cases, in order, into parts of at most ``_MAX_CHARACTERS``."""
-    part: list[Case] = []
-    size = 0
-    for case in cases:
-        added = len(rule_test_file([case]))
-        if part and size + added > _MAX_CHARACTERS:
-            yield part
+def _parts(cases: Iterable[Case]) -> Iterator[str]:
+    """The text of the cases in order, in parts whose files a reviewer's tools still open."""
+    part: list[str] = []
+    head, size = len(_head(RULE_FILES)), 0
+    for text in map(_text, cases):
+        if part and size + head + len(text) > _MAX_CHARACTERS:
+            yield "".join(part)
             part, size = [], 0
-        part.append(case)
-        size += added
-    yield part
+        part.append(text)
+        size += head + len(text)
+    yield "".join(part)
 
 
 def rule_test_file(cases: Iterable[Case], rules: Iterable[str] = RULE_FILES) -> str:
-    """Text of a test file that loads these rule files and runs these cases."""
-    loaded = promtool_file(cases, rules)
-    return _HEADER + yaml.dump(loaded, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+    """The text of a test file with these cases, which loads these files of rules."""
+    return _head(rules) + "".join(map(_text, cases))
+
+
+def _head(rules: Iterable[str]) -> str:
+    return f"{_HEADER}{_dumped(settings(rules))}tests:\n"
+
+
+def _text(case: Case) -> str:
+    """One item of the list of tests."""
+    return _dumped([group(case)])
+
+
+def _dumped(value: object) -> str:
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)

@@ -97,28 +97,28 @@ def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
     return Check(seconds, f"count_over_time(({twice})[{int(seconds)}s:{SCRAPE_SECONDS}s])")
 
 
-def promtool_file(cases: Iterable[Case], rules: Iterable[str]) -> dict[str, Any]:
-    """A promtool test file that loads these rule files."""
+def settings(rules: Iterable[str]) -> dict[str, Any]:
+    """The part of a promtool test file before its tests: it loads these rule files."""
     loaded = tuple(rules)
     return {
         "rule_files": [RULE_FILES[name] for name in loaded],
         "evaluation_interval": f"{SCRAPE_SECONDS}s",
         "group_eval_order": [f"rl-{name}" for name in _GROUPS if name in loaded],
-        "tests": [_group(case) for case in cases],
     }
 
 
-def _group(case: Case) -> dict[str, Any]:
+def group(case: Case) -> dict[str, Any]:
+    """One test of promtool."""
     every = {**series(*case.runs, seconds=case.seconds), **case.extra}
-    group: dict[str, Any] = {
+    test: dict[str, Any] = {
         "name": case.name,
         "interval": f"{SCRAPE_SECONDS}s",
         "input_series": [{"series": name, "values": values} for name, values in sorted(every.items())],
         "promql_expr_test": [_check(check) for check in case.checks],
     }
     if case.alerts:
-        group["alert_rule_test"] = list(case.alerts)
-    return group
+        test["alert_rule_test"] = list(case.alerts)
+    return test
 
 
 def _check(check: Check) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TypeGuard
 
 GAP = None
@@ -40,30 +39,34 @@ def compressed(values: Sequence[Value]) -> str:
     parts: list[str] = []
     at = 0
     while at < len(values):
-        count, step = _leading_sequence(values[at:])
+        count, step = _run(values, at)
         parts.append(_part(values[at], count, step))
         at += count
     return " ".join(parts)
 
 
-def _leading_sequence(values: Sequence[Value]) -> tuple[int, float]:
-    """Length and step of the leading values that are equal, or whole numbers in equal steps."""
-    equal = next((i for i, value in enumerate(values) if not _same(value, values[0])), len(values))
-    whole = _leading_whole(values)
-    if equal > 1 or len(whole) < 3:
-        return equal, 0
-    steps = [after - before for before, after in pairwise(whole)]
-    count = next((i for i, step in enumerate(steps) if step != steps[0]), len(steps)) + 1
-    return (count, steps[0]) if count > 2 else (1, 0)
+def _run(values: Sequence[Value], at: int) -> tuple[int, float]:
+    """Length of the run of equal values at ``at``, or of whole numbers in equal steps; and the step."""
+    first = values[at]
+    equal = at + 1
+    while equal < len(values) and _same(values[equal], first):
+        equal += 1
+    if equal - at > 1:
+        return equal - at, 0
+    count, step = _steps(values, at)
+    return (count, step) if count > 2 else (1, 0)
 
 
-def _leading_whole(values: Sequence[Value]) -> list[float]:
-    leading: list[float] = []
-    for value in values:
-        if not _whole(value):
+def _steps(values: Sequence[Value], at: int) -> tuple[int, float]:
+    """How many whole numbers in equal steps begin at ``at``, and the step."""
+    end, step = at + 1, 0.0
+    while end < len(values):
+        before, value = values[end - 1], values[end]
+        if not _whole(before) or not _whole(value) or (end > at + 1 and value - before != step):
             break
-        leading.append(value)
-    return leading
+        step = value - before
+        end += 1
+    return end - at, step
 
 
 def _whole(value: Value) -> TypeGuard[float]:

@@ -1,12 +1,5 @@
-"""One thread: the networks of these tests are tiny."""
+"""Fixtures of the integrations' tests, whose networks are tiny."""
 
-import pytest
-import torch
+from tests.support.threads import one_thread
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_thread"]

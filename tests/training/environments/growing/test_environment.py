@@ -9,6 +9,7 @@ from rl_training.action_space import CONSULTED_HEADS, HEAD_NAMES, OPERATIONS_TAB
 from rl_training.algorithm.collector import step_masks
 from rl_training.environments.adapter import make_environment
 from rl_training.environments.growing.environment import GrowingNetworkEnv
+from rl_training.environments.growing.host import GrowingNetwork, Score
 from rl_training.environments.growing.lifecycle import Stage
 from rl_training.policy.distributions import HeadLayout
 from tests.support.playing import SMALL, random_actions, same
@@ -106,8 +107,10 @@ def test_a_fixed_schedule_beats_always_waiting():
     assert sum(g > w for g, w in zip(grown, waited, strict=True)) >= 8
 
 
-def test_random_play_gives_every_head_something_to_choose():
+def test_random_play_gives_every_head_something_to_choose(monkeypatch):
     """The shares of docs/environment.md, on a short form: the life cycle decides them, not the training."""
+    monkeypatch.setattr(GrowingNetwork, "train_epoch", lambda *_: 0.0)
+    monkeypatch.setattr(GrowingNetwork, "validate", lambda *_: Score(2.3, 0.1))
     env = GrowingNetworkEnv(**{**SMALL, "episode_steps": 28})
     policy = uniform_random(np.random.default_rng(0))
     env.reset(seed=0)

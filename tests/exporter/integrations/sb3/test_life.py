@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 from stable_baselines3 import DQN
@@ -13,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 import rl_exporter
 from rl_exporter import RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
+from tests.support import ROOT
 from tests.support.sb3_reach import At, Reach, assert_untouched, fail, local
 from tests.support.sb3_reach import small_ppo as ppo
 from tests.support.scraping import scrape, scrape_to_the_end
@@ -139,7 +139,7 @@ def test_without_a_block_the_next_learn_takes_over_after_an_error():
 
 PROGRAM = """
 import sys
-from tests.exporter.integrations.test_sb3_life import *
+from tests.support.sb3_reach import At, local, small_ppo as ppo
 def wait(model):
     print(callback.recorder.url, flush=True)
     sys.stdin.readline()
@@ -186,7 +186,7 @@ def test_ctrl_c_while_lingering_keeps_the_model(monkeypatch):
 
 
 def test_the_documented_lines_run():
-    (code,) = re.findall(r"```python\n(.*?)```", Path("docs/integrations.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/integrations.md").read_text(), re.DOTALL)
     assert code.count("127.0.0.1:28008") == code.count("1_000_000") == 1
     names = {"model": ppo(Reach((4, 9)))}
     exec(code.replace(":28008", ":0").replace("1_000_000", "32"), names)
