@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean
+from typing import Any
 
+from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
 from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
 
 _LOG = logging.getLogger("rl_training")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What the training loop adds to the result of an update; durations in seconds."""
+@dataclass(frozen=True, kw_only=True)
+class Progress(TrainingNumbers, DurationNumbers):
+    """What the training loop knows of an update beside its result; durations in seconds."""
 
-    environment_steps: int = 0
-    episodes: int = 0
-    episode_return: float | None = None
     entropy_coefficient: float | None = None
-    rollout_duration: float | None = None
-    update_duration: float | None = None
 
 
 NO_PROGRESS = Progress()
@@ -33,21 +30,12 @@ def build_payload(result: UpdateResult, progress: Progress = NO_PROGRESS) -> PPO
 
     Such a head has no shares either, so that an aborted update never reads as one without a choice.
     """
-    return PPOUpdatePayload(
-        heads={name: _measurement(result, name) for name in result.head_entropy_history},
-        environment_steps=progress.environment_steps,
-        episodes=progress.episodes,
-        episode_return=progress.episode_return,
-        entropy_coefficient=progress.entropy_coefficient,
-        rollout_duration=progress.rollout_duration,
-        update_duration=progress.update_duration,
-        kl_divergence=result.kl_divergence,
-        clipped_share=result.clipped_share,
-        gradient_norm=result.gradient_norm,
-        policy_loss=result.policy_loss,
-        value_loss=result.value_loss,
-        explained_variance=result.explained_variance,
-    )
+    numbers: dict[str, Any] = {
+        **{number.name: getattr(result, number.name) for number in attributes(PolicyNumbers)},
+        **{field.name: getattr(progress, field.name) for field in fields(progress)},
+    }
+    heads = {name: _measurement(result, name) for name in result.head_entropy_history}
+    return PPOUpdatePayload(heads=heads, **numbers)
 
 
 def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:

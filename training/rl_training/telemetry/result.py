@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from rl_exporter.numbers import PolicyNumbers
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.sums import UpdateSums
 
@@ -22,8 +23,8 @@ class NonfiniteCounts(NamedTuple):
     inf_gradients: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateResult:
+@dataclass(frozen=True, kw_only=True)
+class UpdateResult(PolicyNumbers):
     """What one update measured; mappings are by head name, entropies in nats.
 
     Histories hold one mean per whole epoch, so an update that aborted its first epoch leaves them empty.
@@ -40,12 +41,6 @@ class UpdateResult:
     """A head without a choice step is absent."""
     head_nonfinite: Mapping[str, NonfiniteCounts] = field(default_factory=dict)
     """Only heads that had something to count."""
-    kl_divergence: float | None = None
-    clipped_share: float | None = None
-    gradient_norm: float | None = None
-    policy_loss: float | None = None
-    value_loss: float | None = None
-    explained_variance: float | None = None
     nonfinite: bool = False
     """PPO skipped an optimiser step because a loss or gradient was not finite."""
     error: Exception | None = None
