@@ -25,8 +25,9 @@ def train(stack, run, labels, *options):
     return SimpleNamespace(run=run, process=process.popen, listed=listed)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world(prometheus, alertmanager, tmp_path_factory):
+    """Not for the session: its trainers would take a part of a core from every later test."""
     folder = tmp_path_factory.mktemp("dashboards")
     home = os.environ.get("GRAFANA_HOME")
     binaries = Binaries(

@@ -88,7 +88,7 @@ def test_prometheus_scrapes_what_the_trainer_logged(trainer, ask):
 
     process.send_signal(signal.SIGTERM)
     until(lambda: ask('last_over_time(rl_training_run_state{state="interrupted"}[1h]) == 1'))
-    assert process.wait(timeout=40) == 0
+    assert process.wait(timeout=60) == 0
 
 
 def test_no_head_sample_before_the_first_update(start):

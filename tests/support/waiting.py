@@ -7,7 +7,7 @@ import urllib.error
 import pytest
 
 
-def until(condition, seconds=90, every=0.05):
+def until(condition, seconds=120, every=0.05):
     """What ``condition`` returns once it is true; before that, nothing may listen yet, or a file not be there."""
     deadline = time.monotonic() + seconds
     while not (found := _attempt(condition)):
@@ -27,7 +27,7 @@ def _attempt(condition):
     return None
 
 
-def until_equal(ask, expected, seconds=90):
+def until_equal(ask, expected, seconds=120):
     """Wait until ``ask`` returns ``expected``; fail with what it returned last."""
     deadline = time.monotonic() + seconds
     while (found := ask()) != expected and time.monotonic() < deadline:
