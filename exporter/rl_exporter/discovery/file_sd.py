@@ -9,12 +9,13 @@ https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_s
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import tempfile
-import uuid
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ PARTIAL_PREFIX, PARTIAL_SUFFIX = ".", ".partial"
 _READABLE = 0o644
 """mkstemp makes files private, but Prometheus reads as another user."""
 
+_LOCK_SECONDS = 2.0
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 FileVersion = tuple[int, int]
@@ -109,17 +111,43 @@ def file_version(path: Path) -> FileVersion:
 
 
 def remove_file(path: Path, expected: FileVersion) -> bool:
-    """Remove ``path`` unless it was touched or replaced since ``expected`` was read. Raises OSError."""
-    aside = path.with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
-    path.rename(aside)  # atomic: of concurrent processes one gets the file and can check it in peace
-    same = file_version(aside) == expected
+    """Remove ``path`` unless it was touched or replaced since ``expected`` was read. Raises OSError.
+
+    Of concurrent processes that saw the same file one removes it; none ever takes away a newer file.
+    """
+    with _locked(path.parent):
+        if file_version(path) != expected:
+            return False
+        path.unlink()
+    return True
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one process at a time check a file and remove it.
+
+    The lock is on the directory, so that it leaves no file, and ends with the process. A file system without
+    locks, or another process that never lets go, must not stop a run: then the check stands alone.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        if not same:
-            with suppress(FileExistsError):  # its owner has written a new one meanwhile
-                _link(path, aside)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _lock(descriptor) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield
     finally:
-        aside.unlink(missing_ok=True)
-    return same
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether there is nothing to wait for: the lock is taken, or the file system has none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager

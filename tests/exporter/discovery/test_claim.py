@@ -75,10 +75,14 @@ def test_a_dead_run_of_somebody_else_keeps_its_name_where_it_cannot_be_removed(t
     path.write_bytes(dump_groups(TargetGroup([], {})))
     age(path, STALE_SECONDS + 1)
 
-    def refused(self, target):
-        raise PermissionError(errno.EPERM, "Operation not permitted")
+    remove = Path.unlink
 
-    monkeypatch.setattr(Path, "rename", refused)
+    def refused(self, missing_ok=False):
+        if self == path:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        remove(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
     with pytest.raises(
         RegistrationError, match="run_id 'a' is already registered and starting, last heartbeat"
     ):
@@ -93,7 +97,9 @@ def unreachable(self, target):
     raise UnreachableError("no answer")
 
 
-NAMES = 12
+NAMES = 60
+"""Four processes race for each."""
+
 RACE = """
 import os, sys
 from pathlib import Path
