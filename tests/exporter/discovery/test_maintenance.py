@@ -140,14 +140,14 @@ def test_what_cannot_be_removed_is_named_and_the_rest_goes(tmp_path, capsys, mon
 
     for name in ("mine", "theirs"):
         put(tmp_path, name, age=OLD)
-    real = Path.rename
+    real = Path.unlink
 
-    def rename(self, target):
+    def unlink(self, missing_ok=False):
         if "theirs" in self.name:
             raise PermissionError(13, "Permission denied")
-        return real(self, target)
+        real(self, missing_ok)
 
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(Path, "unlink", unlink)
     status, said = prune(tmp_path, capsys)
     assert status == 2
     assert "removed mine" in said.out
