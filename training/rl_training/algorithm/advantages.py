@@ -45,6 +45,7 @@ def moments(quantities: Tensor, count: int, ranks: Ranks) -> Moments:
     A variance below the resolution of float32 is exactly 0, so that values that do not vary, up to rounding,
     have no variance to divide by.
     """
+    # float64: the difference of squares below loses half of the digits.
     exact = quantities.double().flatten(1)
     sums, squares = totals = torch.stack([exact.sum(1), exact.square().sum(1)])
     ranks.all_reduce([totals])

@@ -128,6 +128,7 @@ class RolloutCollector:
         noise = torch.stack(
             [torch.empty(steps, self._layout.total).exponential_(generator=g) for g in self._generators], 1
         ).to(self._device)
+        # The state before the first step: the update replays the rollout from there.
         state = self._state
         before = int(self.episodes.sum())
         records: list[dict[str, Any]] = []
@@ -188,8 +189,10 @@ class RolloutCollector:
 
     def _step(self, noise: Tensor, step: int) -> dict[str, Any]:
         masks = self._environment.masks()
+        # On the host, where the masks are: the distributions on the device need not check them again.
         self._layout.require_choices(masks)
         start = self._starts
+        # An episode starts without memory of the one before.
         keep = self._tensor(~start).unsqueeze(-1)
         state = (self._state[0] * keep, self._state[1] * keep)
         observation = self._observations
@@ -237,6 +240,7 @@ class RolloutCollector:
 
         A truncated episode would have continued, so its last step has a future to be valued.
         """
+        # The value of the next step is that of what followed, except where an episode ended.
         following = torch.cat([values[1:], self._value(self._observations).unsqueeze(0)])
         for index, record in enumerate(records):
             if record["final_value"] is not None:

@@ -94,6 +94,7 @@ class PPOAgent:
         )
         self.archive: RolloutArchive | None = None
         """Where the agent leaves each update for ``--record-rollouts``; None keeps nothing."""
+        # Its own generator, which a checkpoint can keep, and which nothing else draws from.
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
         self._coefficients = config.entropy_coefficient * torch.tensor(multipliers, device=self.device)
@@ -159,6 +160,8 @@ class PPOAgent:
             config.gae_lambda,
         )
         returns = advantages + rollout.values
+        # Normalized once for the rollout rather than in each minibatch: a step's weight does not depend on the
+        # environments that share its minibatch.
         mean, variance = moments(torch.stack([advantages, returns]), rollout.steps, self._ranks)
         normalized = (advantages - mean[0]) / (variance[0].sqrt() + 1e-8)
         return Targets(normalized, returns, 1 - variance[0] / variance[1])
@@ -168,6 +171,7 @@ class PPOAgent:
         steps, own = rollout.values.shape
         first = self._ranks.rank * own
         for group in minibatches(self._shuffle, own * self._ranks.size, self.config.minibatches):
+            # Every rank shuffles all environments with the same generator and takes its own from each group.
             here = group[(group >= first) & (group < first + own)] - first
             index = torch.as_tensor(here, device=self.device)
             yield Minibatch(
@@ -183,6 +187,7 @@ class PPOAgent:
         self._optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         losses = self._of_all_ranks(losses)
+        # Before clipping, which would hide an exploding head; after the exchange, so that every rank agrees.
         head_norms = self.network.heads.gradient_norms() if self.config.telemetry else None
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         finite = torch.isfinite(losses.total) & torch.isfinite(norm)
@@ -217,6 +222,7 @@ class PPOAgent:
             (rollout.state[0][index], rollout.state[1][index]),
         )
         choice = rollout.choice[:, index]
+        # At least one step: a head with a choice in one step of thousands must not get a huge gradient.
         denominators = (shares * batch.steps).clamp_min(1.0)
         # A head that decided nothing keeps the ratio 1, so that it has no part in the step's ratio.
         log_ratio = (evaluation.log_probs - rollout.log_probs[:, index]).masked_fill(~choice, 0.0)

@@ -32,6 +32,7 @@ def joined_group(assignment: RankAssignment, device: torch.device, timeout: floa
         yield SINGLE_PROCESS
         return
     if device.type == "cuda":
+        # nccl uses the current device of the process, which is the first GPU unless it is set it.
         torch.cuda.set_device(device)
     group = _ProcessGroup(assignment, backend_of(device), timeout)
     try:

@@ -95,6 +95,7 @@ def failing_together(ranks: Ranks) -> Iterator[None]:
     except BadInputError as error:
         problem = str(error)
     problems = ranks.gather_texts(problem)
+    # One message for one mistake: the launcher shows the output of all ranks together.
     if any(problems) and ranks.rank:
         raise SaidElsewhereError
     for rank, text in enumerate(problems):

@@ -41,6 +41,7 @@ class TrainingEnvironment:
         self.observation_size = int(np.prod(vector.single_observation_space.shape or (1,)))
         self._single_head = isinstance(vector.single_action_space, spaces.Discrete)
         self._all_valid = np.ones((self.num_envs, 1, sum(head.choices for head in heads)), dtype=np.bool_)
+        # A table of one row says that every operation consults every head, as if there were none.
         table = getattr(vector, "consulted_heads", None)
         self.consulted: BoolArray | None = table if table is not None and len(table) > 1 else None
         self._masked_envs: list[Any] = []
@@ -48,6 +49,7 @@ class TrainingEnvironment:
             self._masked_envs = [env.unwrapped for env in vector.envs]
         if self._masked_envs and not hasattr(self._masked_envs[0], "action_masks"):
             self._masked_envs = []
+        # A vector environment of its own kind gives the masks of all copies in one call.
         self._native_masks = getattr(vector, "action_masks", None)
         self._seed: Callable[[int, int], int] = getattr(vector, "environment_seed", int.__add__)
 
@@ -73,6 +75,8 @@ class TrainingEnvironment:
             actions[:, 0] if self._single_head else actions
         )
         following = self._flat(observations)
+        # The observations after an ended episode are the first of the next one; the value of a truncated step
+        # needs the last of the ended one, which Gymnasium keeps in ``final_obs``.
         final = following
         ended = np.asarray(terminated) | np.asarray(truncated)
         if ended.any():
@@ -126,6 +130,7 @@ def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 def _heads_of(name: str, vector: SyncVectorEnv) -> Heads:
     space = vector.single_action_space
+    # A space that starts elsewhere than at 0 would need a shift of every action.
     if isinstance(space, spaces.Discrete) and space.start == 0:
         return Heads([Head("action", int(space.n))])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():

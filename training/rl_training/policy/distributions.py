@@ -98,6 +98,8 @@ class MaskedCategorical:
         self._layout = layout
         columns = logits.to(torch.promote_types(logits.dtype, torch.float32)).movedim(-1, 0).contiguous()
         scores = torch.where(mask.movedim(-1, 0).contiguous(), columns, _IMPOSSIBLE)
+        # The largest logit of each head becomes 0, so that exp cannot overflow. It carries no gradient: a shift
+        # changes no probability.
         self._peak = layout.maxima(scores.detach())
         self._centered = scores - layout.spread(self._peak)
         self._weights = self._centered.exp()
@@ -127,6 +129,7 @@ class MaskedCategorical:
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-probability of each head's action, (…, H); -1e30 or less for one that is not valid."""
+        # Actions count within their head; the flat row counts over all heads.
         columns = (actions + self._layout.first).movedim(-1, 0)
         return (self._centered.gather(0, columns) - self._total.log()).movedim(0, -1)
 

@@ -50,6 +50,7 @@ class HeadModules(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features (…, inputs) to one flat row of logits (…, Σn)."""
         hidden = torch.tanh(torch.einsum("...i,hik->...hk", features, self.weight_in) + self.bias_in)
+        # All heads as wide as the widest: one product instead of a loop. ``flat`` drops the unused columns.
         padded = torch.einsum("...hk,hkn->...hn", hidden, self.weight_out) + self.bias_out
         flat: Tensor = self.get_buffer("flat")
         return padded.flatten(-2)[..., flat]
@@ -71,6 +72,7 @@ class FactoredRecurrentActorCritic(nn.Module):
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
         self.heads = HeadModules(layout, hidden)
         self.value = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        # Orthogonal weights keep the scale of signals from layer to layer, as is usual for PPO.
         nn.init.orthogonal_(self.encoder.weight, math.sqrt(2))
         nn.init.zeros_(self.encoder.bias)
         for name, parameter in self.lstm.named_parameters():
@@ -114,6 +116,8 @@ class FactoredRecurrentActorCritic(nn.Module):
         One call over padded fragments is much faster than T calls that reset the state step by step.
         """
         steps, batch = starts.shape
+        # A fragment begins with an episode or with the rollout. Environments come first, so that the steps of a
+        # fragment are neighbours in the flat order.
         begins = starts.T.copy()
         begins[:, 0] = True
         flat_begins = np.flatnonzero(begins.reshape(-1))
@@ -122,6 +126,7 @@ class FactoredRecurrentActorCritic(nn.Module):
         width = int(position.max()) + 1
         rows = np.zeros((len(flat_begins), width), dtype=np.int64)
         rows[fragment, position] = np.arange(steps * batch)
+        # Only a fragment that continues an episode of the previous rollout starts from its recurrent state.
         carried = np.isin(flat_begins, np.arange(batch) * steps) & ~starts.T.reshape(-1)[flat_begins]
 
         device = encoded.device

@@ -53,6 +53,7 @@ def save(folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: S
         "progress": collector.progress(),
         "metrics": Renderer(lambda: snapshot).render("")[0].decode(),
     }
+    # A file that is renamed once it is complete: no reader ever sees half a checkpoint.
     temporary = folder / f"{FILE_NAME}.writing"
     with temporary.open("wb") as file:
         torch.save(state, file)

@@ -35,13 +35,16 @@ class Job:
 
 def make_job(settings: Settings, ranks: Ranks, device: torch.device, stack: ExitStack) -> Job:
     """Make the parts of a run; the stack closes the environment and the identity. Raises BadInputError."""
+    # First: every later step assumes that all ranks would take it in the same way.
     require_same(settings, ranks)
     require_shareable(settings, ranks.size)
     if settings.output.tui:
         _require_panel()
+    # Before the environment, whose worker processes take seconds to start.
     resuming = _prepared_checkpoint(settings, ranks)
     environment, agent = _agent(settings, device, ranks)
     stack.callback(environment.close)
+    # After the agent: a checkpoint has to fit its shape.
     resumed = _resumed(settings, agent) if resuming else None
     snapshot = resumed.snapshot if resumed else None
     former = snapshot.run.run_id if snapshot else None
@@ -119,6 +122,7 @@ def usable_device(name: str) -> torch.device:
     """The device of that name, after a first allocation on it. Raises BadInputError."""
     try:
         device = torch.device(name)
+        # A name can be well formed and the device absent; only an allocation shows it.
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:160]

@@ -43,6 +43,7 @@ def make_outputs(job: Job, stack: ExitStack) -> Outputs:
     """Open everything that rank 0 shows and writes; the stack closes it. Raises BadInputError."""
     output, aggregator = job.settings.output, job.aggregator
     view = CheckpointedView(aggregator.snapshot)
+    # A run without checkpoints has nothing that /metrics could be ahead of.
     shown = view.snapshot if job.settings.run.checkpoint else aggregator.snapshot
     server = stack.enter_context(_server(shown, output.listen))
     console = Console()
@@ -55,11 +56,14 @@ def make_outputs(job: Job, stack: ExitStack) -> Outputs:
 
 def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHandler]:
     output, snapshot = job.settings.output, job.aggregator.snapshot
+    # The aggregator comes first: the others show and write its snapshot of the update.
     handlers: list[PPOUpdateHandler] = [job.aggregator, display]
     if output.log_json:
+        # A resumed run continues its log.
         mode = "a" if job.resumed else "w"
         handlers.append(JsonLog(snapshot, stack.enter_context(_opened(output.log_json, "--log-json", mode))))
     if output.record_rollouts:
+        # A file that cannot be written must show before the training, not after it.
         _opened(output.record_rollouts, "--record-rollouts").close()
         job.agent.archive = RolloutArchive(job.agent.network.layout, job.environment.consulted)
     if output.pace:

@@ -146,6 +146,7 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 def _require_known(key: object, known: tuple[str, ...], what: str, path: str) -> None:
     if key not in known:
+        # cutoff 0: some key is always the nearest, and naming one helps more than listing all.
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
         raise SettingsError(f"unknown {what} {path + str(key)!r}; the nearest valid one is {path + near!r}")
 

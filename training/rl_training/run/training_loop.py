@@ -42,6 +42,7 @@ def train(
     so far, and limits are totals. ``after_update`` runs once telemetry has recorded an update.
     Raises RankLostError, and whatever the environment raises.
     """
+    # A resumed run may have reached its limits already.
     nonfinite = 0
     if _reached(limits, updates, collector):
         return RunState.COMPLETED
@@ -65,6 +66,7 @@ def train(
         )
         after_update()
         updates += 1
+        # One bad batch passes; parameters that are beyond repair give non-finite losses in every update.
         nonfinite = nonfinite + 1 if result.nonfinite else 0
         if result.nonfinite:
             _LOG.warning(

@@ -65,6 +65,7 @@ class Emitter:
 
     def emit_ppo_update(self, result: UpdateResult, progress: Progress = NO_PROGRESS) -> None:
         """Hand the payload of one update to every handler; one that raises does not keep it from the others."""
+        # Telemetry of the update failed; the payload still tells the exporter that an update took place.
         if result.error is not None:
             self._failed(result.error)
         try:

@@ -76,6 +76,7 @@ def measure(
     decided = torch.cat([minibatch.entropy for minibatch in minibatches], 1)
     entropy, peak = _under_step_masks(minibatches, environments, decided, rollout, layout)
 
+    # Minibatches lie side by side in the order of time, so an aborted epoch occupies the last columns.
     columns = sum(len(minibatch.environments) for minibatch in minibatches[:whole])
     visited = environments[:columns]
     choice = rollout.choice.index_select(1, visited)
@@ -96,6 +97,7 @@ def entropy_sums(steps: EpochSteps, epochs: int) -> dict[str, Tensor]:
     """Sums and counts of entropy over every step, and of H / ln v over the choice steps, (epochs, H) each."""
     entropy, decided, log_valid, choice = steps
     measured = torch.isfinite(entropy)
+    # A choice step has two valid actions or more, so ln v is at least ln 2; elsewhere the quotient is not used.
     choosing = choice & torch.isfinite(decided)
     sums = {
         "entropy": torch.where(measured, entropy, 0.0),
@@ -115,6 +117,7 @@ def _under_step_masks(
 ) -> tuple[Tensor, Tensor]:
     """Entropy and largest logit under the step masks, over all minibatches, (T, columns, H) each."""
     if rollout.step_masks is rollout.decision_masks:
+        # Masks that depend on no operation: the loss has already computed this.
         return decided, torch.cat([minibatch.peak for minibatch in minibatches], 1)
     logits = torch.cat([minibatch.logits for minibatch in minibatches], 1)
     masks = rollout.step_masks.index_select(1, environments)
@@ -130,6 +133,7 @@ def _nonfinite_steps(entropy: Tensor, peak: Tensor) -> dict[str, Tensor]:
 
 def _ratio_sums(ratio: Tensor, choice: Tensor, clip: float, epochs: int) -> dict[str, Tensor]:
     outside = ((ratio < 1 - clip) | (ratio > 1 + clip)) & choice
+    # A head that decided nothing has the ratio 1, which must not pass for its largest.
     ratios = torch.where(choice, ratio, 0.0).flatten(0, 1)
     return {
         "clipped_steps": _sum_by_epoch(outside.any(-1, keepdim=True), epochs).squeeze(-1),

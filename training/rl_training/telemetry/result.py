@@ -57,6 +57,7 @@ def divide(sums: UpdateSums, names: Sequence[str], rollout: Rollout, *, nonfinit
         raise RankTelemetryError(
             f"{sums.failed:.0f} other ranks could not measure this update; their logs say why"
         )
+    # Without a whole epoch there is nothing to divide by, and a head without an entropy was not measured.
     any_epoch = len(sums.optimizer_steps) > 0
     ratios = zip(names, sums.importance_ratio_max.tolist(), strict=True)
     return UpdateResult(

@@ -74,6 +74,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start with the host at its plateau; all randomness comes from this environment's own generator."""
         super().reset(seed=seed, options=options)
+        # torch draws weights and batches; Gymnasium's NumPy generator seeds it, so one seed decides everything.
         generator = torch.Generator().manual_seed(int(self.np_random.integers(2**62)))
         own = self.options
         rates = LearningRates(own.host_learning_rate, own.module_learning_rate)

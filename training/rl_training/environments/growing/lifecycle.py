@@ -196,6 +196,7 @@ def _fossilize(slot: SlotState, _decision: Decision) -> SlotState:
 def _advance(slot: SlotState, _decision: Decision) -> SlotState:
     following = Stage(slot.stage + 1)
     if following is Stage.HOLDING:
+        # Holding begins at the target, so skipping the rest of the blending ends the ramp.
         return replace(slot, stage=following, stage_age=0, ramp=replace(slot.ramp, elapsed=slot.ramp.steps))
     return replace(slot, stage=following, stage_age=0)
 

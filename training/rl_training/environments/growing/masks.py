@@ -40,6 +40,7 @@ def action_masks(slots: Slots) -> npt.NDArray[np.bool_]:
     possible = legal.any(axis=1)
     rows = _FREE_ROWS.copy()
     rows[:, : len(Operation)] = possible
+    # The policy cannot sample these operations; the canonical slot only keeps their rows well formed.
     legal[~possible, 0] = True
     legal[Operation.WAIT] = CANONICAL[_SLOT]
     rows[:, _SLOT] = legal

@@ -51,6 +51,7 @@ def observe(host: HostReading, slots: Slots, modules: tuple[ModuleReading, ...],
         host.accuracy,
         host.gain,
         host.best_accuracy,
+        # Guessing among ten digits has a loss of 2.3; how far a loss is above 3 says nothing more.
         _at_most_1(host.validation_loss / _LOSS),
         _at_most_1(host.training_loss / _LOSS),
         math.tanh(size / 10),

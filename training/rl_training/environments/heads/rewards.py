@@ -90,6 +90,7 @@ def uniform_step_reward(options: HeadsOptions) -> float:
     Of G good and B bad actions of a head, 1 + Bin(G - 1, p) good and Bin(B, p) bad ones are valid.
     """
     good = good_actions(options)
+    # Of a head that the operation consults, the chance of a hit does not depend on the other heads.
     hits = np.array([[_uniform_hit(int(n), size) for n, size in zip(row, SIZES, strict=True)] for row in
                      np.add.reduceat(good, OFFSETS, axis=1, dtype=np.int64)])  # fmt: skip
     weights = reward_weights(options)
