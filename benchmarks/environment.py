@@ -1,4 +1,4 @@
-"""Steps per second of the vector environment ``heads``, masks included, beside a vector of single ones."""
+"""Measures steps per second of the vector environment ``heads`` against a SyncVectorEnv of single ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROUNDS = 7
 
 
 def native(consult: str, steps: int) -> float:
-    """Steps per second of the native vector form."""
+    """Steps per second of our vector environment."""
     env = HeadsVectorEnv(ENVIRONMENTS, consult=consult)
     env.reset(seed=0)
     actions = np.zeros((ENVIRONMENTS, 8), dtype=np.int64)
@@ -27,7 +27,7 @@ def native(consult: str, steps: int) -> float:
 
 
 def peer(consult: str, steps: int) -> float:
-    """The same of single environments in Gymnasium's SyncVectorEnv."""
+    """Steps per second of single environments in Gymnasium's SyncVectorEnv."""
     env = SyncVectorEnv(
         [lambda: HeadsEnv(consult=consult)] * ENVIRONMENTS, autoreset_mode=AutoresetMode.SAME_STEP
     )
@@ -41,7 +41,7 @@ def peer(consult: str, steps: int) -> float:
 
 
 def main() -> None:
-    """Print medians over rounds that alternate between the two."""
+    """Print medians of alternating rounds, so that a slow phase of the machine affects both."""
     for consult in ("all", "table"):
         rounds = [(native(consult, 4000), peer(consult, 400)) for _ in range(ROUNDS)]
         ours, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))

@@ -1,11 +1,11 @@
-"""Simulated runs for a real Prometheus, and what fleets of several sizes cost it.
+"""Simulates runs for a real Prometheus, and measures what fleets of several sizes cost it.
 
     python -m benchmarks.fleet simulate --runs 50 --targets prometheus/targets
     make bench-fleet
 
-The first runs until Ctrl-C: real exporters with a discovery file each, that begin, train and end. The second
-starts a Prometheus of its own for each size, with the shipped configuration and rules and the history that
-these look back on, and writes the table of docs/scale.md.
+The first simulates runs that start, train and end until Ctrl-C: real exporters, each with a target file. The
+second starts a Prometheus for each size, with the shipped configuration and rules and with the history that the
+rules read, and writes the table of docs/scale.md.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ HEAD_SECONDS = 2.5 * 3600
 """Prometheus keeps the series of an ended run in memory for two to three hours."""
 
 SETTLED_SECONDS = 60.0
-"""Four evaluations of the rules after the fleet is complete."""
+"""Four evaluations of the rules, before measuring a complete fleet."""
 
 
 def main() -> int:
     """Entry point."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that nothing that was started stays
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(0)
+    )  # leave through the context managers, which end the fleet
     if options.command == "simulate":
         return simulate(options)
     rows: list[Measurement] = []
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def simulate(options: argparse.Namespace) -> int:
-    """Keep a fleet up until Ctrl-C."""
+    """Simulate a fleet until Ctrl-C."""
     with fleet(options.targets, options.runs, options.life):
         print(f"{options.runs} runs are listed in {options.targets}, until Ctrl-C", flush=True)
         while True:
@@ -76,7 +78,7 @@ def simulate(options: argparse.Namespace) -> int:
 
 
 def measure_fleet(runs: int, servers: Path, life: float) -> Measurement:
-    """A Prometheus of its own with so many runs."""
+    """Measure a new Prometheus with this many runs."""
     prometheus = find_server("prometheus", "prometheus", servers)
     binaries = Binaries(prometheus=prometheus, alertmanager=find_alertmanager(servers))
     with tempfile.TemporaryDirectory(prefix="rl-fleet-") as folder, Stack(Path(folder), binaries) as stack:

@@ -1,8 +1,8 @@
-"""What docs/environment.md says in numbers: choice shares, returns of baselines, and a default run.
+"""Measures the numbers in docs/environment.md: choice shares, returns of baselines, and a default run.
 
-    python benchmarks/growing.py [--run]
+    python -m benchmarks.growing [--run]
 
-The tables go to standard output as Markdown. With --run also `rl-train --episodes 10`, which takes minutes.
+Prints the tables as Markdown. With --run it measures `rl-train --episodes 10` instead, which takes minutes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def choice_shares() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
 
 
 def print_shares() -> None:
-    """One row a head."""
+    """Print one row for each head."""
     shares = choice_shares()
     print("| head | choice share, mean | least of an update | updates with choice steps |")
     print("| --- | --- | --- | --- |")
@@ -61,7 +61,7 @@ def print_shares() -> None:
 
 
 def print_returns() -> None:
-    """One row a policy."""
+    """Print one row for each policy."""
     env = GrowingNetworkEnv()
     print("\n| policy | mean return | standard error | mean final accuracy |")
     print("| --- | --- | --- | --- |")
@@ -81,7 +81,7 @@ def print_returns() -> None:
 
 
 def print_run() -> None:
-    """Time and entropies of a default run."""
+    """Print time and entropies of a default run."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         command = [sys.executable, "-m", "rl_training", "--episodes", "10", "--log-json", str(log), "--quiet"]

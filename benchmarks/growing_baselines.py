@@ -1,4 +1,4 @@
-"""Policies that do not learn, to compare with: always WAIT, uniformly random, and a fixed schedule."""
+"""Baseline policies that do not learn: always WAIT, uniformly random, and a fixed schedule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rl_training.environments.growing.lifecycle import Decision, Stage, is_legal
 Policy = Callable[[GrowingNetworkEnv], Actions]
 
 TRAINING_STEPS = 3
-"""Steps that the fixed schedule lets a module train before it joins the host in full."""
+"""Steps that the fixed schedule trains a module before it joins the host with full weight."""
 
 
 def always_wait(_env: GrowingNetworkEnv) -> Actions:
@@ -22,7 +22,7 @@ def always_wait(_env: GrowingNetworkEnv) -> Actions:
 
 
 def uniform_random(generator: np.random.Generator) -> Policy:
-    """Uniformly random among the valid operations, then among each head's valid actions."""
+    """Choose uniformly among the valid operations, then among the valid actions of each head."""
 
     def policy(env: GrowingNetworkEnv) -> Actions:
         masks = env.action_masks()
@@ -38,7 +38,7 @@ def uniform_random(generator: np.random.Generator) -> Policy:
 
 
 def fixed_schedule(env: GrowingNetworkEnv) -> Actions:
-    """Grow a depthwise convolution in each slot, the last first; each joins in full when it has trained."""
+    """Grow a depthwise convolution in each slot, last slot first, and give it full weight when trained."""
     for slot in reversed(Slot):
         state = env.slots[slot]
         trained = state.stage is Stage.TRAINING and state.stage_age >= TRAINING_STEPS - 1

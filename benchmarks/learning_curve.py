@@ -1,7 +1,7 @@
 """Draws docs/learning-curve.svg from the logs of `make train-long` with different seeds.
 
 for seed in 0 1 2; do make train-long ARGS="--seed $seed --log-json seed-$seed.jsonl --linger 0"; done
-python benchmarks/learning_curve.py docs/learning-curve.svg seed-0.jsonl seed-1.jsonl seed-2.jsonl
+python -m benchmarks.learning_curve docs/learning-curve.svg seed-0.jsonl seed-1.jsonl seed-2.jsonl
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RETURN, STEPS = "rl_training_episode_return", "rl_training_environment_steps_tot
 
 
 def curve(log: Path) -> tuple[list[float], list[float]]:
-    """Environment steps and mean return of the last 100 episodes, from the updates that had any."""
+    """Environment steps and mean return of the last 100 episodes, from the updates that had episodes."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     points = [(line[STEPS], line[RETURN]) for line in lines if RETURN in line]
     return [steps for steps, _ in points], [value for _, value in points]
@@ -40,8 +40,9 @@ def baselines() -> dict[str, float]:
 
 
 def main(figure: Path, logs: list[Path]) -> None:
-    """Draw and write the figure; print what it shows at its end."""
+    """Draw and write the figure, and print its final values."""
     torch.set_num_threads(1)
+    # Fixed identifiers and no date: the same logs must give the same file.
     mpl.rcParams["svg.hashsalt"] = "learning-curve"
     _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for log, colour in zip(logs, ("tab:blue", "tab:green", "tab:purple"), strict=False):

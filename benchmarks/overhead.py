@@ -1,7 +1,8 @@
-"""What telemetry costs: the host part per update, and everything that would vanish without it.
+"""Measures what telemetry costs: the host part of an update, and all work that training does only for it.
 
-All figures, and their peers, come from one run of this program. The peer sets prometheus_client gauges
-the usual way, `Gauge.labels(...).set()` per head, and renders with a full `generate_latest()`.
+All figures, and those of the peer, come from one run of this program, so that their ratios hold on any machine.
+The peer sets prometheus_client gauges the usual way, `Gauge.labels(...).set()` for each head, and renders with
+a full `generate_latest()`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def per_call(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure and print the figures."""
     torch.set_num_threads(1)
     agents = {}
     for telemetry in (True, False):
@@ -51,9 +52,9 @@ def main() -> None:
         for telemetry in (pair % 2 == 0, pair % 2 == 1):
             agent, collector = agents[telemetry]
             rollout = collector.collect(64)
-            # One thread's CPU time, as wall-clock time would measure the neighbours, too.
+            # CPU time, because wall-clock time would include other processes on the machine.
             started = time.process_time()
-            outcome = agent._update_network(rollout)  # noqa: SLF001 - measured on its own
+            outcome = agent._update_network(rollout)  # noqa: SLF001 - the part to measure; no public method runs it alone
             times[telemetry].append(time.process_time() - started)
             result = outcome if telemetry else result
     assert result is not None
@@ -64,11 +65,11 @@ def main() -> None:
     payload = build_payload(result)
     host = per_call(lambda: aggregator.handle_ppo_update(payload))
 
-    def record_and_look() -> None:
+    def record_and_read() -> None:
         aggregator.handle_ppo_update(payload)
         aggregator.snapshot()
 
-    looked = per_call(record_and_look)
+    read = per_call(record_and_read)
     renderer = Renderer(aggregator.snapshot)
     cached = per_call(lambda: renderer.render(""))
 
@@ -86,7 +87,7 @@ def main() -> None:
     print(f"update without telemetry             {update * 1e3:9.2f} ms")
     print(f"all telemetry, paired difference     {extra * 1e3:9.2f} ms  {extra / update:8.3%} of the update")
     print(f"recording one update                 {host * 1e6:9.1f} us  {host / update:8.3%} of the update")
-    print(f"  and its snapshot, if somebody looks {looked * 1e6:8.1f} us  {looked / update:8.3%} of the update")
+    print(f"  and its snapshot, if somebody looks {read * 1e6:8.1f} us  {read / update:8.3%} of the update")
     print(f"peer: labels().set() for 8 x 8       {setting * 1e6:9.1f} us  {setting / host:8.2f} x recording")
     print(f"scrape, update part from memory      {cached * 1e6:9.1f} us")
     print(f"peer: generate_latest(), 8 x 8 only  {full * 1e6:9.1f} us  {full / cached:8.2f} x the scrape")

@@ -1,9 +1,9 @@
-"""What a watcher costs the run that it watches.
+"""Measures what a watcher costs the run that it watches.
 
-A real `rl-train` in a process of its own is left alone, and watched by the panel's own fetcher from this
-process, in turns: tens of times a second, so that the cost rises above the noise, and is then divided by how
-much rarer `rl-exporter watch` looks. Measured is the CPU time of the trainer's process per update, as its
-/metrics reports it. The peer scrapes the same address as often, the way Prometheus does: OpenMetrics with gzip.
+This program starts `rl-train` and, in turns, leaves it alone and polls it with the panel's fetcher. It polls
+tens of times a second, so that the cost rises above the noise, and scales the result to the interval of `rl-
+exporter watch`. It reads the trainer's CPU time per update from /metrics. The peer scrapes the same address as
+often, as Prometheus does: OpenMetrics with gzip.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from rl_exporter.client.fetch import Fetcher
 
 WINDOW_SECONDS = 6.0
 ROUNDS = 5
-OFTEN = 0.02
-"""Seconds between two looks here."""
+POLL_SECONDS = 0.02
 
 PROMETHEUS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 
 
 @contextmanager
 def trainer() -> Iterator[Target]:
-    """A run, as fast as it goes."""
+    """Start a run that trains as fast as it can."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     options = [
@@ -56,7 +55,7 @@ def trainer() -> Iterator[Target]:
             try:
                 if Fetcher().fetch(target).snapshot.tamiyo.updates > 5:
                     break
-            except Exception:  # noqa: BLE001 - it is not up yet
+            except Exception:  # noqa: BLE001 - not up yet
                 pass
             time.sleep(0.2)
         yield target
@@ -76,23 +75,23 @@ def cpu_and_updates(target: Target) -> tuple[float, float]:
 
 
 class Window(NamedTuple):
-    """CPU seconds per update, updates per second, and looks per second."""
+    """CPU seconds per update, updates per second, and polls per second."""
 
     cost: float
     rate: float
-    looks: float
+    polls: float
 
 
-def window(target: Target, look: Callable[[], object] | None) -> Window:
-    """The run while ``look`` is repeated, or while nobody looks."""
+def window(target: Target, poll: Callable[[], object] | None) -> Window:
+    """Measure the run while ``poll`` is repeated, or without polls."""
     stop = threading.Event()
-    looks = 0
+    polls = 0
 
     def watch() -> None:
-        nonlocal looks
-        while look is not None and not stop.wait(OFTEN):
-            look()
-            looks += 1
+        nonlocal polls
+        while poll is not None and not stop.wait(POLL_SECONDS):
+            poll()
+            polls += 1
 
     watcher = threading.Thread(target=watch)
     began, (cpu, updates) = time.monotonic(), cpu_and_updates(target)
@@ -102,29 +101,29 @@ def window(target: Target, look: Callable[[], object] | None) -> Window:
     watcher.join()
     seconds, (cpu_after, updates_after) = time.monotonic() - began, cpu_and_updates(target)
     done = updates_after - updates
-    return Window((cpu_after - cpu) / done, done / seconds, looks / seconds)
+    return Window((cpu_after - cpu) / done, done / seconds, polls / seconds)
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure and print the figures."""
     with trainer() as target:
         fetcher, pool = Fetcher(), urllib3.PoolManager()
-        looks: dict[str, Callable[[], object] | None] = {
+        polls: dict[str, Callable[[], object] | None] = {
             "alone": None,
             "watched": lambda: fetcher.fetch(target),
             "scraped": lambda: pool.request("GET", target.url, headers=PROMETHEUS),
         }
-        seen: dict[str, list[Window]] = {name: [] for name in looks}
+        windows: dict[str, list[Window]] = {name: [] for name in polls}
         for turn in range(ROUNDS):
-            for name in list(looks)[:: 1 if turn % 2 else -1]:
-                seen[name].append(window(target, looks[name]))
-    alone, watched, scraped = (Window(*map(statistics.median, zip(*seen[n], strict=True))) for n in looks)
+            for name in list(polls)[:: 1 if turn % 2 else -1]:
+                windows[name].append(window(target, polls[name]))
+    alone, watched, scraped = (Window(*map(statistics.median, zip(*windows[n], strict=True))) for n in polls)
     print(f"trainer alone                   {alone.cost * 1e3:8.2f} ms CPU per update")
     for name, found in (("watched", watched), ("scraped (peer)", scraped)):
         more = found.cost / alone.cost - 1
-        usual = more / (found.looks * INTERVAL_SECONDS)
+        usual = more / (found.polls * INTERVAL_SECONDS)
         print(
-            f"{name:15}{found.looks:5.1f} times a s    {found.cost * 1e3:8.2f} ms CPU per update {more:+8.2%}"
+            f"{name:15}{found.polls:5.1f} times a s    {found.cost * 1e3:8.2f} ms CPU per update {more:+8.2%}"
         )
         print(f"  as often as the panel, every {INTERVAL_SECONDS:g} s                            {usual:+8.3%}")
 

@@ -1,9 +1,9 @@
-"""A PPO loop in one file, in the manner of CleanRL, that records its heads: serve, and record once per update.
+"""PPO in one file, in the style of CleanRL, with the exporter added: ``serve``, and ``record`` once per update.
 
     python examples/cleanrl_style.py --total-timesteps 50000
     curl http://127.0.0.1:28008/metrics | grep rl_policy_head
 
-Needs: pip install rl-policy-exporter torch gymnasium
+Needs, in a clone: pip install . torch gymnasium
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENTROPY_COEFFICIENT, VALUE_COEFFICIENT, MAX_GRADIENT_NORM = 0.01, 0.5, 0.5
 
 
 class Agent(nn.Module):
-    """Actor and critic; one row of logits that is cut into heads."""
+    """Actor and critic. The actor's logits are one row, split into heads."""
 
     def __init__(self, observations: int, sizes: list[int]) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Agent(nn.Module):
 
 
 class Rollout(NamedTuple):
-    """STEPS steps of ENVS environments; each field (T, N, ...)."""
+    """STEPS steps of ENVS environments. Each field has shape (T, N, ...)."""
 
     observations: torch.Tensor
     actions: torch.Tensor
@@ -60,7 +60,7 @@ class Rollout(NamedTuple):
 
 
 class Games:
-    """The environments, and what has been seen of their episodes."""
+    """The environments, with their last observation and the returns of finished episodes."""
 
     def __init__(self, envs: SyncVectorEnv) -> None:
         self.envs = envs
@@ -90,7 +90,7 @@ class Games:
 
 @torch.no_grad()
 def estimate_advantages(rollout: Rollout, next_value: torch.Tensor) -> torch.Tensor:
-    """Generalized advantage estimation, (T, N); the end of an episode is taken as a termination."""
+    """Generalized advantage estimation, (T, N). Treats a truncated episode as terminated, for brevity."""
     advantages, last = torch.zeros(STEPS, ENVS), torch.zeros(ENVS)
     for t in reversed(range(STEPS)):
         goes_on = 1 - rollout.dones[t]
@@ -103,7 +103,7 @@ def estimate_advantages(rollout: Rollout, next_value: torch.Tensor) -> torch.Ten
 def update(
     agent: Agent, optimizer: torch.optim.Optimizer, rollout: Rollout, advantages: torch.Tensor
 ) -> list[float]:
-    """Some epochs of PPO. Returns KL, gradient norm and losses of the last one, then each head's entropy."""
+    """Run EPOCHS epochs. Returns KL, gradient norm and losses of the last one, then each head's entropy."""
     flat = Rollout(*(part.flatten(0, 1) for part in rollout))
     returns, advantages = (advantages + rollout.values).flatten(), advantages.flatten()
     entropy_sum = torch.zeros(len(agent.sizes))
@@ -122,7 +122,8 @@ def update(
             (policy_loss - bonus + VALUE_COEFFICIENT * value_loss).backward()
             norm = nn.utils.clip_grad_norm_(agent.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
-            # Telemetry stays on the device, and is a sum over steps: a mean of minibatch means would err.
+            # Telemetry stays on the device. A sum over steps, because minibatches of unequal size would bias a
+            # mean of means.
             entropy_sum += entropies.detach().sum(0)
             kl = (ratio - 1 - log_ratio).mean()
             known += torch.stack([kl, norm, policy_loss, value_loss]).detach() / MINIBATCHES
@@ -156,7 +157,7 @@ def train(heads: rl_exporter.HeadRecorder, envs: SyncVectorEnv, total_timesteps:
 
 
 def main() -> None:
-    """Train, and print what is left of each head's entropy."""
+    """Train, and print each head's final entropy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--total-timesteps", type=int, default=50_000)
     parser.add_argument("--listen", default="127.0.0.1:28008", help="HOST:PORT of /metrics; port 0: a free one")
@@ -168,7 +169,8 @@ def main() -> None:
     envs = SyncVectorEnv([Picking] * ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
     sizes = dict(zip(Picking.head_names, envs.single_action_space.nvec.tolist(), strict=True))
 
-    # The block ends the run: completed, interrupted by Ctrl-C, or failed on an exception.
+    # The end of the block reports how the run ended: completed, interrupted by Ctrl-C, or failed with an
+    # exception.
     with rl_exporter.serve(
         sizes, run_id=arguments.run_id, listen=arguments.listen, algorithm="PPO", environment="Picking", seed=1
     ) as heads:

@@ -13,10 +13,10 @@ SIZES, BINS, SPEEDS = 4, 9, 3
 
 
 class Picking(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.int64]]):
-    """Three heads. ``gripper`` must match the size and ``arm`` the bin, which the observation shows; slow pays.
+    """Three heads: ``gripper`` must match the observed size, ``arm`` the observed bin, ``speed`` must be slow.
 
-    So ``gripper`` and ``arm`` have something to learn, while ``speed`` soon settles on one action: its entropy
-    collapses first, and here that is right.
+    ``gripper`` and ``arm`` have to learn from the observation. For ``speed`` one action is always best: its
+    entropy falls first, and here that is right.
     """
 
     head_names = ("gripper", "arm", "speed")
@@ -37,7 +37,7 @@ class Picking(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.int64]]):
     def step(
         self, action: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One pick; a third of the reward for each head that did right."""
+        """Pick once. Each correct head earns a third of the reward."""
         gripper, arm, speed = action
         reward = float((gripper == self._size) + (arm == self._bin) + (speed == 0)) / 3
         self._steps += 1

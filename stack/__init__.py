@@ -1,1 +1,1 @@
-"""Trainer, Prometheus, Alertmanager, ``rl-exporter pages`` and Grafana on this machine: stack, drill, tests."""
+"""Starts trainer, Prometheus, Alertmanager, ``rl-exporter pages`` and Grafana, for people and for tests."""

@@ -1,4 +1,4 @@
-"""A copy of the shipped configuration in which only intervals and addresses differ."""
+"""Copies the shipped configuration with other intervals and addresses, so that tests run what users run."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 from rl_exporter.alerting.bundle import shipped, shipped_files
 
 PROMETHEUS, ALERTMANAGER, PAGES = "127.0.0.1:9090", "127.0.0.1:9093", "127.0.0.1:28009"
-"""The addresses in the files as they are shipped."""
+"""The addresses in the shipped files."""
 
 DURATION = re.compile(r"(?<![\w.-])(?:\d+(?:ms|[smhd]))+(?![\w.-])")
-"""A duration of PromQL or of a configuration, such as 15s or 4m30s."""
+"""A duration in PromQL or in a configuration file, such as 15s or 4m30s."""
 
 AGE = re.compile(r"(?<=[>=] )(?:60|600)\b")
-"""Seconds that something must have lasted for a rule to speak: durations were no numbers before PromQL 3.0."""
+"""Seconds that a rule compares an age with. Plain numbers, because PromQL before 3.0 has no duration there."""
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a copy is to differ in: durations divided by ``faster``, addresses by address."""
+    """Differences of a copy: ``faster`` divides every duration, ``addresses`` maps old ones to new."""
 
     faster: float = 1.0
     addresses: Mapping[str, str] = field(default_factory=dict)
 
     def applied(self, text: str) -> str:
-        """``text`` with the changes."""
-        if self.addresses:
+        """Apply the changes to ``text``."""
+        if self.addresses:  # in one pass: a new address may equal another old one
             pattern = "|".join(map(re.escape, self.addresses))
             text = re.sub(pattern, lambda found: self.addresses[found[0]], text)
         if self.faster == 1:

@@ -1,4 +1,4 @@
-"""``make drill``: a run collapses, and the page arrives, through the real servers on this machine."""
+"""``make drill``: a head of a run collapses, and the page arrives through the real servers on this machine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DRILL = (
     *("--learning-rate", "1e-3", "--entropy-coef", "0.05", "--entropy-multiplier", "blueprint=0"),
     *("--updates", "40", "--run-id", "drill"),
 )
-"""A real collapse of one head."""
+"""Options of a run whose head blueprint collapses: one action pays in every state, without a bonus against."""
 
 HEALTHY_TWIN = (
     *(*_SHARED, "--env-arg", "noise=20", "--learning-rate", "3e-4", "--entropy-coef", "0.1"),
     *("--gamma", "0.9", "--updates", "40", "--run-id", "healthy-twin"),
 )
-"""The same length of run without a collapse."""
+"""Options of a run of the same length without a collapse."""
 
 _RUN = "drill"
 _COLLAPSED = "Head blueprint of run drill has collapsed"
@@ -36,14 +36,14 @@ _PAGE, _RESOLVED = f"CRITICAL  {_COLLAPSED}", f"RESOLVED  {_COLLAPSED}"
 
 
 class Transcript:
-    """Shows what processes print, line by line, and remembers it."""
+    """Prints the output of processes line by line, and keeps it to wait for a line."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._changed = threading.Condition()
 
     def relay(self, process: Process) -> None:
-        """Show the lines of a process from a thread of its own."""
+        """Print the lines of a process, from a new thread."""
         threading.Thread(target=self._relay, args=(process,), daemon=True).start()
 
     def _relay(self, process: Process) -> None:
@@ -51,7 +51,7 @@ class Transcript:
             self.show(raw.decode(errors="replace").rstrip("\n"))
 
     def show(self, line: str) -> None:
-        """Show one line."""
+        """Print and keep one line."""
         with self._changed:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -59,13 +59,13 @@ class Transcript:
             self._changed.notify_all()
 
     def wait_for(self, text: str, seconds: float) -> bool:
-        """Whether some line holds ``text``, now or within ``seconds``."""
+        """Wait up to ``seconds`` for a line with ``text``. Returns whether there is one."""
         with self._changed:
             return self._changed.wait_for(lambda: any(text in line for line in self._lines), seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns 0 when the page arrived and was resolved at the end of the run."""
+    """Entry point. Returns 0 if the page arrived, and resolved at the end of the run."""
     options, training = _parser().parse_known_args(arguments)
     try:
         binaries = Binaries(

@@ -1,4 +1,4 @@
-"""Grafana from a tree with ``bin/grafana``, ``conf`` and ``public``: on loopback, asking nobody outside."""
+"""Starts Grafana from an unpacked release, on loopback and without requests to the internet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from rl_exporter.alerting.bundle import shipped
 from stack.servers import MissingServerError
 
-NOWHERE = "http://127.0.0.1:9"
-"""Nothing answers here: where Grafana would otherwise ask its makers' servers."""
+UNREACHABLE = "http://127.0.0.1:9"
+"""The discard port, where nothing listens. It replaces grafana.com, which Grafana would contact."""
 
 
 def find_grafana(home: str | None) -> Path:
-    """The tree that GRAFANA_HOME names; MissingServerError with the remedy."""
+    """The release that GRAFANA_HOME names. Raises MissingServerError with the remedy."""
     remedy = "set GRAFANA_HOME to a Grafana 11 or 12 tree that holds bin/grafana, conf and public"
     if not home:
         raise MissingServerError(remedy)
@@ -26,12 +26,12 @@ def find_grafana(home: str | None) -> Path:
 
 
 def grafana_command(tree: Path) -> tuple[str, ...]:
-    """How it is started."""
+    """The command that starts it."""
     return (str(tree / "bin/grafana"), "server", "--homepath", str(tree))
 
 
 def grafana_environment(address: str, prometheus: str, data: Path) -> Mapping[str, str]:
-    """Its settings: what provisioning reads, anonymous viewers, its data under ``data``."""
+    """Its environment: the variables of the provisioning files, anonymous viewers, its data under ``data``."""
     host, _, port = address.rpartition(":")
     dashboards = shipped() / "grafana/dashboards"
     settings = {
@@ -47,6 +47,7 @@ def grafana_environment(address: str, prometheus: str, data: Path) -> Mapping[st
         "GF_AUTH_ANONYMOUS_ENABLED": "true",
         "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
         "GF_USERS_ALLOW_SIGN_UP": "false",
+        # Each of these would send a request to the internet.
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
         "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
@@ -57,8 +58,8 @@ def grafana_environment(address: str, prometheus: str, data: Path) -> Mapping[st
         "GF_PLUGINS_PREINSTALL_DISABLED": "true",
         "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED": "true",
         "GF_PLUGINS_PLUGIN_ADMIN_ENABLED": "false",
-        "GF_GRAFANA_COM_URL": NOWHERE,
-        "GF_GRAFANA_COM_API_URL": f"{NOWHERE}/api",
+        "GF_GRAFANA_COM_URL": UNREACHABLE,
+        "GF_GRAFANA_COM_API_URL": f"{UNREACHABLE}/api",
         "GF_LOG_LEVEL": "warn",
     }
     return os.environ | settings

@@ -1,4 +1,4 @@
-"""``make stack``: the trainer and whichever servers are here, until Ctrl-C; leaves nothing behind."""
+"""``make stack``: runs the trainer and the installed servers until Ctrl-C, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ _TRAINING = ("--env", "heads", "--updates", "2000000000", "--run-id", "stack", "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns 0 after Ctrl-C, 2 when something cannot start, 1 when something ends by itself."""
+    """Entry point. Returns 0 after Ctrl-C, 2 if something cannot start, 1 if a server ends unasked."""
     options, training = _parser().parse_known_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore SIGINT
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a background job of a shell ignores SIGINT unless a handler is set
         signal.signal(number, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="rl-stack-") as folder:
@@ -101,7 +104,9 @@ def _require_free(starting: dict[str, str]) -> None:
 
 def _trainer(stack: Stack, address: str, training: Sequence[str]) -> Process:
     command = (sys.executable, "-m", "rl_training", "--listen", address, "--quiet", *_TRAINING, *training)
-    inside = os.environ | {"TMPDIR": str(stack.folder)}  # torch leaves a folder where temporary files go
+    inside = os.environ | {
+        "TMPDIR": str(stack.folder)
+    }  # torch leaves a folder in it, and the stack removes its own
     trainer = stack.start("trainer", *command, ready=f"http://{address}/-/healthy", environment=inside)
     sys.stdout.write(f"$ rl-train {shlex.join(command[3:])}\n")
     return trainer
@@ -116,7 +121,7 @@ def _announce(starting: dict[str, str]) -> None:
 
 
 def _watch(processes: list[Process]) -> int:
-    """Wait for Ctrl-C; a trainer may end, a server that ends is an error."""
+    """Wait for Ctrl-C. The trainer may complete; any other process that ends is an error."""
     while True:
         time.sleep(0.3)
         for process in processes:

@@ -1,4 +1,4 @@
-"""Start the servers on free ports, watch them, and leave nothing behind."""
+"""Starts servers on free ports and stops them, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl_exporter.discovery.file_sd import Group, dump_groups, replace_file
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file
 from stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS, Changes, write_configuration
 from stack.grafana import grafana_command, grafana_environment
 from stack.servers import home
 
 _START_SECONDS = 30.0
 _GRAFANA_START_SECONDS = 180.0
-"""The first start writes its database, with hundreds of migrations."""
+"""Grafana's first start runs hundreds of database migrations."""
 
 
 class StackError(RuntimeError):
-    """A server did not start; the message names it and the end of its log."""
+    """A server did not start. The message names it and quotes the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binaries:
-    """The executables of the servers."""
+    """The executables of the servers. None: not installed."""
 
     prometheus: Path | None = None
     alertmanager: Path | None = None
     grafana: Path | None = None
-    """The tree that holds it."""
+    """The folder of the release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the servers listen; by default where nothing listens now."""
+    """Where the servers listen."""
 
     prometheus: str
     alertmanager: str
@@ -48,15 +48,16 @@ class Addresses:
 
     @classmethod
     def free(cls) -> Addresses:
-        """Addresses that nothing listens on now."""
+        """Addresses where nothing listens now."""
         return cls(*(free_address() for _ in range(4)))
 
 
 def is_free(address: str) -> bool:
-    """Whether a server of this machine could listen on ``address`` now."""
+    """Whether a server on this machine could listen on ``address`` now."""
     host, _, port = address.rpartition(":")
     try:
         with socket.socket() as probe:
+            # As the servers do: to them a port in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, int(port)))
     except (OSError, ValueError, OverflowError):
@@ -65,7 +66,7 @@ def is_free(address: str) -> bool:
 
 
 def free_address() -> str:
-    """An address on this machine that nothing listens on now."""
+    """An address on this machine where nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
@@ -81,13 +82,14 @@ def answers(url: str) -> bool:
 
 
 class Stack:
-    """The servers of one folder: ``prometheus/``, ``alerts/``, their data and logs."""
+    """Servers that share one folder for configuration, data and logs. The end of the block stops them."""
 
     def __init__(
         self, folder: Path, binaries: Binaries, *, faster: float = 1.0, addresses: Addresses | None = None
     ) -> None:
         self.folder = folder.resolve()
         self._binaries = binaries
+        # An interval as well: Prometheus sends a firing alert again after this time.
         self._resend_delay = f"{round(60_000 / faster)}ms"
         chosen = addresses or Addresses.free()
         self.prometheus, self.alertmanager = chosen.prometheus, chosen.alertmanager
@@ -125,6 +127,7 @@ class Stack:
             f"--config.file={self.folder / 'alerts/alertmanager.yml'}",
             f"--storage.path={self.folder / 'data/alertmanager'}",
             f"--web.listen-address={self.alertmanager}",
+            # No gossip: a second Alertmanager on this machine would want the same port.
             "--cluster.listen-address=",
             ready=f"http://{self.alertmanager}/-/ready",
             cwd=home(self._binaries.alertmanager),
@@ -158,9 +161,10 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         seconds: float = _START_SECONDS,
     ) -> Process:
-        """Start a process that ends with the stack.
+        """Start a process that ends with the stack, and wait until the URL ``ready`` answers.
 
-        Its output goes to a log; or, if it is to be ``relayed``, to a pipe, which the caller must read.
+        Its output goes to a log file. With ``relayed`` it goes to a pipe instead; the caller must read it, or
+        the process blocks.
         """
         log = None if relayed else self.log_path(name)
         process = self._running.enter_context(_process(name, command, log, cwd, environment))
@@ -169,27 +173,27 @@ class Stack:
         return process
 
     def list_target(self, run: str, address: str, labels: Mapping[str, str] | None = None) -> Path:
-        """Let Prometheus discover a run at ``address``; returns the discovery file."""
+        """Make Prometheus discover a run at ``address``. Returns the target file."""
         path = self.folder / "prometheus" / "targets" / f"{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, dump_groups(Group([address], labels or {})))
+        replace_file(path, dump_groups(TargetGroup([address], labels or {})))
         return path
 
     def log_path(self, name: str) -> Path:
-        """Where the output of a process goes."""
+        """Path of a process's log."""
         return self.folder / f"{name}.log"
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A running child and its log."""
+    """A child process and its log."""
 
     name: str
     popen: subprocess.Popen[bytes]
     log: Path | None
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
-        """Wait for a condition; StackError when the process ends first, or after ``seconds``."""
+        """Wait for a condition. Raises StackError if the process ends before it, or after ``seconds``."""
         deadline = time.monotonic() + seconds
         while not condition():
             if self.popen.poll() is not None or time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The metrics scaled out: an agent near the runs, a store far away, and the same rules evaluated by vmalert."""
+"""A scaled-out setup: an agent near the runs, a central store, and the same rules evaluated by vmalert."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stack.configuration import ALERTMANAGER
 from stack.processes import Process, Stack, free_address
 
 AGENT, STORE, VMALERT = "127.0.0.1:9091", "127.0.0.1:8428", "127.0.0.1:8880"
-"""The addresses in the files and commands as they are shipped."""
+"""The addresses in the shipped files and commands."""
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -41,14 +41,14 @@ vmalert \\
   -httpListenAddr={VMALERT}""",
     }
 )
-"""How each is started in a folder that ``rl-exporter bundle`` has written; docs/cluster.md shows the same."""
+"""Commands for a folder that ``rl-exporter bundle`` has written. docs/scale-out.md shows the same ones."""
 
 _READY = {"agent": "/-/ready", "store": "/health", "vmalert": "/health"}
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleOut:
-    """Agent, store and vmalert beside the Alertmanager of a stack, in its folder and with its intervals."""
+    """Agent, store and vmalert, in the folder of a stack and with its intervals and Alertmanager."""
 
     stack: Stack
     binaries: Mapping[str, Path]
@@ -58,7 +58,7 @@ class ScaleOut:
 
     @classmethod
     def beside(cls, stack: Stack, *, prometheus: Path, store: Path, vmalert: Path) -> ScaleOut:
-        """On free addresses; the agent's and the store's configuration in the folder say them."""
+        """Choose free addresses and write them into the configuration of agent and store."""
         moved = {name: free_address() for name in COMMANDS}
         shipped = dict(zip((AGENT, STORE, VMALERT), moved.values(), strict=True))
         for name in ("agent.yml", "store.yml"):
@@ -70,7 +70,7 @@ class ScaleOut:
         return cls(stack, {"agent": prometheus, "store": store, "vmalert": vmalert}, moved)
 
     def start(self, name: str) -> Process:
-        """Start ``agent``, ``store`` or ``vmalert`` and wait until it is ready."""
+        """Start ``agent``, ``store`` or ``vmalert``, and wait until it is ready."""
         _, *options = self._moved(COMMANDS[name]).replace("\\\n", "").replace("'", "").split()
         return self.stack.start(
             name,

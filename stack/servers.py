@@ -1,4 +1,4 @@
-"""Where the real servers are: on the path, or unpacked from Debian's packages without root."""
+"""Finds the real servers: on the PATH, or unpacked from Debian's packages without root."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 
 class MissingServerError(RuntimeError):
-    """A server is neither installed nor to be had here; the message says what to install."""
+    """A server is not installed and cannot be downloaded. The message says what to install."""
 
 
 def find_alertmanager(folder: Path) -> Path:
-    """Alertmanager under its own name, or under Debian's."""
+    """Find Alertmanager under its own name, or under Debian's."""
     found = shutil.which("alertmanager")
     return Path(found) if found else find_server("prometheus-alertmanager", "prometheus-alertmanager", folder)
 
 
 def find_server(binary: str, package: str, folder: Path) -> Path:
-    """The executable ``binary``: from the path, or from Debian's ``package`` unpacked into ``folder``."""
+    """Find ``binary`` on the PATH, or unpack Debian's ``package`` into ``folder``."""
     found = shutil.which(binary)
     if found:
         return Path(found)
@@ -37,6 +37,7 @@ def find_server(binary: str, package: str, folder: Path) -> Path:
 def _unpack(package: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     options: list[str] = []
+    # apt-get download needs package lists, and without root it cannot write the system's.
     if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
         lists = folder / "lists"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
@@ -50,9 +51,10 @@ def _unpack(package: str, folder: Path) -> None:
 
 
 def _relocate(binary: Path) -> None:
-    """Let Debian's Alertmanager find its templates below the working directory.
+    """Make Debian's Alertmanager look for its templates below the working directory.
 
-    Their absolute path is compiled in, and without root nothing can be put there. The relative one is as long.
+    It was compiled with their absolute path, where only root can write. The relative path has the same length,
+    so it can replace the bytes in the binary.
     """
     if binary.name == "prometheus-alertmanager":
         compiled = binary.read_bytes()
@@ -62,7 +64,7 @@ def _relocate(binary: Path) -> None:
 
 
 def home(binary: Path) -> Path | None:
-    """The working directory from which a server found by :func:`find_server` finds its data; None for any."""
+    """The working directory that a server from :func:`find_server` needs to find its data, or None for any."""
     unpacked = binary.parent.parent.parent
     return unpacked if (unpacked / "usr" / "share").is_dir() and unpacked != Path("/") else None
 

@@ -1,1 +1,1 @@
-"""Simulated runs for a real Prometheus: each a real exporter with plausible numbers, a beginning and an end."""
+"""Simulates runs for a real Prometheus. Each is a real exporter with plausible numbers."""

@@ -1,4 +1,4 @@
-"""Many simulated runs in several processes, listed for Prometheus' file discovery."""
+"""Runs many simulated runs in several processes, listed for Prometheus' file-based discovery."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 RUNS_PER_PROCESS = 25
-"""More save memory and cost CPU: at each scrape a run reads what its process uses, threads and files of all."""
+"""A compromise: more runs in a process save memory, but a scrape reads all threads and files of the process."""
 
 LIFE_SECONDS = 8 * 3600.0
 """Mean life of a run."""
 
-_FOLDER = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]
+"""The checkout. The processes import ``benchmarks`` from it, because no installed package contains it."""
 
 
 class FleetError(RuntimeError):
-    """The fleet cannot be started; the message says why and what to do."""
+    """The fleet cannot start. The message gives the reason and the remedy."""
 
 
 @contextmanager
 def fleet(targets: Path, runs: int, life: float | None = LIFE_SECONDS, name: str = "fleet") -> Iterator[None]:
-    """``runs`` runs at any time, with a discovery file each in ``targets``; all are there when this begins.
+    """Keep ``runs`` runs up, each with a target file in ``targets``. All can be scraped when the block begins.
 
-    They live ``life`` seconds in the mean. Where it is None, they run for less than a minute and without
-    successors, and all of them have ended when this begins. Raises FleetError when a process ends at once.
+    A run lives ``life`` seconds on average and is then replaced. With None, the runs live less than a minute,
+    are not replaced, and have all ended when the block begins. Raises FleetError if a process ends at once.
     """
     targets.mkdir(parents=True, exist_ok=True)
     sizes = [min(RUNS_PER_PROCESS, runs - first) for first in range(0, runs, RUNS_PER_PROCESS)]
@@ -53,7 +54,7 @@ def _process(targets: Path, name: str, runs: int, life: float | None) -> Iterato
         name,
         *numbers,
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_FOLDER)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
     try:
         yield process
     finally:

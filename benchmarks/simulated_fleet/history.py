@@ -1,7 +1,7 @@
-"""The past of a fleet, for a Prometheus that has just begun: what rules cost depends on how far they look back.
+"""Makes up the history of a fleet for a new Prometheus: the cost of a rule depends on the range it reads.
 
-Given is what the rules read with a range, for as far back as they read it, of the runs that are there now and
-of those that have ended in that time.
+It contains every series that the rules read with a range, as far back as they read it, for the current runs and
+for runs that have ended within that time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from rl_training.action_space import HEADS
 
 SCRAPE_SECONDS = 15.0
 _SLICE_SECONDS = 1500.0
-"""Prometheus takes samples that are up to an hour older than the youngest one."""
+"""Prometheus accepts samples up to an hour older than the newest one."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _DURATION = r"(?:\d+[smh])+"
 _RANGE = re.compile(rf"([a-zA-Z_:][\w:]*(?:\{{[^}}]*\}})?)\[({_DURATION})\](?: offset ({_DURATION}))?")
@@ -33,7 +34,7 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A run of the past, or the past of a run that is there. Times are Unix seconds."""
+    """A past run, or the past of a current one. Times are Unix seconds."""
 
     run_id: str
     instance: str
@@ -88,14 +89,14 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
     ),
     "head:rl_policy_effective_entropy:ratio": (_HEADS, _ratio),
 }
-"""Labels of the series of a selector, and their values."""
+"""Labels and values of the series of each selector."""
 
 _SELDOM = r"up$|ALERTS|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|rl_policy_head_condition_since"
-"""Selectors that match few or no series of a healthy fleet, or that a minute of scraping fills."""
+"""Selectors that need no history: few series of a healthy fleet match, or a minute of scraping fills them."""
 
 
 def looked_back() -> dict[str, float]:
-    """Selector, and the seconds that the rules look back with it at most."""
+    """Longest range in seconds that the rules read, by selector."""
     found: dict[str, float] = {}
     for path in (*shipped().glob("prometheus/rules/*.yml"), *shipped().glob("alerts/rules/*.yml")):
         text = re.sub(r"^\s*#.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -109,10 +110,10 @@ def _seconds(duration: str) -> float:
 
 
 def past(targets: Path, life: float, now: float) -> Iterator[bytes]:
-    """The past of the fleet of ``targets``, one slice of time after another.
+    """Yield the history of the fleet in ``targets``, one slice of time after another.
 
-    Each is lines of JSON, one a series, as vmagent's ``/api/v1/import`` takes them. Runs live ``life``
-    seconds in the mean.
+    A slice is lines of JSON, one for each series, in the format of vmagent's ``/api/v1/import``. A run lives
+    ``life`` seconds on average.
     """
     windows = {key: back for key, back in looked_back().items() if not re.match(_SELDOM, key)}
     first = now - max(windows.values())
@@ -127,7 +128,7 @@ def past(targets: Path, life: float, now: float) -> Iterator[bytes]:
 
 
 def _lives(targets: Path, life: float, now: float, since: float) -> Iterator[Life]:
-    """For each run that is there its own past, and the runs before it, back to ``since``."""
+    """Yield each current run's own past and its predecessors, back to ``since``."""
     random = Random(0)
     for path in sorted(targets.glob("*.json")):
         end, name = now, path.stem
@@ -141,7 +142,7 @@ def _lives(targets: Path, life: float, now: float, since: float) -> Iterator[Lif
 
 
 def _lines(selector: str, life: Life, first: float, last: float) -> Iterator[bytes]:
-    """The samples from ``first`` up to ``last``, a line for every series."""
+    """Yield the samples from ``first`` up to ``last``, one line for each series."""
     phase = life.start % SCRAPE_SECONDS
     begin = max(first, life.start)
     begin += (phase - begin) % SCRAPE_SECONDS

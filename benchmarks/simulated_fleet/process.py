@@ -1,4 +1,4 @@
-"""One process with several simulated runs: ``python -m benchmarks.simulated_fleet.process``, until SIGTERM."""
+"""A process with several simulated runs, until SIGTERM: ``python -m benchmarks.simulated_fleet.process``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.simulated_fleet.run import SimulatedRun
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 
 BRIEF_SECONDS = 45.0
 _ENDING = 64
-"""How many runs can wait for their last scrape at once."""
+"""Number of runs that can wait for their last scrape at once."""
 
 
-class Process:
-    """``runs`` simulated runs at a time; each is followed by another after ``life`` seconds in the mean.
+class SimulationProcess:
+    """Keeps ``runs`` simulated runs up, and replaces each after ``life`` seconds on average.
 
-    Every run has one discovery file in ``targets``, from its first moment until its end was scraped.
+    A run has a target file in ``targets`` from its start until a scrape has seen its end.
     """
 
     def __init__(self, targets: Path, name: str, runs: int, life: float) -> None:
@@ -41,7 +41,7 @@ class Process:
             self._begin()
 
     def work(self) -> None:
-        """Do what is due next, for as long as the parent lives."""
+        """Run the due actions, until the parent process has gone."""
         parent = os.getppid()
         while os.getppid() == parent:
             due, _, action = heapq.heappop(self._agenda)
@@ -71,7 +71,7 @@ class Process:
 
 
 def work_briefly(targets: Path, name: str, runs: int) -> None:
-    """Runs that are there for less than a minute: they leave behind what earlier runs would have left."""
+    """Simulate runs of less than a minute, which leave the series that earlier runs would have left."""
     random = Random(name)
     begun = [SimulatedRun(f"{name}-{number:04}", random) for number in range(runs)]
     for run in begun:
@@ -88,29 +88,29 @@ def _end(runs: Sequence[SimulatedRun], entry: Path) -> None:
 
 
 def write_entry(targets: Path, name: str, addresses: Sequence[str]) -> Path:
-    """Let Prometheus discover runs; the partial file is beside the folder, which Prometheus watches."""
+    """Write a target file. The partial file is outside the folder, which Prometheus watches."""
     partial = targets.parent / f".{name}.partial"
-    partial.write_bytes(dump_groups(Group(addresses, {"cluster": "fleet"})))
+    partial.write_bytes(dump_groups(TargetGroup(addresses, {"cluster": "fleet"})))
     return partial.rename(targets / f"{name}.json")
 
 
 def main() -> None:
-    """Entry point; prints a line once every run can be scraped, brief ones when they have ended."""
+    """Entry point. Prints a line once every run can be scraped, or once brief runs have ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", type=Path)
     parser.add_argument("name")
     parser.add_argument("runs", type=int)
     parser.add_argument("life", type=float, nargs="?", help="mean seconds; without: all of them are brief")
     options = parser.parse_args()
-    # Whoever waits for the interpreter asks for it as often as this. By default that is 200 times a second for
-    # each of thousands of threads, and would be all that the cores do.
+    # A waiting thread requests the interpreter at this interval. With the default, 200 times a second,
+    # thousands of waiting threads would use up the cores.
     sys.setswitchinterval(0.2)
-    os.nice(19)  # Runs are on other machines in truth: whoever is measured here goes first.
+    os.nice(19)  # Real runs are on other machines: the measured server gets the CPU first.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if options.life is None:
         work_briefly(options.targets, options.name, options.runs)
     else:
-        process = Process(options.targets, options.name, options.runs, options.life)
+        process = SimulationProcess(options.targets, options.name, options.runs, options.life)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     if options.life is not None:

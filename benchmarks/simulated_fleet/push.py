@@ -1,4 +1,4 @@
-"""Brings samples of the past into the storage of a Prometheus, through vmagent, which speaks remote write."""
+"""Writes past samples to a Prometheus, through vmagent, which converts JSON lines to remote write."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from benchmarks.simulated_fleet.measurement import MeasurementError, Prometheus
 from stack.processes import Stack, free_address
 
 _APPENDED = "prometheus_tsdb_head_samples_appended_total"
-_SECONDS = 120.0
-"""For a slice to arrive."""
+_TIMEOUT_SECONDS = 120.0
+"""Time limit for one slice to arrive."""
 
 
 def write_past(stack: Stack, prometheus: Path, vmagent: Path, slices: Iterable[bytes]) -> None:
-    """Fill the storage of ``stack``'s Prometheus, before that one starts; ``slices`` are in the order of time.
+    """Fill the storage of ``stack``'s Prometheus before it starts. ``slices`` are in order of time.
 
-    A Prometheus that scrapes nothing takes them: whoever has scraped once refuses anything much older.
-    MeasurementError when a sample was not taken.
+    A second Prometheus without scrape targets receives them, because one that has scraped rejects samples much
+    older than its newest. Raises MeasurementError if it does not accept every sample.
     """
     address, receiver = free_address(), free_address()
     (stack.folder / "nothing.yml").write_text("global: {}\n", encoding="utf-8")
@@ -37,7 +37,7 @@ def write_past(stack: Stack, prometheus: Path, vmagent: Path, slices: Iterable[b
         str(vmagent),
         f"-remoteWrite.url=http://{receiver}/api/v1/write",
         f"-remoteWrite.tmpDataPath={stack.folder / 'data/vmagent'}",
-        "-remoteWrite.queues=1",  # one after another: a series' samples are taken in their order only
+        "-remoteWrite.queues=1",  # in order: Prometheus rejects samples of a series that arrive out of order
         f"-httpListenAddr={address}",
         ready=f"http://{address}/health",
     )
@@ -52,13 +52,15 @@ def _push(prometheus: Prometheus, url: str, slices: Iterable[bytes]) -> None:
     for lines in slices:
         urllib.request.urlopen(url, lines, timeout=60).close()
         sent += sum(line.count(b",", line.rindex(b"[")) + 1 for line in lines.splitlines())
-        deadline = time.monotonic() + _SECONDS
-        while (taken := _taken(prometheus)) < sent:
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while (taken := _accepted(prometheus)) < sent:
             if time.monotonic() > deadline:
-                raise MeasurementError(f"of {sent} old samples {taken:.0f} were taken within {_SECONDS:.0f} s")
+                raise MeasurementError(
+                    f"of {sent} old samples {taken:.0f} were taken within {_TIMEOUT_SECONDS:.0f} s"
+                )
             time.sleep(0.5)
 
 
-def _taken(prometheus: Prometheus) -> float:
-    found = prometheus.own().items()
+def _accepted(prometheus: Prometheus) -> float:
+    found = prometheus.own_metrics().items()
     return sum(value for name, value in found if name.partition("{")[0] == _APPENDED)

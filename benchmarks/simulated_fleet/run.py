@@ -1,4 +1,4 @@
-"""One simulated run: a real exporter, fed with numbers such as a policy in training shows."""
+"""One simulated run: a real exporter with numbers like those of a policy in training."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from rl_exporter import (
 from rl_training.action_space import HEADS
 
 PERIODS = (2.0, 300.0)
-"""Shortest and longest update period, in seconds; drawn log-uniformly."""
+"""Shortest and longest update period in seconds. A run draws its own log-uniformly."""
 
 SICK = 0.03
-"""Share of the runs with a collapsed head, and again of those with a starved one."""
+"""Share of runs with a collapsed head, and also of runs with a starved one."""
 
 _ENDS = {RunState.COMPLETED: 0.90, RunState.INTERRUPTED: 0.06, RunState.FAILED: 0.03, None: 0.01}
-"""How runs end, by share; None is killed."""
+"""Share of runs by how they end. None: killed."""
 
 _LINGER_SECONDS = 60.0
 
@@ -45,7 +45,7 @@ def update_period(random: Random) -> float:
 
 
 def payloads(random: Random, period: float) -> Iterator[PPOUpdatePayload]:
-    """What one update after another measures; every value that a run can report is there."""
+    """Yield the payloads of one update after another, with every value that a run can report."""
     kind = random.choices(list(Kind), (1 - 2 * SICK, SICK, SICK))[0]
     ratios = {name: random.uniform(0.7, 0.95) for name in HEADS.names}
     while True:
@@ -98,7 +98,7 @@ class SimulatedRun:
 
     @property
     def address(self) -> str:
-        """Where it is scraped, as HOST:PORT."""
+        """Its listen address, HOST:PORT."""
         return str(self._server.address)
 
     def update(self) -> None:
@@ -106,7 +106,7 @@ class SimulatedRun:
         self._recorder.handler.handle_ppo_update(next(self._payloads))
 
     def end(self) -> None:
-        """End as this run ends; a clean end waits until the final state was scraped."""
+        """End in this run's way. A clean end waits until a scrape has seen the final state."""
         if self._ending is None:
             self._server.stop()
         else:

@@ -1,4 +1,4 @@
-"""The table of docs/scale.md, written by the program that measures it."""
+"""Renders the table of docs/scale.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADER = """\
 
 
 def written(page: str, rows: Sequence[Measurement], machine: str) -> str:
-    """``page`` with these rows in place of what stood between the markers; ValueError when it has none."""
+    """Replace what stands between the markers of ``page`` by these rows. Raises ValueError without markers."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -28,7 +28,7 @@ def written(page: str, rows: Sequence[Measurement], machine: str) -> str:
 
 
 def table(rows: Sequence[Measurement]) -> str:
-    """One line for every size."""
+    """A Markdown table with one line for each size."""
     return _HEADER + "".join(_row(row) for row in rows)
 
 
@@ -47,7 +47,7 @@ def _row(row: Measurement) -> str:
 
 
 def slopes(rows: Sequence[Measurement]) -> str:
-    """What another thousand runs cost, by least squares; nothing for a single size."""
+    """A sentence on what another thousand runs cost, by least squares. Empty for a single size."""
     if len({row.runs for row in rows}) < 2:
         return ""
     runs = [row.runs for row in rows]
@@ -61,7 +61,7 @@ def slopes(rows: Sequence[Measurement]) -> str:
 
 
 def machine(prometheus: Path) -> str:
-    """What it was measured on."""
+    """A sentence on the machine and the Prometheus."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = next((line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -1,6 +1,7 @@
-"""What of ``deploy/kubernetes`` repeats ``prometheus``, ``alerts`` and ``grafana``, as Kubernetes objects.
+"""Generates the Kubernetes objects that contain rules, dashboards and Alertmanager configuration.
 
-``make kubernetes`` writes it. The other files there repeat nothing and are written by hand.
+``make kubernetes`` writes them to ``deploy/kubernetes``, so that a rule stands in one file only. The other
+files there contain nothing of the kind and are written by hand.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from rl_manifests import alertmanager, dashboards, rules
 FOLDERS: Mapping[str, Callable[[], dict[str, str]]] = MappingProxyType(
     {"rules": rules.files, "dashboards": dashboards.files, "alertmanager": alertmanager.files}
 )
-"""The generated folders of ``deploy/kubernetes``; each holds nothing but these files."""
+"""Generators of the generated folders of ``deploy/kubernetes``. Those folders hold no other files."""
 
 
 def rendered() -> dict[str, str]:
-    """Path below ``deploy/kubernetes`` and text of every generated file, kustomizations among them."""
+    """Text of every generated file, kustomizations included, by path below ``deploy/kubernetes``."""
     return {
         f"{folder}/{name}": text
         for folder, files in FOLDERS.items()

@@ -1,4 +1,4 @@
-"""Write the generated files of ``deploy/kubernetes``; ``--check`` only says which committed ones differ."""
+"""Writes the generated files of ``deploy/kubernetes``. ``--check`` only reports differences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KUBERNETES = Path(__file__).resolve().parent.parent / "kubernetes"
 
 
 def stale(root: Path = KUBERNETES) -> list[str]:
-    """Paths below ``root`` that are missing, differ from what their source gives, or have no source."""
+    """Paths below ``root`` that are missing, outdated, or no longer generated."""
     wanted = rendered()
     there = {
         str(path.relative_to(root)): path.read_text(encoding="utf-8")
@@ -24,9 +24,10 @@ def stale(root: Path = KUBERNETES) -> list[str]:
 
 
 def write(root: Path = KUBERNETES) -> None:
-    """Write the generated folders anew."""
+    """Replace the generated folders."""
     files = rendered()
     for folder in FOLDERS:
+        # Emptied first: a manifest whose source was removed must go too.
         shutil.rmtree(root / folder, ignore_errors=True)
         (root / folder).mkdir(parents=True)
     for name, text in files.items():
@@ -34,7 +35,7 @@ def write(root: Path = KUBERNETES) -> None:
 
 
 def main() -> int:
-    """Entry point; returns 1 when ``--check`` finds a difference."""
+    """Entry point. Returns 1 if ``--check`` finds a difference."""
     if "--check" not in sys.argv[1:]:
         write()
         return 0

@@ -1,6 +1,7 @@
-"""An AlertmanagerConfig of the operator from ``alerts/alertmanager.yml``: routes, inhibition, receivers.
+"""Converts ``alerts/alertmanager.yml`` to an AlertmanagerConfig of the operator: routes, inhibition, receivers.
 
-The receivers' addresses come from a Secret, because the ones in the file are for one machine.
+The addresses of the receivers come from a Secret: those in the file are for a single machine, and a real one
+often contains a token.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import yaml
 from rl_manifests.sources import ROOT, head, indented
 
 ADDRESSES = "rl-alert-receivers"
-"""The Secret with the address of each receiver, one key a receiver."""
+"""Name of the Secret with one key for each receiver, its address."""
 
 _SOURCE = ROOT / "alerts/alertmanager.yml"
 _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
@@ -35,7 +36,7 @@ def files() -> dict[str, str]:
 
 
 def _specification(source: Mapping[str, Any]) -> dict[str, Any]:
-    # The alerts of other people's rules are for other people's configuration.
+    # One Alertmanager serves the whole cluster: leave alerts of other rules to their own configuration.
     route = {**_route(source["route"]), "matchers": [_matcher('alertname=~"RL.+"')]}
     return {
         "route": route,
@@ -45,7 +46,7 @@ def _specification(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _route(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A route and those below it. Raises KeyError for a key that has no counterpart here."""
+    """Convert a route and its children. Raises KeyError for an unknown key rather than dropping it silently."""
     route: dict[str, Any] = {}
     for key, value in source.items():
         if key == "matchers":
@@ -66,6 +67,7 @@ def _inhibition(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _matcher(text: str) -> dict[str, str]:
+    # Alertmanager also accepts unquoted values; one notation is enough here, and easier to get right.
     found = _MATCHER.fullmatch(text)
     if found is None:
         raise ValueError(f'matcher {text!r} in {_SOURCE.name} is not NAME="VALUE"; quote its value')

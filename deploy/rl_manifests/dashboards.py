@@ -1,4 +1,4 @@
-"""A ConfigMap for every dashboard, as the sidecar of the Grafana chart collects them."""
+"""Puts every dashboard into a ConfigMap with the label that the sidecar of Grafana's Helm chart looks for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rl_manifests.sources import ROOT, head, indented
 
 
 def sources() -> list[Path]:
-    """The dashboards."""
+    """Paths of the dashboards."""
     return sorted(ROOT.glob("grafana/dashboards/*.json"))
 
 
 def files() -> dict[str, str]:
-    """Name and text of each manifest."""
+    """Text of each manifest by file name."""
     return {f"{source.stem}.yaml": _manifest(source) for source in sources()}
 
 

@@ -1,4 +1,4 @@
-"""A PrometheusRule for every file of rules: its text, comments included, as the object's specification."""
+"""Turns every rule file into a PrometheusRule. Its text is kept, comments included."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _GROUP = re.compile(r"^  - name: .+\n", re.MULTILINE)
 
 
 def sources() -> list[Path]:
-    """The files of recording and alert rules."""
+    """Paths of the recording and alert rules."""
     return sorted([*ROOT.glob("prometheus/rules/*.yml"), *ROOT.glob("alerts/rules/*.yml")])
 
 
 def files() -> dict[str, str]:
-    """Name and text of each manifest."""
+    """Text of each manifest by file name."""
     return {f"{source.stem}.yaml": _manifest(source) for source in sources()}
 
 
 def _manifest(source: Path) -> str:
-    # The promises of the rules hold at this interval; the operator's own default is twice as long.
+    # The rules are tested at this interval; the operator's default is twice as long.
     interval = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text("utf-8"))["global"][
         "evaluation_interval"
     ]

@@ -6,13 +6,26 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from types import MappingProxyType
+from typing import Any
 
-from rl_exporter.heads import Heads
+from rl_exporter.heads import Heads, within
 from rl_exporter.histogram import Histogram
+from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import NOT_MEASURED, PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 from rl_exporter.tracker import HeadTracker
+
+_POLICY, _TRAINING, _DURATIONS = map(attributes, (PolicyNumbers, TrainingNumbers, DurationNumbers))
+_GAUGES = tuple(
+    (number.name, number.row.kept, *number.row.bounds())
+    for number in (*_POLICY, *_TRAINING)
+    if number.row.kind == "gauge"
+)
+_GAUGES_OF = attrgetter(*(name for name, *_ in _GAUGES))
+_TOTALS = {number.name: number.row.bounds() for number in _TRAINING if number.row.kind == "counter"}
+_SECONDS = {number.name: number.row.bounds() for number in _DURATIONS}
 
 
 class SanctumAggregator:
@@ -44,16 +57,21 @@ class SanctumAggregator:
         self._trackers = [
             HeadTracker(head, former.tamiyo.readings[head.name], former.tamiyo.updates, now) for head in heads
         ]
-        self._payload = PPOUpdatePayload()
         self._updates = former.tamiyo.updates
-        self._entropy_coefficient = _kept(entropy_coefficient, former.tamiyo.entropy_coefficient)
+        self._values: dict[str, float | None] = {
+            **{number.name: number.of(former.tamiyo) for number in _POLICY if number.row.kept},
+            **{number.name: number.of(former) for number in _TRAINING if not number.whole},
+        }
+        if entropy_coefficient is not None:
+            self._values["entropy_coefficient"] = entropy_coefficient
+        self._totals: dict[str, int] = {
+            number.name: getattr(former, number.name) for number in _TRAINING if number.whole
+        }
+        self._histograms: dict[str, Histogram] = {
+            number.name: getattr(former, f"{number.name}s") for number in _DURATIONS
+        }
         self._run_state = RunState.RUNNING
         self._last_update_timestamp: float | None = None
-        self._environment_steps = former.environment_steps
-        self._episodes = former.episodes
-        self._episode_return = former.episode_return
-        self._rollout_durations = former.rollout_durations
-        self._update_durations = former.update_durations
         self._record_errors = former.record_errors
         self._tamiyo: TamiyoState | None = None
         self._snapshot: SanctumSnapshot | None = None
@@ -82,14 +100,31 @@ class SanctumAggregator:
             now = self._last_update_timestamp = self._clock()
             for name, tracker in zip(self._heads.names, self._trackers, strict=True):
                 self._record_errors += tracker.record(measured(name, NOT_MEASURED), update, now)
-            self._payload = payload
-            self._environment_steps += payload.environment_steps
-            self._episodes += payload.episodes
-            self._episode_return = _kept(_finite(payload.episode_return), self._episode_return)
-            self._entropy_coefficient = _kept(_finite(payload.entropy_coefficient), self._entropy_coefficient)
-            self._rollout_durations = _observed(self._rollout_durations, payload.rollout_duration)
-            self._update_durations = _observed(self._update_durations, payload.update_duration)
+            self._take_numbers(payload)
             self._tamiyo = self._snapshot = None
+
+    def _take_numbers(self, payload: PPOUpdatePayload) -> None:
+        """Take over the numbers of the run. An impossible one is an error and counts as not measured."""
+        values = self._values
+        for (name, kept, least, most), given in zip(_GAUGES, _GAUGES_OF(payload), strict=True):
+            value = self._possible(given, least, most)
+            if value is not None or not kept:
+                values[name] = value
+        for name, (least, most) in _TOTALS.items():
+            self._totals[name] += int(self._possible(getattr(payload, name), least, most) or 0)
+        for name, (least, most) in _SECONDS.items():
+            seconds = self._possible(getattr(payload, name), least, most)
+            if seconds is not None:
+                self._histograms[name] = self._histograms[name].observe(seconds)
+
+    def _possible(self, value: float | None, least: float, most: float) -> float | None:
+        if value is None or least <= value <= most:
+            return value
+        if not math.isfinite(value):
+            return None
+        possible = within(value, most, least)
+        self._record_errors += possible is None
+        return possible
 
     def set_run_state(self, state: RunState) -> None:
         """Say where the run is in its life."""
@@ -106,22 +141,22 @@ class SanctumAggregator:
     def _picture(self) -> SanctumSnapshot:
         if self._tamiyo is None:
             self._tamiyo = self._state()
+        numbers: dict[str, Any] = {
+            **{number.name: self._values[number.name] for number in _TRAINING if not number.whole},
+            **self._totals,
+            **{f"{name}s": histogram for name, histogram in self._histograms.items()},
+        }
         return SanctumSnapshot(
             run=self._run,
             tamiyo=self._tamiyo,
             run_state=self._run_state,
             start_timestamp=self._start_timestamp,
             last_update_timestamp=self._last_update_timestamp,
-            environment_steps=self._environment_steps,
-            episodes=self._episodes,
-            episode_return=self._episode_return,
-            rollout_durations=self._rollout_durations,
-            update_durations=self._update_durations,
             record_errors=self._record_errors,
+            **numbers,
         )
 
     def _state(self) -> TamiyoState:
-        payload = self._payload
         readings = {
             name: tracker.reading() for name, tracker in zip(self._heads.names, self._trackers, strict=True)
         }
@@ -130,13 +165,7 @@ class SanctumAggregator:
             readings=MappingProxyType(readings),
             updates=self._updates,
             entropy=_aggregate(readings, self._updates),
-            entropy_coefficient=self._entropy_coefficient,
-            kl_divergence=_finite(payload.kl_divergence),
-            clipped_share=_finite(payload.clipped_share),
-            gradient_norm=_finite(payload.gradient_norm),
-            policy_loss=_finite(payload.policy_loss),
-            value_loss=_finite(payload.value_loss),
-            explained_variance=_finite(payload.explained_variance),
+            **{number.name: self._values.get(number.name) for number in _POLICY},
         )
 
 
@@ -152,15 +181,3 @@ def _aggregate(readings: dict[str, HeadReading], update: int) -> float | None:
     if not update or any(reading.measured_update != update for reading in readings.values()):
         return None
     return math.fsum(reading.entropy for reading in readings.values())
-
-
-def _observed(histogram: Histogram, seconds: float | None) -> Histogram:
-    return histogram if seconds is None or not 0.0 <= seconds < math.inf else histogram.observe(seconds)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _kept(value: float | None, last: float | None) -> float | None:
-    return last if value is None else value

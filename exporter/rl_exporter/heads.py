@@ -1,4 +1,4 @@
-"""What the exporter knows about a policy: its heads, each with a name and a number of choices."""
+"""The heads of a policy, each with a name and a number of choices: all that the exporter must know of it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import overload
+from typing import Any, overload
 
 ROUNDING_TOLERANCE = 1e-6
-"""A value this far beyond its bounds is rounding and is clamped; farther out it is an error."""
+"""Values beyond their bounds by up to this are rounding errors and are clamped; farther out they are errors."""
 
 
-def within(value: float, upper: float) -> float | None:
-    """Clamp ``value`` to [0, upper]; None when it lies beyond by more than rounding, or is not finite."""
-    if 0.0 <= value <= upper:
+def within(value: float, upper: float, lower: float = 0.0) -> float | None:
+    """Clamp ``value`` to [lower, upper]; None when it lies outside by more than rounding, or is NaN."""
+    if lower <= value <= upper:
         return value
-    if -ROUNDING_TOLERANCE <= value <= upper + ROUNDING_TOLERANCE:
-        return min(max(value, 0.0), upper)
+    if lower - ROUNDING_TOLERANCE <= value <= upper + ROUNDING_TOLERANCE:
+        return min(max(value, lower), upper)
     return None
 
 
@@ -25,8 +25,8 @@ def within(value: float, upper: float) -> float | None:
 class Head:
     """One categorical action dimension of a policy.
 
-    ``choices`` is the number of actions, at least 1. ``entropy_multiplier`` scales the base entropy
-    coefficient of the loss for this head (1.0: the base itself).
+    ``choices``: number of actions, at least 1. ``entropy_multiplier``: factor on the loss's base entropy
+    coefficient for this head.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Head:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        # bool is a subclass of int, and True would be a head of one choice.
         if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
             raise ValueError(f"head {self.name!r} has {self.choices!r} choices; give a whole number >= 1")
         if not math.isfinite(self.entropy_multiplier) or self.entropy_multiplier < 0:
@@ -44,12 +45,13 @@ class Head:
                 f"head {self.name!r} has entropy multiplier {self.entropy_multiplier!r}; "
                 "give a finite number >= 0"
             )
+        # The only way to set a derived field of a frozen dataclass.
         object.__setattr__(self, "max_entropy", math.log(self.choices))
 
     def normalize(self, nats: float) -> float | None:
-        """Entropy in nats as a share of the maximum, in [0, 1]; None for a head of one choice.
+        """Entropy in nats as a share of the maximum, in [0, 1]. None for a head of one choice.
 
-        The only place of the project where an entropy is divided by its maximum.
+        Nothing else in the project divides an entropy by its maximum, so the two cannot disagree.
         """
         return nats / self.max_entropy if self.choices > 1 else None
 
@@ -61,7 +63,10 @@ def _check_name(name: object) -> None:
 
 
 def require_label_value(what: str, text: str) -> None:
-    """Raise ValueError when Prometheus would reject ``text`` as a label's value: it must be valid UTF-8."""
+    """Raise ValueError unless ``text`` is valid UTF-8, which Prometheus requires of label values.
+
+    A Python string may not be: lone surrogates come from file names and command lines in another encoding.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -69,7 +74,7 @@ def require_label_value(what: str, text: str) -> None:
 
 
 class Heads(Sequence[Head]):
-    """The heads of one policy, in order, with unique names. Immutable."""
+    """The heads of one policy: an immutable sequence with unique names."""
 
     __slots__ = ("_by_name", "_heads")
 
@@ -86,7 +91,7 @@ class Heads(Sequence[Head]):
 
     @classmethod
     def of(cls, sizes: Mapping[str, int]) -> Heads:
-        """Heads from a mapping of name to number of choices, such as ``{"gripper": 4, "arm": 9}``."""
+        """Make heads from a mapping of name to number of choices, such as ``{"gripper": 4, "arm": 9}``."""
         return cls([Head(name, choices) for name, choices in sizes.items()])
 
     @property
@@ -95,7 +100,7 @@ class Heads(Sequence[Head]):
         return tuple(self._by_name)
 
     def named(self, name: str) -> Head:
-        """The head called ``name``; ValueError naming the declared ones when there is none."""
+        """The head called ``name``. Raises ValueError that lists the declared heads."""
         try:
             return self._by_name[name]
         except KeyError:
@@ -123,12 +128,15 @@ class Heads(Sequence[Head]):
     def __hash__(self) -> int:
         return hash(self._heads)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Heads, (self._heads,)
+
     def __repr__(self) -> str:
         return f"Heads({list(self._heads)!r})"
 
 
 def entropy_attribute_head(attribute: str) -> str | None:
-    """The head's name in an attribute ``head_<name>_entropy``; None for any other attribute."""
+    """The head's name in an attribute ``head_<name>_entropy``, or None for any other attribute."""
     if attribute.startswith("head_") and attribute.endswith("_entropy"):
         return attribute.removeprefix("head_").removesuffix("_entropy") or None
     return None

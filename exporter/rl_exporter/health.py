@@ -1,4 +1,4 @@
-"""Levels and states: the verdicts on a head. The thresholds of the project live here, once."""
+"""Levels and states: the verdicts on a head. The only place that holds the project's thresholds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ CRITICAL_THRESHOLD = 0.25
 """A ratio at or below this is critical."""
 
 DETERMINISTIC_BELOW = 0.1
-"""An effective ratio below this leaves a head no exploration to speak of."""
+"""Below this effective ratio a head practically no longer explores."""
 
 CONFUSED_ABOVE = 0.9
-"""An effective ratio above this is still close to uniform."""
+"""Above this effective ratio a head is still close to uniform."""
 
 EXPLODING_ABOVE = 5.0
-"""A head's gradient norm above this, before clipping."""
+"""Above this gradient norm, before clipping, a head's gradients explode."""
 
 VANISHING_BELOW = 0.01
-"""A head's gradient norm below this teaches it nothing."""
-
+"""Below this gradient norm a head no longer learns."""
 
 SUSTAINED_UPDATES = 3
-"""A condition is worth a word once it has held for as many updates."""
+"""A condition counts once it has held for this many updates: a single bad update is no alarm."""
 
 
 class Level(StrEnum):
@@ -47,9 +46,9 @@ class HeadState(StrEnum):
 
 
 class Condition(StrEnum):
-    """What a head can be in for several updates.
+    """A situation of a head that can last for several updates.
 
-    ``warning``, ``critical``: effective ratios at or below the threshold. ``dead``, ``exploding``: the state.
+    ``warning``, ``critical``: effective ratio at or below the threshold. ``dead``, ``exploding``: the state.
     ``starved``: open steps, but no choice step. ``idle``: no effective ratio. ``unmeasured``: no entropy.
     """
 
@@ -63,9 +62,9 @@ class Condition(StrEnum):
 
 
 def level(ratio: float | None) -> Level | None:
-    """Level of an entropy ratio in [0, 1]; None when it is absent or NaN.
+    """Level of an entropy ratio in [0, 1], or None if it is absent or NaN.
 
-    The boundaries belong to the worse side: 0.5 is a warning, 0.25 is critical.
+    A ratio equal to a threshold has the worse level: 0.5 is a warning, 0.25 is critical.
     """
     if ratio is None or ratio != ratio:  # noqa: PLR0124 - NaN is the one value unequal to itself
         return None
@@ -80,10 +79,10 @@ def head_state(
     gradients_finite: bool = True,
     had_choice: bool | None = None,
 ) -> HeadState | None:
-    """State of a head after an update, the first that fits; None when the update says nothing about it.
+    """State of a head after an update: the first that applies, or None without information.
 
-    ``ratio``: its effective ratio in [0, 1]. ``gradient_norm``: of its own parameters, before clipping,
-    None where not reported. ``had_choice``: whether it had a choice step, None where not reported.
+    ``ratio``: effective ratio in [0, 1]. ``gradient_norm``: of the head's own parameters, before clipping; None
+    if not reported. ``had_choice``: whether the head had a choice step; None if not reported.
     """
     if not gradients_finite or (gradient_norm is not None and gradient_norm > EXPLODING_ABOVE):
         return HeadState.EXPLODING

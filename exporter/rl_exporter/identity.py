@@ -1,4 +1,7 @@
-"""The name of a run, and where it is registered under that name."""
+"""The identity of a run: its run_id, and the protocol of whoever registers it.
+
+Only protocols and generated names, so that the recorder needs no discovery directory.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,16 @@ _ANIMALS = ("badger", "crane", "finch", "heron", "ibex", "lynx", "marten", "otte
 
 
 def generated_run_id() -> str:
-    """A name such as ``keen-otter-0417``, not dependent on any seed."""
-    chance = random.SystemRandom()
-    return f"{chance.choice(_ADJECTIVES)}-{chance.choice(_ANIMALS)}-{chance.randrange(10_000):04d}"
+    """A name such as ``keen-otter-0417``. Not from a seed: two runs with the same one need different names."""
+    rng = random.SystemRandom()
+    return f"{rng.choice(_ADJECTIVES)}-{rng.choice(_ANIMALS)}-{rng.randrange(10_000):04d}"
 
 
 def run_id_candidates(run_id: str | None = None, *, unique: bool = False) -> Iterator[str]:
-    """Names for a run, to be tried in order until one is free.
+    """Names to try in order until one is free.
 
-    ``run_id``, and if ``unique`` ``run_id``-2, ``run_id``-3, … Without a ``run_id`` they are generated.
+    Without a ``run_id``, generated names without end. Else ``run_id``, and with ``unique`` also ``run_id``-2,
+    -3, …
     """
     while run_id is None:
         yield generated_run_id()
@@ -45,32 +49,32 @@ def run_id_candidates(run_id: str | None = None, *, unique: bool = False) -> Ite
 
 
 class Identity(Protocol):
-    """The name that a run has until ``close``."""
+    """A run's hold on its run_id, until ``close``."""
 
     @property
     def run_id(self) -> str:
-        """The name that people read."""
+        """The run_id, which people read."""
 
     @property
     def listed(self) -> bool:
-        """Whether Prometheus discovers the run, so that some server will scrape it."""
+        """Whether Prometheus discovers the run, so that a server will scrape it."""
 
     def listening(self, address: ListenAddress) -> str:
-        """Publish that the run listens at ``address``; returns the address under which others reach it."""
+        """Publish the listen address. Returns the address that others connect to."""
 
     def close(self) -> None:
-        """Give the name back. May be called again."""
+        """Release the run_id. May be called again."""
 
 
 class Registrar(Protocol):
-    """Hands out names of runs: a discovery directory, for example."""
+    """Assigns run_ids, as a discovery directory does."""
 
     def register(self, run_id: str | None) -> Identity:
-        """Take ``run_id``, or a generated name. Raises ValueError when it is taken or cannot be registered."""
+        """Take ``run_id``, or a generated one. Raises ValueError if it is taken or cannot be registered."""
 
 
 def identify(run_id: str | None, registrar: Registrar | None = None) -> Identity:
-    """The name of a run: ``run_id``, or a generated one. Without a registrar nobody else hears of it."""
+    """Take ``run_id``, or a generated one. Without a registrar nothing checks that it is unique."""
     if registrar is None:
         return UnregisteredRun(next(run_id_candidates(run_id)))
     return registrar.register(run_id)
@@ -78,14 +82,14 @@ def identify(run_id: str | None, registrar: Registrar | None = None) -> Identity
 
 @dataclass(frozen=True, slots=True)
 class UnregisteredRun:
-    """A run that only those find who know its address."""
+    """A run that no discovery lists: a scraper must know its address."""
 
     run_id: str
     listed = False
 
     def listening(self, address: ListenAddress) -> str:
-        """The address itself."""
+        """Return the address itself."""
         return str(address)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: nobody else knows the run_id."""

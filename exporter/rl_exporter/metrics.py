@@ -1,143 +1,234 @@
-"""Every metric of a run. One whose reader yields no value has no sample: not measured is never a number."""
+"""Every metric of a run. A metric whose reader yields nothing has no sample: not measured is never a number."""
 
 from __future__ import annotations
 
-from rl_exporter.head_metrics import HEAD_METRICS
-from rl_exporter.histogram import Histogram
-from rl_exporter.samples import Metric, histogram, run_info, run_states, scalar
-from rl_exporter.snapshot import SanctumSnapshot
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-UPDATE_METRICS: tuple[Metric, ...] = (
-    *HEAD_METRICS,
+from rl_exporter.heads import Head
+from rl_exporter.health import HeadState
+from rl_exporter.histogram import Histogram
+from rl_exporter.numbers import Attribute, DurationNumbers, attributes
+from rl_exporter.snapshot import HeadReading, RunState, SanctumSnapshot, TamiyoState
+
+Sample = tuple[tuple[str, ...], float | Histogram]
+"""Label values beside run_id, and a value."""
+
+Reader = Callable[[SanctumSnapshot], Iterable[Sample]]
+
+_UNITS = ("nats", "ratio", "seconds", "updates")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family; ``read`` yields its samples from a snapshot.
+
+    ``after`` names the metric that it follows in the body; by default the metrics stand as they are listed.
+    """
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    help: str
+    labels: tuple[str, ...]
+    read: Reader
+    after: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Unit as OpenMetrics wants it: the suffix of the name, or nothing."""
+        suffix = self.name.removesuffix("_total").rpartition("_")[2]
+        return suffix if suffix in _UNITS else ""
+
+
+def _head_metrics() -> Iterator[Metric]:
+    """The numbers of ``HeadReading``; those that share a metric are told apart by their labels."""
+    numbers = attributes(HeadReading)
+    for name in dict.fromkeys(number.row.metric for number in numbers):
+        same = [number for number in numbers if number.row.metric == name]
+        row = same[0].row
+        labels = ("head", *(label for label, _ in row.labels))
+        yield Metric(name, row.kind, row.help, labels, _of_each_head(same), row.after)
+
+
+def _of_each_head(numbers: Sequence[Attribute]) -> Reader:
+    labels = [tuple(value for _, value in number.row.labels) for number in numbers]
+
+    def read(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+        for name, reading in snapshot.tamiyo.readings.items():
+            for number, rest in zip(numbers, labels, strict=True):
+                value = number.of(reading)
+                if value is not None:
+                    yield (name, *rest), float(value)
+
+    return read
+
+
+def _of_the_policy(number: Attribute) -> Metric:
+    return _scalar(number, lambda snapshot: number.of(snapshot.tamiyo))
+
+
+def _of_the_run(number: Attribute) -> Metric:
+    return _scalar(number, number.of)
+
+
+def _scalar(number: Attribute, value: Callable[[SanctumSnapshot], float | None]) -> Metric:
+    def read(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+        found = value(snapshot)
+        if found is not None:
+            yield (), float(found)
+
+    return Metric(number.row.metric, number.row.kind, number.row.help, (), read, number.row.after)
+
+
+def _duration(number: Attribute) -> Metric:
+    row, histogram = number.row, f"{number.name}s"
+    return Metric(row.metric, row.kind, row.help, (), lambda snapshot: [((), getattr(snapshot, histogram))])
+
+
+def _declared(value: Callable[[Head], float]) -> Reader:
+    """One value of every head as it was declared."""
+    return lambda snapshot: [((head.name,), value(head)) for head in snapshot.tamiyo.heads]
+
+
+def _unmeasured_updates(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for name in snapshot.tamiyo.readings:
+        updates = snapshot.tamiyo.unmeasured_updates(name)
+        if updates is not None:
+            yield (name,), float(updates)
+
+
+def _head_states(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for name, reading in snapshot.tamiyo.readings.items():
+        if reading.state is not None:
+            for state in HeadState:
+                yield (name, state.value), float(state is reading.state)
+
+
+def _conditions(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for name, reading in snapshot.tamiyo.readings.items():
+        for condition, since in reading.conditions:
+            yield (name, condition.value), since
+
+
+def _effective_histograms(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for name, reading in snapshot.tamiyo.readings.items():
+        yield (name,), reading.effective_histogram
+
+
+def _run_states(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for state in RunState:
+        yield (state.value,), float(state is snapshot.run_state)
+
+
+def _run_info(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    run = snapshot.run
+    yield (run.experiment, run.algorithm, run.environment, run.seed, run.device, str(run.world_size)), 1.0
+
+
+_HEAD_DETAILS = (
     Metric(
-        "rl_policy_entropy_coefficient",
+        "rl_policy_head_entropy_max_nats",
         "gauge",
-        "Base entropy coefficient of the loss.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.entropy_coefficient),
+        "Entropy of the uniform distribution over all choices of the head.",
+        ("head",),
+        _declared(lambda head: head.max_entropy),
+        after="rl_policy_head_entropy_nats",
     ),
     Metric(
-        "rl_policy_entropy_nats",
-        "gauge",
-        "Sum of the entropies of all heads; absent unless the last update measured every head.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.entropy),
-    ),
-    Metric(
-        "rl_policy_kl_divergence_nats",
-        "gauge",
-        "Mean of (ratio - 1 - log ratio) between the updated policy and the one that acted.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.kl_divergence),
-    ),
-    Metric(
-        "rl_policy_clipped_steps_ratio",
-        "gauge",
-        "Share of the steps at which the importance ratio of a deciding head was outside the clip range.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.clipped_share),
-    ),
-    Metric(
-        "rl_policy_gradient_norm",
-        "gauge",
-        "Norm of the whole gradient before clipping, mean over the optimiser steps of the update.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.gradient_norm),
-    ),
-    Metric(
-        "rl_policy_loss",
-        "gauge",
-        "Clipped surrogate loss, summed over the heads, mean over the optimiser steps of the update.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.policy_loss),
-    ),
-    Metric(
-        "rl_value_loss",
-        "gauge",
-        "Half the mean squared error of the value estimates, mean over the optimiser steps of the update.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.value_loss),
-    ),
-    Metric(
-        "rl_value_explained_variance",
-        "gauge",
-        "Share of the variance of the returns that the value estimates of the rollout explained.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.explained_variance),
-    ),
-    Metric(
-        "rl_training_updates_total",
-        "counter",
-        "PPO updates since the start of the run.",
-        (),
-        scalar(lambda snapshot: snapshot.tamiyo.updates),
-    ),
-    Metric(
-        "rl_training_environment_steps_total",
-        "counter",
-        "Environment steps since the start of the run, over all parallel environments.",
-        (),
-        scalar(lambda snapshot: snapshot.environment_steps),
-    ),
-    Metric(
-        "rl_training_episodes_total",
-        "counter",
-        "Episodes finished since the start of the run, over all parallel environments.",
-        (),
-        scalar(lambda snapshot: snapshot.episodes),
-    ),
-    Metric(
-        "rl_training_episode_return",
-        "gauge",
-        "Mean return of the last finished episodes, 100 at most.",
-        (),
-        scalar(lambda snapshot: snapshot.episode_return),
-    ),
-    Metric(
-        "rl_training_update_duration_seconds",
+        "rl_policy_head_effective_entropy_ratio",
         "histogram",
-        "Time spent optimising, per update; rollouts are counted apart.",
-        (),
-        histogram(lambda snapshot: snapshot.update_durations),
+        "Effective ratio of every update that had one: choice entropy; normalized if no choice is reported.",
+        ("head",),
+        _effective_histograms,
+        after="rl_policy_head_open_steps_ratio",
     ),
     Metric(
-        "rl_training_rollout_duration_seconds",
-        "histogram",
-        "Time spent collecting a rollout, per update.",
-        (),
-        histogram(lambda snapshot: snapshot.rollout_durations),
-    ),
-    Metric(
-        "rl_training_last_update_timestamp_seconds",
+        "rl_policy_head_unmeasured_updates",
         "gauge",
-        "Unix time of the last update.",
-        (),
-        scalar(lambda snapshot: snapshot.last_update_timestamp),
+        "Updates since the entropy of the head was last measured.",
+        ("head",),
+        _unmeasured_updates,
+        after="rl_policy_head_entropy_slope_ratio",
+    ),
+    Metric(
+        "rl_policy_head_entropy_coefficient",
+        "gauge",
+        "Multiplier of the base entropy coefficient for the head.",
+        ("head",),
+        _declared(lambda head: head.entropy_multiplier),
+        after="rl_policy_head_unmeasured_updates",
+    ),
+    Metric(
+        "rl_policy_head_state",
+        "gauge",
+        "1 for the present state of the head, else 0.",
+        ("head", "state"),
+        _head_states,
+        after="rl_policy_head_importance_ratio_max",
+    ),
+    Metric(
+        "rl_policy_head_condition_since_timestamp_seconds",
+        "gauge",
+        "Unix time at which the current condition began; exported once it has held for three updates.",
+        ("head", "condition"),
+        _conditions,
+        after="rl_policy_head_state_streak_updates",
     ),
 )
-"""What changes with an update only: rendered once per update and then served from memory."""
+"""Metrics of the heads whose samples are not one number each."""
+
+_START, _LAST_UPDATE = (
+    next(number for number in attributes(SanctumSnapshot) if number.name == name)
+    for name in ("start_timestamp", "last_update_timestamp")
+)
+
+
+def _in_order(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """As listed, but each metric with ``after`` behind the one that it names."""
+    ordered: list[Metric] = []
+    waiting: list[Metric] = []
+    for metric in metrics:
+        (waiting if metric.after else ordered).append(metric)
+    while waiting:
+        metric = next(one for one in waiting if any(one.after == other.name for other in ordered))
+        waiting.remove(metric)
+        place = next(place for place, other in enumerate(ordered) if other.name == metric.after)
+        ordered.insert(place + 1, metric)
+    return tuple(ordered)
+
+
+UPDATE_METRICS: tuple[Metric, ...] = _in_order(
+    (
+        *_head_metrics(),
+        *_HEAD_DETAILS,
+        *map(_of_the_policy, attributes(TamiyoState)),
+        *(
+            _of_the_run(number)
+            for number in attributes(SanctumSnapshot)
+            if number not in {_START, _LAST_UPDATE}
+        ),
+        *map(_duration, attributes(DurationNumbers)),
+        _of_the_run(_LAST_UPDATE),
+    )
+)
+"""What changes with an update only: encoded once per update and then served from memory."""
 
 LIVE_METRICS: tuple[Metric, ...] = (
-    Metric(
-        "rl_training_start_timestamp_seconds",
-        "gauge",
-        "Unix time of the start of the run.",
-        (),
-        scalar(lambda snapshot: snapshot.start_timestamp),
-    ),
+    _of_the_run(_START),
     Metric(
         "rl_training_run_state",
         "gauge",
         "1 for the present state of the run, else 0.",
         ("state",),
-        run_states,
+        _run_states,
     ),
     Metric(
         "rl_training_run_info",
         "gauge",
         "Always 1; the labels describe the run.",
         ("experiment", "algorithm", "environment", "seed", "device", "world_size"),
-        run_info,
+        _run_info,
     ),
 )
 """What can change at any moment: read at every scrape."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from rl_exporter.heads import entropy_attribute_head
+from rl_exporter.immutable import Picklable
+from rl_exporter.numbers import DurationNumbers, HeadNumbers, PolicyNumbers, TrainingNumbers
 
 
-class HeadMeasurement(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HeadMeasurement(HeadNumbers):
     """What one update measured of one head; None means not measured.
 
     entropy               mean entropy in nats under the step mask, over every step, then over the epochs
@@ -23,12 +26,6 @@ class HeadMeasurement(NamedTuple):
     nan_gradients, inf_gradients  optimiser steps whose gradient norm was NaN or infinite
     """
 
-    entropy: float | None = None
-    choice_entropy: float | None = None
-    choice_share: float | None = None
-    open_share: float | None = None
-    gradient_norm: float | None = None
-    importance_ratio_max: float | None = None
     nan_steps: int = 0
     inf_steps: int = 0
     nan_gradients: int = 0
@@ -38,8 +35,8 @@ class HeadMeasurement(NamedTuple):
 NOT_MEASURED = HeadMeasurement()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PPOUpdatePayload:
+@dataclass(frozen=True, kw_only=True)
+class PPOUpdatePayload(Picklable, PolicyNumbers, TrainingNumbers, DurationNumbers):
     """What one PPO update measured. Every field is optional: None means not measured.
 
     ``heads`` maps head names to measurements; a head that is absent was not measured.
@@ -49,18 +46,6 @@ class PPOUpdatePayload:
     """
 
     heads: Mapping[str, HeadMeasurement] = field(default_factory=dict)
-    environment_steps: int = 0
-    episodes: int = 0
-    episode_return: float | None = None
-    entropy_coefficient: float | None = None
-    kl_divergence: float | None = None
-    clipped_share: float | None = None
-    gradient_norm: float | None = None
-    policy_loss: float | None = None
-    value_loss: float | None = None
-    explained_variance: float | None = None
-    rollout_duration: float | None = None
-    update_duration: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", MappingProxyType(dict(self.heads)))
@@ -73,7 +58,7 @@ class PPOUpdatePayload:
 
 
 class PPOUpdateHandler(Protocol):
-    """Whoever wants to hear of updates: the whole seam is this one method."""
+    """Takes updates: the whole seam is this one method."""
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Take one update's payload. Called once per update, on the training thread."""
+        """Take one update's payload. The training thread calls it once per update."""

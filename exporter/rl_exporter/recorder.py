@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from types import TracebackType
-from typing import Self, SupportsFloat
+from typing import Any, Self, SupportsFloat
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.heads import Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
+from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import ListenAddress, parse_listen_address
@@ -111,6 +112,8 @@ class HeadRecorder:
         self,
         entropy: PerHead | None = None,
         *,
+        # The numbers of rl_exporter.numbers; pytest tests/exporter/test_numbers.py --golden writes them anew.
+        # numbers
         choice_entropy: PerHead | None = None,
         choice_share: PerHead | None = None,
         open_share: PerHead | None = None,
@@ -126,8 +129,9 @@ class HeadRecorder:
         policy_loss: SupportsFloat | None = None,
         value_loss: SupportsFloat | None = None,
         explained_variance: SupportsFloat | None = None,
-        rollout_duration: SupportsFloat | None = None,
         update_duration: SupportsFloat | None = None,
+        rollout_duration: SupportsFloat | None = None,
+        # end of the numbers
     ) -> None:
         """Record one update, with whatever of it is known. Call it once per update.
 
@@ -140,34 +144,7 @@ class HeadRecorder:
         them together with one ``tolist()``. Raises ValueError for a head that was not declared, TypeError for
         what is no number. An impossible number is counted and not exported; it never raises.
         """
-        scalars = {
-            "episode_return": episode_return,
-            "entropy_coefficient": entropy_coefficient,
-            "kl_divergence": kl_divergence,
-            "clipped_share": clipped_share,
-            "gradient_norm": gradient_norm,
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "explained_variance": explained_variance,
-            "rollout_duration": rollout_duration,
-            "update_duration": update_duration,
-        }
-        per_head = (
-            entropy,
-            choice_entropy,
-            choice_share,
-            open_share,
-            head_gradient_norm,
-            head_importance_ratio_max,
-        )
-        self._aggregator.handle_ppo_update(
-            PPOUpdatePayload(
-                heads=_measurements(per_head),
-                environment_steps=environment_steps,
-                episodes=episodes,
-                **{name: None if value is None else float(value) for name, value in scalars.items()},
-            )
-        )
+        self._aggregator.handle_ppo_update(_payload(locals()))
 
     def count_record_error(self) -> None:
         """Count an error in telemetry around this recorder that lost an update or part of one."""
@@ -201,15 +178,16 @@ class HeadRecorder:
             self.close(RunState.INTERRUPTED if issubclass(kind, KeyboardInterrupt) else RunState.FAILED)
 
 
-def _measurements(per_head: tuple[PerHead | None, ...]) -> dict[str, HeadMeasurement]:
-    """Measurements by head from one mapping per field, in the order of the fields."""
-    names = dict.fromkeys(name for values in per_head if values for name in values)
-    measurements: dict[str, HeadMeasurement] = {}
-    for name in names:
-        known = {
-            field: float(values[name])
-            for field, values in zip(HeadMeasurement._fields, per_head, strict=False)
-            if values and name in values
-        }
-        measurements[name] = HeadMeasurement(**known)  # type: ignore[arg-type]
-    return measurements
+def _payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
+    """The payload of the arguments of ``record``; None, or an argument that is left out, is not measured."""
+    per_head: dict[str, dict[str, Any]] = {}
+    for number in attributes(HeadNumbers):
+        for name, value in (given[number.row.argument or number.name] or {}).items():
+            per_head.setdefault(name, {})[number.name] = float(value)
+    values: dict[str, Any] = {}
+    for number in attributes(PPOUpdatePayload):
+        value = given[number.name]
+        values[number.name] = value if value is None or number.whole else float(value)
+    return PPOUpdatePayload(
+        heads={name: HeadMeasurement(**measured) for name, measured in per_head.items()}, **values
+    )

@@ -6,11 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Annotated
 
 from rl_exporter.heads import Heads, entropy_attribute_head, require_label_value
-from rl_exporter.health import Condition, HeadState, Level, level
+from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Condition, HeadState, Level, level
 from rl_exporter.histogram import DURATION_BOUNDS, RATIO_BOUNDS, Histogram
+from rl_exporter.immutable import Picklable
+from rl_exporter.numbers import HeadNumbers, Number, PolicyNumbers, TrainingNumbers
+
+
+def _low_streak(threshold: float) -> Number:
+    return Number(
+        "rl_policy_head_low_entropy_streak_updates",
+        "Consecutive updates, up to the last that had one, with an effective ratio at or below the threshold.",
+        labels=(("threshold", f"{threshold:g}"),),
+        after="rl_policy_head_effective_entropy_ratio",
+    )
+
+
+def _nonfinite(kind: str) -> Number:
+    return Number(
+        "rl_policy_head_nonfinite_values_total",
+        "Steps whose logits at valid actions held NaN, else infinity, and gradient norms that were not finite.",
+        "counter",
+        labels=(("kind", kind),),
+    )
+
 
 NO_RATIOS = Histogram.empty(RATIO_BOUNDS)
 NO_DURATIONS = Histogram.empty(DURATION_BOUNDS)
@@ -59,29 +80,46 @@ def effective_ratio(
     return normalized
 
 
-class HeadReading(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HeadReading(HeadNumbers):
     """The last known numbers of one head. Ratios are None where nothing can be said.
 
     ``entropy`` (nats) reads 0.0 until ``measured_update``, the update it is from, is above 0. Streaks count
-    consecutive updates; the low ones are None until there was an effective ratio. ``conditions`` are those of
-    three updates or more, each with the Unix time of the first of them.
+    consecutive updates; the low ones are None until there was an effective ratio. ``conditions`` have held for
+    three updates or more; each comes with the Unix time of its first update.
     """
 
     entropy: float = 0.0
-    normalized: float | None = None
-    choice_entropy: float | None = None
-    choice_share: float | None = None
-    open_share: float | None = None
+    normalized: Annotated[
+        float | None,
+        Number(
+            "rl_policy_head_entropy_normalized_ratio",
+            "Entropy of the head divided by its maximum: 1 is uniform, 0 is deterministic.",
+            after="rl_policy_head_entropy_nats",
+        ),
+    ] = None
+    critical_streak: Annotated[int | None, _low_streak(CRITICAL_THRESHOLD)] = None
+    warning_streak: Annotated[int | None, _low_streak(WARNING_THRESHOLD)] = None
+    slope: Annotated[
+        float | None,
+        Number(
+            "rl_policy_head_entropy_slope_ratio",
+            "Least-squares change of the effective ratio per update, over the last 10 updates that had one.",
+            after="rl_policy_head_low_entropy_streak_updates",
+        ),
+    ] = None
+    state_streak: Annotated[
+        int,
+        Number(
+            "rl_policy_head_state_streak_updates",
+            "Consecutive updates that the head has been in its present state.",
+            present=lambda owner: owner.state is not None,
+        ),
+    ] = 0
+    nan_values: Annotated[int, _nonfinite("nan")] = 0
+    inf_values: Annotated[int, _nonfinite("inf")] = 0
     measured_update: int = 0
-    gradient_norm: float | None = None
-    importance_ratio_max: float | None = None
     state: HeadState | None = None
-    state_streak: int = 0
-    warning_streak: int | None = None
-    critical_streak: int | None = None
-    slope: float | None = None
-    nan_values: int = 0
-    inf_values: int = 0
     effective_histogram: Histogram = NO_RATIOS
     conditions: tuple[tuple[Condition, float], ...] = ()
 
@@ -104,8 +142,8 @@ class HeadReading(NamedTuple):
 NO_READING = HeadReading()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TamiyoState:
+@dataclass(frozen=True, kw_only=True)
+class TamiyoState(Picklable, PolicyNumbers):
     """The policy after its last update.
 
     ``state.head_<name>_entropy`` is the entropy in nats of a declared head, 0.0 before the first
@@ -115,15 +153,17 @@ class TamiyoState:
 
     heads: Heads
     readings: Mapping[str, HeadReading]
-    updates: int = 0
-    entropy: float | None = None
-    entropy_coefficient: float | None = None
-    kl_divergence: float | None = None
-    clipped_share: float | None = None
-    gradient_norm: float | None = None
-    policy_loss: float | None = None
-    value_loss: float | None = None
-    explained_variance: float | None = None
+    entropy: Annotated[
+        float | None,
+        Number(
+            "rl_policy_entropy_nats",
+            "Sum of the entropies of all heads; absent unless the last update measured every head.",
+            after="rl_policy_entropy_coefficient",
+        ),
+    ] = None
+    updates: Annotated[
+        int, Number("rl_training_updates_total", "PPO updates since the start of the run.", "counter")
+    ] = 0
 
     @classmethod
     def before_first_update(cls, heads: Heads, entropy_coefficient: float | None = None) -> TamiyoState:
@@ -148,18 +188,19 @@ class TamiyoState:
         return min(ratios, key=ratios.__getitem__, default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SanctumSnapshot:
+@dataclass(frozen=True, kw_only=True)
+class SanctumSnapshot(TrainingNumbers):
     """One update as a whole: the policy in ``tamiyo``, and the run around it. Times are Unix seconds."""
 
     run: RunInfo
     tamiyo: TamiyoState
     run_state: RunState = RunState.RUNNING
-    start_timestamp: float
-    last_update_timestamp: float | None = None
-    environment_steps: int = 0
-    episodes: int = 0
-    episode_return: float | None = None
-    rollout_durations: Histogram = NO_DURATIONS
+    start_timestamp: Annotated[
+        float, Number("rl_training_start_timestamp_seconds", "Unix time of the start of the run.")
+    ]
+    last_update_timestamp: Annotated[
+        float | None, Number("rl_training_last_update_timestamp_seconds", "Unix time of the last update.")
+    ] = None
     update_durations: Histogram = NO_DURATIONS
+    rollout_durations: Histogram = NO_DURATIONS
     record_errors: int = 0

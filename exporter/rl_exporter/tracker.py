@@ -6,7 +6,8 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from operator import mul
+from dataclasses import replace
+from operator import attrgetter, mul
 from typing import Any
 
 from rl_exporter.heads import Head, within
@@ -19,8 +20,16 @@ from rl_exporter.health import (
     head_state,
 )
 from rl_exporter.histogram import RATIO_BOUNDS, Histogram
+from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import HeadReading, effective_ratio
+
+_ROWS = tuple(number.row for number in attributes(HeadNumbers))
+_NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
+_VALUES = attrgetter(*_NUMBERS)
+
+Bounds = tuple[tuple[float, float], ...]
+"""Smallest and largest possible value of each number of a head, in the order of ``HeadNumbers``."""
 
 SLOPE_UPDATES = 10
 """Effective ratios that the slope looks back over."""
@@ -89,6 +98,7 @@ class HeadTracker:
     """
 
     __slots__ = (
+        "_bounds",
         "_counts",
         "_critical",
         "_entropy",
@@ -111,17 +121,11 @@ class HeadTracker:
 
     def __init__(self, head: Head, resumed: HeadReading, updates: int, now: float) -> None:
         self._head = head
+        self._bounds = tuple(row.bounds(head.max_entropy) for row in _ROWS)
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
         self._former_slope = resumed.slope
-        self._last = HeadMeasurement(
-            None,
-            resumed.choice_entropy,
-            resumed.choice_share,
-            resumed.open_share,
-            resumed.gradient_norm,
-            resumed.importance_ratio_max,
-        )
+        self._last: HeadNumbers = resumed
         self._state, self._streak = resumed.state, Streak(resumed.state_streak, now)
         self._ratio_seen = resumed.warning_streak is not None
         self._warning = Streak(resumed.warning_streak or 0, now)
@@ -141,20 +145,20 @@ class HeadTracker:
         An update that says nothing about how the head decides leaves the last values standing, unless its
         gradients explode.
         """
-        measured, errors = check(self._head, measured)
-        entropy, choice, share, opened, gradient, _, nan_steps, inf_steps, nan_gradients, inf_gradients = (
-            measured
-        )
-        self._nan += nan_steps + nan_gradients
-        self._inf += inf_steps + inf_gradients
+        measured, errors = check(measured, self._bounds)
+        self._nan += measured.nan_steps + measured.nan_gradients
+        self._inf += measured.inf_steps + measured.inf_gradients
+        entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
         ratio, had_choice = None, None
         if entropy is not None or choice is not None or share is not None:
             if share == 0.0 and choice is not None:
-                measured, choice = measured._replace(choice_entropy=None), None
+                measured, choice = replace(measured, choice_entropy=None), None
             self._last = measured
             if entropy is not None:
                 self._entropy, self._measured_update = entropy, update
-            self._starved.count(share == 0.0 and opened is not None and opened > 0.0, now)
+            self._starved.count(
+                share == 0.0 and measured.open_share is not None and measured.open_share > 0.0, now
+            )
             had_choice = share > 0.0 if share is not None else (None if self._head.choices > 1 else False)
             normalized = None if entropy is None else self._head.normalize(entropy)
             ratio = effective_ratio(normalized, choice, share)
@@ -162,7 +166,8 @@ class HeadTracker:
                 self._count(ratio, update, now)
         self._unmeasured.count(entropy is None, now)
         self._idle.count(ratio is None and self._head.choices > 1, now)
-        self._enter(head_state(ratio, gradient, not (nan_gradients or inf_gradients), had_choice), now)
+        finite = not (measured.nan_gradients or measured.inf_gradients)
+        self._enter(head_state(ratio, measured.gradient_norm, finite, had_choice), now)
         return errors
 
     def _count(self, ratio: float, update: int, now: float) -> None:
@@ -181,18 +186,13 @@ class HeadTracker:
 
     def reading(self) -> HeadReading:
         """The head as it is now."""
-        _, choice, share, opened, gradient, ratio_max, *_ = self._last
         measured = self._measured_update > 0
         slope = self._window.slope()
+        last = {name: getattr(self._last, name) for name in _NUMBERS}
         return HeadReading(
-            entropy=self._entropy,
+            **last | {"entropy": self._entropy},
             normalized=self._head.normalize(self._entropy) if measured else None,
-            choice_entropy=choice,
-            choice_share=share,
-            open_share=opened,
             measured_update=self._measured_update,
-            gradient_norm=gradient,
-            importance_ratio_max=ratio_max,
             state=self._state,
             state_streak=self._streak.length,
             warning_streak=self._warning.length if self._ratio_seen else None,
@@ -219,46 +219,30 @@ class HeadTracker:
         return tuple((condition, since) for condition, length, since in held if length >= SUSTAINED_UPDATES)
 
 
-_BOUNDS = (
-    ("choice_entropy", 1.0),
-    ("choice_share", 1.0),
-    ("open_share", 1.0),
-    ("gradient_norm", math.inf),
-    ("importance_ratio_max", math.inf),
-)
-
-
-def check(head: Head, measured: HeadMeasurement) -> tuple[HeadMeasurement, int]:
-    """The possible values of a measurement, and how many lay beyond their bounds.
+def check(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement, int]:
+    """The possible values of a measurement, and how many lay outside their bounds.
 
     A value that is not finite is no error here: it counts as one more NaN or infinity of the head.
     """
-    entropy, choice, share, opened, gradient, ratio_max, _, _, _, _ = measured
-    if (
-        (entropy is None or 0.0 <= entropy <= head.max_entropy)
-        and (choice is None or 0.0 <= choice <= 1.0)
-        and (share is None or 0.0 <= share <= 1.0)
-        and (opened is None or 0.0 <= opened <= 1.0)
-        and (gradient is None or 0.0 <= gradient < math.inf)
-        and (ratio_max is None or 0.0 <= ratio_max < math.inf)
-    ):
-        return measured, 0
-    return _cleaned(head, measured)
+    for value, (least, most) in zip(_VALUES(measured), bounds, strict=True):
+        if value is not None and not least <= value <= most:  # NaN fails the comparison, too
+            return _cleaned(measured, bounds)
+    return measured, 0
 
 
-def _cleaned(head: Head, measured: HeadMeasurement) -> tuple[HeadMeasurement, int]:
+def _cleaned(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement, int]:
     changed: dict[str, Any] = {}
     errors = 0
-    for name, upper in (("entropy", head.max_entropy), *_BOUNDS):
+    for name, (least, most) in zip(_NUMBERS, bounds, strict=True):
         value = getattr(measured, name)
         if value is None:
             continue
         if math.isfinite(value):
-            changed[name] = within(value, upper)
+            changed[name] = within(value, most, least)
             errors += changed[name] is None
         else:
             changed[name] = None
             kind = "nan" if math.isnan(value) else "inf"
             counter = f"{kind}_gradients" if name == "gradient_norm" else f"{kind}_steps"
             changed[counter] = changed.get(counter, getattr(measured, counter)) + 1
-    return measured._replace(**changed), errors
+    return replace(measured, **changed), errors

@@ -1,4 +1,4 @@
-"""Write every dashboard; ``--check`` only says which committed files differ."""
+"""Writes every dashboard as JSON. With ``--check``, only reports committed files that differ."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ FOLDER = Path(__file__).resolve().parent.parent / "dashboards"
 
 
 def stale(folder: Path = FOLDER) -> list[str]:
-    """Names of the files that are missing, differ from what the source gives, or have no source."""
+    """Names of files that are missing, outdated, or no longer generated."""
     wanted = rendered()
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
 
 
 def main() -> int:
-    """Entry point; returns 1 when ``--check`` finds a difference."""
+    """Entry point. Returns 1 if ``--check`` finds a difference."""
     if "--check" in sys.argv[1:]:
         for name in stale():
             sys.stderr.write(f"grafana/dashboards/{name} is not what its source gives; run make dashboards\n")
         return int(bool(stale()))
     FOLDER.mkdir(exist_ok=True)
+    # Emptied first: a dashboard whose source was removed must go too.
     for path in FOLDER.glob("*.json"):
         path.unlink()
     for name, text in rendered().items():

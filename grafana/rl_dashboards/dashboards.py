@@ -1,4 +1,4 @@
-"""All dashboards by file name."""
+"""Renders all dashboards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rl_dashboards.layout import to_json
 
 
 def rendered() -> dict[str, str]:
-    """File name and JSON text of each dashboard."""
+    """JSON text of each dashboard, by file name."""
     built = (
         heads_dashboard.dashboard(),
         run_dashboard.dashboard(),

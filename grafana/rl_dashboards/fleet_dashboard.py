@@ -1,4 +1,4 @@
-"""Fleet: every run, the worst first."""
+"""The dashboard Fleet: every run, worst first."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from grafana_foundation_sdk.models.common import (
 )
 
 from rl_dashboards import layout, style
-from rl_dashboards.panels import at_the_end, lines, number, over_time, overridden
-from rl_dashboards.queries import LEVEL, RUN_KEY, Status, run_status
-from rl_dashboards.tables import alerts_table, fleet_table
+from rl_dashboards.panels import instant_query, range_query, stat_panel, timeseries_panel, with_overrides
+from rl_dashboards.queries import LEVEL, RUN_KEY, RunPhase, run_phase
+from rl_dashboards.table_panels import alerts_table, fleet_table
 from rl_exporter.health import Level
 
 RULES_MISSING = "no run, or no rules loaded"
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard."""
-    counts = [*(_runs_at(number, level) for number, level in reversed(list(enumerate(Level)))), *_by_status()]
+    """Build the dashboard."""
+    counts = [
+        *(_runs_at(number, level) for number, level in reversed(list(enumerate(Level)))),
+        *_phase_counts(),
+    ]
     panels: list[layout.Placed] = [(panel, 3 * place, 0, 3, 4) for place, panel in enumerate(counts)]
     panels += [
         (fleet_table(), 0, 4, 24, 14),
@@ -32,7 +35,7 @@ def dashboard() -> dict[str, Any]:
         (alerts_table("the selected runs"), 12, 18, 12, 8),
     ]
     about = "Every run, worst head first. A click on a cell opens Heads for that run and head."
-    return layout.assembled(layout.FLEET_UID, "RL Fleet", about, panels, alerts_marked=False)
+    return layout.build_dashboard(layout.FLEET_UID, "RL Fleet", about, panels, alerts_marked=False)
 
 
 def _worst_levels() -> str:
@@ -41,17 +44,17 @@ def _worst_levels() -> str:
 
 def _runs_at(number_of: int, level: Level) -> stat.Panel:
     word, colour = style.LEVELS[level]
-    panel = number(
+    panel = stat_panel(
         word,
         f"Runs that are scraped now and whose worst head is {level}.",
         RULES_MISSING,
-        at_the_end(f"count({_worst_levels()} == {number_of}) or vector(0)"),
+        instant_query(f"count({_worst_levels()} == {number_of}) or vector(0)"),
     )
     return _uncoloured(panel) if level is Level.HEALTHY else panel.thresholds(_from_one(colour)).decimals(0)
 
 
 def _uncoloured(panel: stat.Panel) -> stat.Panel:
-    """Of a number that is neither good nor bad."""
+    """Remove the colour of a number that is neither good nor bad."""
     return panel.color_mode(BigValueColorMode.NONE).decimals(0)
 
 
@@ -59,39 +62,39 @@ def _from_one(colour: str) -> Any:
     return style.thresholds((None, style.GREEN), (1, colour))
 
 
-def _by_status() -> Sequence[stat.Panel]:
+def _phase_counts() -> Sequence[stat.Panel]:
     meanings = {
-        Status.RUNNING: "Runs that are scraped and say that they are running.",
-        Status.STALLED: "Running, but without an update for long (alert RLTrainingStalled). Look at its log.",
-        Status.FAILED: "Runs that said they failed, within the time range. Their log says why.",
-        Status.LOST: "Last seen running, no longer scraped: killed, evicted, or the network is cut.",
+        RunPhase.RUNNING: "Runs that are scraped and say that they are running.",
+        RunPhase.STALLED: "Running, but without an update for long (alert RLTrainingStalled). Look at its log.",
+        RunPhase.FAILED: "Runs that said they failed, within the time range. Their log says why.",
+        RunPhase.LOST: "Last seen running, no longer scraped: killed, evicted, or the network is cut.",
     }
     return [_count_of(status, meaning) for status, meaning in meanings.items()] + [_ended()]
 
 
-def _count_of(status: Status, meaning: str) -> stat.Panel:
-    word, colour = style.STATUSES[status]
-    counted = at_the_end(f"count({run_status()} == {int(status)}) or vector(0)")
-    panel = number(word, meaning, "0", counted)
-    return _uncoloured(panel) if status is Status.RUNNING else panel.thresholds(_from_one(colour)).decimals(0)
+def _count_of(status: RunPhase, meaning: str) -> stat.Panel:
+    word, colour = style.PHASES[status]
+    counted = instant_query(f"count({run_phase()} == {int(status)}) or vector(0)")
+    panel = stat_panel(word, meaning, "0", counted)
+    return _uncoloured(panel) if status is RunPhase.RUNNING else panel.thresholds(_from_one(colour)).decimals(0)
 
 
 def _ended() -> stat.Panel:
-    status = run_status()
-    counted = at_the_end(
-        f"count({status} == {int(Status.COMPLETED)} or {status} == {int(Status.INTERRUPTED)}) or vector(0)"
+    status = run_phase()
+    counted = instant_query(
+        f"count({status} == {int(RunPhase.COMPLETED)} or {status} == {int(RunPhase.INTERRUPTED)}) or vector(0)"
     )
-    return number(
+    return stat_panel(
         "■ ended", "Completed or interrupted within the time range.", "0", counted, colour=False
     ).decimals(0)
 
 
 def _levels_over_time() -> timeseries.Panel:
     targets = [
-        over_time(f"count({_worst_levels()} == {code}) or vector(0)", level.value, refid)
+        range_query(f"count({_worst_levels()} == {code}) or vector(0)", level.value, refid)
         for refid, (code, level) in zip("ABC", reversed(list(enumerate(Level))), strict=True)
     ]
-    panel = lines(
+    panel = timeseries_panel(
         "Runs by the level of their worst head",
         "How many runs were critical, in warning and healthy. A step up in critical across many runs at once points "
         "to a change of code or configuration, not to one run.",
@@ -105,4 +108,4 @@ def _levels_over_time() -> timeseries.Panel:
     colours = {
         level.value: {"color": {"mode": "fixed", "fixedColor": look[1]}} for level, look in style.LEVELS.items()
     }
-    return overridden(panel.draw_style(GraphDrawStyle.LINE), colours)
+    return with_overrides(panel.draw_style(GraphDrawStyle.LINE), colours)

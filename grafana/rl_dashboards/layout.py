@@ -1,4 +1,4 @@
-"""What the dashboards share: variables, links, annotations, the grid, and their form as JSON."""
+"""The frame of every dashboard: variables, links, annotations, grid positions, and the form as JSON."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rl_dashboards.queries import RUN, active_since
 TAG = "rl-policy-exporter"
 HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID = "rl-heads", "rl-run", "rl-fleet", "rl-pipeline"
 ALL = ".*"
-"""What All stands for: it also matches series that lack the label."""
+"""Value of the variable option All. Unlike Grafana's default it also matches series without the label."""
 
 Placed = tuple[Builder[model.Panel], int, int, int, int]
-"""A panel, its x, y, width and height on the grid of 24 columns."""
+"""A panel with x, y, width and height on Grafana's grid of 24 columns."""
 
 
 def _choice(name: str, label: str, query: str, description: str) -> builders.QueryVariable:
@@ -40,8 +40,8 @@ def _choice(name: str, label: str, query: str, description: str) -> builders.Que
     )
 
 
-def variables() -> list[Builder[model.VariableModel]]:
-    """Data source, cluster, run and head; each but the first with All."""
+def template_variables() -> list[Builder[model.VariableModel]]:
+    """Data source, cluster, run and head. All but the first have the option All."""
     heads = f"label_values(rl_policy_head_entropy_max_nats{{{RUN}}}, head)"
     runs = 'label_values(rl_training_run_info{cluster=~"$cluster"}, run_id)'
     source = builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
@@ -55,10 +55,10 @@ def variables() -> list[Builder[model.VariableModel]]:
 
 
 class _AlertAnnotation(model.AnnotationQuery):
-    """The SDK's annotation lacks what the Prometheus data source reads.
+    """Adds the fields of the Prometheus data source that the SDK's annotation lacks.
 
-    The value is the time at which an alert became active, so each alert is one line. Its whole span would be
-    a shaded region, and the regions of a fleet's alerts hide everything behind them.
+    ``useValueForTime`` draws one line at the time when an alert became active. Without it an alert shades the
+    whole time it fires, and many alerts hide the graph.
     """
 
     def to_json(self) -> dict[str, object]:
@@ -72,7 +72,7 @@ class _Alerts(builders.AnnotationQuery):
         self._internal = _AlertAnnotation()
 
 
-def _annotations(shown: bool) -> _Alerts:
+def _alert_annotations(shown: bool) -> _Alerts:
     annotations = _Alerts()
     milliseconds = f"1000 * {active_since(RUN)}"
     annotations.name("Alerts").datasource(DATASOURCE).enable(shown).icon_color("red").expr(milliseconds)
@@ -84,12 +84,13 @@ def _links() -> builders.DashboardLink:
     return link.keep_time(True).include_vars(True).icon("external link").tooltip("").url("").target_blank(False)
 
 
-def assembled(
+def build_dashboard(
     uid: str, title: str, description: str, panels: Sequence[Placed], *, alerts_marked: bool = True
 ) -> dict[str, Any]:
-    """A dashboard as Grafana reads it; panels get their ids in order.
+    """Build a dashboard in Grafana's JSON model. Panels get their ids in order.
 
-    ``alerts_marked``: a line where an alert became active; a fleet's alerts would be a forest.
+    ``alerts_marked``: draw a line where an alert became active. Off for a fleet, whose many lines hide the
+    graphs.
     """
     dashboard = (
         builders.Dashboard(title)
@@ -101,10 +102,11 @@ def assembled(
         .refresh("15s")
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
-        .variables(variables())
-        .annotation(_annotations(alerts_marked))
+        .variables(template_variables())
+        .annotation(_alert_annotations(alerts_marked))
         .link(_links())
     )
+    # Through JSON, because the SDK encodes its models only there.
     built = json.loads(json.dumps(dashboard.build(), cls=JSONEncoder))
     built["panels"] = [_placed(number, *placed) for number, placed in enumerate(panels, start=1)]
     return dict(built)
@@ -116,5 +118,5 @@ def _placed(number: int, panel: Builder[model.Panel], x: int, y: int, w: int, h:
 
 
 def to_json(dashboard: dict[str, Any]) -> str:
-    """The text of a file: stable, so that a difference is a change."""
+    """JSON text with sorted keys, so that only a change makes a difference."""
     return json.dumps(dashboard, indent=2, ensure_ascii=False, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""Panels: thin layers over the SDK's builders that set what every panel of a kind shares."""
+"""Panel builders: the SDK's, with the settings that all our panels of one type share."""
 
 from __future__ import annotations
 
@@ -14,39 +14,47 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import statetimeline as timeline
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from rl_dashboards.style import ABSENT_MAPPING, DIM, by_series, by_threshold, fixed, nothing, plain
+from rl_dashboards.style import (
+    ABSENT_MAPPING,
+    DIM,
+    colour_by_series,
+    colour_by_threshold,
+    fixed_colour,
+    null_mapping,
+    single_colour,
+)
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Overrides = Mapping[str, Mapping[str, object]]
-"""Property values by property id, by field name."""
+"""Field overrides: property values by property id, by field name."""
 
 
 class Describable(Protocol):
-    """What all panel builders have in common here."""
+    """What all panel builders of the SDK have in common; the SDK has no such type."""
 
-    def title(self, title: str) -> Self: ...  # noqa: D102
-    def description(self, description: str) -> Self: ...  # noqa: D102
-    def no_value(self, no_value: str) -> Self: ...  # noqa: D102
-    def datasource(self, datasource: model.DataSourceRef) -> Self: ...  # noqa: D102
-    def with_target(self, target: Builder[Dataquery]) -> Self: ...  # noqa: D102
+    def title(self, title: str) -> Self: ...  # noqa: D102 - the SDK's
+    def description(self, description: str) -> Self: ...  # noqa: D102 - the SDK's
+    def no_value(self, no_value: str) -> Self: ...  # noqa: D102 - the SDK's
+    def datasource(self, datasource: model.DataSourceRef) -> Self: ...  # noqa: D102 - the SDK's
+    def with_target(self, target: Builder[Dataquery]) -> Self: ...  # noqa: D102 - the SDK's
 
 
 P = TypeVar("P", bound=Describable)
 Query = prometheus.Dataquery
 
 
-def over_time(expression: str, legend: str = "", ref: str = "A") -> Query:
-    """A query over the time range."""
+def range_query(expression: str, legend: str = "", ref: str = "A") -> Query:
+    """Query a value at each step of the time range."""
     return _query(expression, ref).range().legend_format(legend)
 
 
-def at_the_end(expression: str, legend: str = "", ref: str = "A") -> Query:
-    """A query at the end of the time range."""
+def instant_query(expression: str, legend: str = "", ref: str = "A") -> Query:
+    """Query one value, at the end of the time range."""
     return _query(expression, ref).instant().legend_format(legend)
 
 
-def rows(expression: str, ref: str = "A") -> Query:
-    """A query at the end of the time range, as rows of a table."""
+def table_query(expression: str, ref: str = "A") -> Query:
+    """Query one value at the end of the time range, as rows of a table."""
     return _query(expression, ref).instant().format(PromQueryFormat.TABLE)
 
 
@@ -55,14 +63,14 @@ def _query(expression: str, ref: str) -> Query:
 
 
 def described(panel: P, title: str, description: str, no_value: str, targets: Sequence[Query]) -> P:
-    """Give a panel its title, its explanation, its queries, and what it says without data."""
+    """Set title, description, queries and the text without data: no panel may lack one of them."""
     panel = panel.title(title).description(description).no_value(no_value).datasource(DATASOURCE)
     for target in targets:
         panel = panel.with_target(target)
     return panel
 
 
-def number(
+def stat_panel(
     title: str,
     description: str,
     no_value: str,
@@ -71,9 +79,9 @@ def number(
     colour: bool = True,
     trend: bool = False,
 ) -> stat.Panel:
-    """One number, or one per series, with its verdict as background; ``words`` stand for some values.
+    """One number, or one per series, on the colour of its verdict. ``words`` replace some values.
 
-    Without a number there is no verdict: Grafana would give it the colour of the lowest threshold.
+    A null mapping is always added: without one Grafana gives no data the colour of the lowest threshold, red.
     """
     background = options.BigValueColorMode.BACKGROUND_SOLID if colour else options.BigValueColorMode.NONE
     graph = options.BigValueGraphMode.AREA if trend else options.BigValueGraphMode.NONE
@@ -82,28 +90,28 @@ def number(
         .reduce_options(common.ReduceDataOptions().calcs(["last"]).fields("").values(False))
         .color_mode(background)
         .graph_mode(graph)
-        .color_scheme(by_threshold())
-        .thresholds(plain())
-        .mappings([*words, nothing(no_value)])
+        .color_scheme(colour_by_threshold())
+        .thresholds(single_colour())
+        .mappings([*words, null_mapping(no_value)])
         .justify_mode(options.BigValueJustifyMode.CENTER)
         .text_mode(options.BigValueTextMode.VALUE)
     )
 
 
-def lines(
+def timeseries_panel(
     title: str,
     description: str,
     no_value: str,
     *targets: Query,
     legend: Sequence[str] = ("lastNotNull",),
 ) -> timeseries.Panel:
-    """Lines over time with a legend table that shows the last value of each."""
+    """Lines over time, with a legend table that shows the last value of each."""
     shown = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.RIGHT)
     shown = shown.display_mode(options.LegendDisplayMode.TABLE).calcs(list(legend))
     tooltip = common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI)
     return (
         described(timeseries.Panel(), title, description, no_value, targets)
-        .color_scheme(by_series())
+        .color_scheme(colour_by_series())
         .line_width(2)
         .fill_opacity(0)
         .show_points(options.VisibilityMode.AUTO)
@@ -113,25 +121,25 @@ def lines(
     )
 
 
-def narrow(title: str, description: str, no_value: str, *targets: Query) -> timeseries.Panel:
-    """Lines in a panel too narrow for a legend beside them: it is below, with the last values."""
+def narrow_timeseries_panel(title: str, description: str, no_value: str, *targets: Query) -> timeseries.Panel:
+    """Lines in a narrow panel: the legend is below instead of beside them."""
     below = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.BOTTOM)
     below = below.display_mode(options.LegendDisplayMode.LIST).calcs(["lastNotNull"])
-    return lines(title, description, no_value, *targets).legend(below)
+    return timeseries_panel(title, description, no_value, *targets).legend(below)
 
 
-def banded(panel: timeseries.Panel, steps: ThresholdsConfig) -> timeseries.Panel:
-    """Thresholds as dashed lines and shaded bands behind the lines."""
+def with_threshold_bands(panel: timeseries.Panel, steps: ThresholdsConfig) -> timeseries.Panel:
+    """Draw thresholds as dashed lines and shaded bands behind the lines."""
     style = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED_AND_AREA)
     return panel.thresholds(steps).thresholds_style(style)
 
 
-def grid(title: str, description: str, no_value: str, *targets: Query) -> table.Panel:
-    """A table."""
+def table_panel(title: str, description: str, no_value: str, *targets: Query) -> table.Panel:
+    """A table. Cells without a value show a dash."""
     return (
         described(table.Panel(), title, description, no_value, targets)
-        .color_scheme(by_threshold())
-        .thresholds(plain())
+        .color_scheme(colour_by_threshold())
+        .thresholds(single_colour())
         .min_width(50)
         .mappings([ABSENT_MAPPING])
         .cell_height(options.TableCellHeight.SM)
@@ -139,7 +147,7 @@ def grid(title: str, description: str, no_value: str, *targets: Query) -> table.
 
 
 class _Timeline(statetimeline.Panel):
-    """Without pages: the SDK refuses 0, which is how Grafana turns them off, and 1000 still shows their buttons."""
+    """A timeline without paging. Grafana turns it off with 0, which the SDK rejects; 1000 still shows its buttons."""
 
     def build(self) -> model.Panel:
         built = super().build()
@@ -148,12 +156,12 @@ class _Timeline(statetimeline.Panel):
         return built
 
 
-def states(title: str, description: str, no_value: str, *targets: Query) -> statetimeline.Panel:
-    """Words over time, one row per series."""
+def state_timeline_panel(title: str, description: str, no_value: str, *targets: Query) -> statetimeline.Panel:
+    """Words over time, one row for each series."""
     return (
         described(_Timeline(), title, description, no_value, targets)
         # By threshold, Grafana would show the threshold's range instead of the word.
-        .color_scheme(fixed(DIM))
+        .color_scheme(fixed_colour(DIM))
         .show_value(options.VisibilityMode.AUTO)
         .merge_values(True)
         .row_height(0.85)
@@ -169,25 +177,25 @@ def states(title: str, description: str, no_value: str, *targets: Query) -> stat
 
 
 class Overridable(Protocol):
-    """A panel builder whose fields can be told apart by name."""
+    """A panel builder with field overrides; the SDK has no such type."""
 
-    def override_by_name(  # noqa: D102
+    def override_by_name(  # noqa: D102 - the SDK's
         self, name: str, properties: list[model.DynamicConfigValue]
     ) -> Self: ...
 
 
-O = TypeVar("O", bound=Overridable)  # noqa: E741
+T = TypeVar("T", bound=Overridable)
 
 
-def overridden(panel: O, overrides: Overrides) -> O:
-    """Give single fields their own properties."""
+def with_overrides(panel: T, overrides: Overrides) -> T:
+    """Add field overrides to a panel."""
     for name, properties in overrides.items():
         values = [model.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()]
         panel = panel.override_by_name(name, values)
     return panel
 
 
-def transform(name: str, chosen: Mapping[str, object], only: str = "") -> model.DataTransformerConfig:
-    """A transformation, of the results of one query only where ``only`` names it."""
+def transformation(name: str, chosen: Mapping[str, object], only: str = "") -> model.DataTransformerConfig:
+    """A transformation of all results, or of the query ``only``."""
     matcher = model.MatcherConfig(id_val="byRefId", options=only) if only else None
     return model.DataTransformerConfig(id_val=name, filter_val=matcher, options=dict(chosen))

@@ -1,4 +1,4 @@
-"""Pipeline: is the monitoring itself all right? Silence means something only if it is."""
+"""The dashboard Pipeline: is the monitoring itself all right? Only then does silence mean something."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import Any
 from grafana_foundation_sdk.builders import stat, table, timeseries
 
 from rl_dashboards import layout, style
-from rl_dashboards.panels import at_the_end, grid, narrow, number, over_time, overridden, rows, transform
-from rl_dashboards.tables import alerts_table
+from rl_dashboards.panels import (
+    instant_query,
+    narrow_timeseries_panel,
+    range_query,
+    stat_panel,
+    table_panel,
+    table_query,
+    transformation,
+    with_overrides,
+)
+from rl_dashboards.table_panels import alerts_table
 
 TRAINERS = 'job="rl-training", cluster=~"$cluster"'
 RULES = 'rule_group=~".+;rl-.+"'
@@ -20,7 +29,7 @@ MONITORING = 'alertname=~"RLMonitoring.+|RLExporter.+|RLTrainingTargetDown"'
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard."""
+    """Build the dashboard."""
     numbers = (_watchdog(), _rules(), _rule_failures(), _alertmanagers(), _undelivered(), _down())
     panels: list[layout.Placed] = [(panel, 4 * place, 0, 4, 4) for place, panel in enumerate(numbers)]
     panels += [
@@ -30,17 +39,17 @@ def dashboard() -> dict[str, Any]:
     for place, panel in enumerate(_lines()):
         panels.append((panel, 8 * (place % 3), 13 + 8 * (place // 3), 8, 8))
     about = "From exporter to pager: what is scraped, evaluated and delivered. While something here is red, silence says nothing."
-    return layout.assembled(layout.PIPELINE_UID, "RL Pipeline", about, panels, alerts_marked=False)
+    return layout.build_dashboard(layout.PIPELINE_UID, "RL Pipeline", about, panels, alerts_marked=False)
 
 
 def _watchdog() -> stat.Panel:
-    panel = number(
+    panel = stat_panel(
         "Watchdog last seen",
         "RLMonitoringWatchdog always fires. Its age should stay below a minute; when it grows, rules are not evaluated "
         "and no alert can fire. None: Prometheus has no alert rules loaded; see rule_files in prometheus.yml.",
         "never: no rules loaded",
-        # The subquery's steps lie 15 s apart: alone it would not see the first moments of a Prometheus.
-        at_the_end(f"time() - max(timestamp({WATCHDOG}) or max_over_time(timestamp({WATCHDOG})[1h:15s]))"),
+        # The subquery samples every 15 s: alone it would miss the first moments of a Prometheus.
+        instant_query(f"time() - max(timestamp({WATCHDOG}) or max_over_time(timestamp({WATCHDOG})[1h:15s]))"),
     )
     return (
         panel.unit("s")
@@ -50,18 +59,18 @@ def _watchdog() -> stat.Panel:
 
 
 def _rules() -> stat.Panel:
-    panel = number(
+    panel = stat_panel(
         "Rules loaded",
         "Recording and alert rules of this project that Prometheus evaluates. None: dashboards show no level and no "
         "alert can fire: see rule_files in prometheus.yml.",
         "no rules loaded",
-        at_the_end(f"sum(prometheus_rule_group_rules{{{RULES}}})"),
+        instant_query(f"sum(prometheus_rule_group_rules{{{RULES}}})"),
     )
     return panel.decimals(0).thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
 
 
 def _increase(title: str, description: str, expression: str, no_value: str) -> stat.Panel:
-    panel = number(title, description, no_value, at_the_end(expression))
+    panel = stat_panel(title, description, no_value, instant_query(expression))
     return panel.decimals(0).thresholds(style.bad_above(0.5))
 
 
@@ -75,11 +84,11 @@ def _rule_failures() -> stat.Panel:
 
 
 def _alertmanagers() -> stat.Panel:
-    panel = number(
+    panel = stat_panel(
         "Alertmanagers",
         "Alertmanagers that Prometheus knows. None: alerts go nowhere.",
         NO_PROMETHEUS,
-        at_the_end("max(prometheus_notifications_alertmanagers_discovered)"),
+        instant_query("max(prometheus_notifications_alertmanagers_discovered)"),
     )
     return panel.decimals(0).thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
 
@@ -95,42 +104,42 @@ def _undelivered() -> stat.Panel:
 
 
 def _down() -> stat.Panel:
-    panel = number(
+    panel = stat_panel(
         "Targets down",
         "Training targets that are listed and do not answer.",
         NO_TARGET,
-        at_the_end(f"count(up{{{TRAINERS}}} == 0) or count(up{{{TRAINERS}}}) * 0"),
+        instant_query(f"count(up{{{TRAINERS}}} == 0) or count(up{{{TRAINERS}}}) * 0"),
     )
     return panel.decimals(0).thresholds(style.bad_above(1))
 
 
 def _targets() -> table.Panel:
-    def seen(metric: str, by: str = "instance") -> str:
+    def by_target(metric: str, by: str = "instance") -> str:
         return f'max by ({by}) ({metric}{{{TRAINERS}}} or {metric}{{job=~"prometheus|alertmanager"}})'
 
     queries = (
-        seen("up", "job, instance"),
-        seen("scrape_duration_seconds"),
-        seen("scrape_samples_scraped"),
+        by_target("up", "job, instance"),
+        by_target("scrape_duration_seconds"),
+        by_target("scrape_samples_scraped"),
         "max by (instance, version) (rl_exporter_build_info)",
     )
-    panel = grid(
+    panel = table_panel(
         "Targets",
         "What Prometheus scrapes. down: it is listed and does not answer. A trainer has at most about 320 samples.",
         NO_TARGET,
-        *(rows(expression, ref) for expression, ref in zip(queries, "ABCD", strict=True)),
+        *(table_query(expression, ref) for expression, ref in zip(queries, "ABCD", strict=True)),
     )
     panel = panel.with_transformation(
-        transform("filterFieldsByName", {"exclude": {"pattern": "^(Time|Value #D)$"}})
+        transformation("filterFieldsByName", {"exclude": {"pattern": "^(Time|Value #D)$"}})
     )
-    panel = panel.with_transformation(transform("joinByField", {"byField": "instance", "mode": "outer"}))
+    panel = panel.with_transformation(transformation("joinByField", {"byField": "instance", "mode": "outer"}))
     order = ("job", "instance", "Value #A", "Value #B", "Value #C", "version")
     places = {name: place for place, name in enumerate(order)}
-    panel = panel.with_transformation(transform("organize", {"indexByName": places}))
-    panel = panel.with_transformation(transform("sortBy", {"sort": [{"field": "Value #A"}]}))
-    answers = style.mapping({1: ("● up", style.GREEN), 0: ("▲ down", style.RED)})
+    panel = panel.with_transformation(transformation("organize", {"indexByName": places}))
+    panel = panel.with_transformation(transformation("sortBy", {"sort": [{"field": "Value #A"}]}))
+    answers = style.value_mapping({1: ("● up", style.GREEN), 0: ("▲ down", style.RED)})
     coloured = {"mappings": [answers], "custom.cellOptions": {"type": "color-background", "mode": "basic"}}
-    return overridden(
+    return with_overrides(
         panel,
         {
             "Value #A": {"displayName": "answers", "custom.width": 100} | coloured,
@@ -152,45 +161,111 @@ def _scrapes() -> list[timeseries.Panel]:
     errors = "increase(rl_exporter_record_errors_total[$__rate_interval])"
     rendering = f"avg({total} / ({count} > 0))"
     return [
-        narrow("Scrape duration", "Time that a scrape takes. It should stay far below the scrape timeout (10 s).", NO_TARGET,
-              over_time(f"max(scrape_duration_seconds{{{TRAINERS}}})", "slowest trainer", "A"),
-              over_time(f"avg(scrape_duration_seconds{{{TRAINERS}}})", "mean", "B")).unit("s").min(0),
-        narrow("Exporter: rendering /metrics", "What an answer costs the exporter; about a millisecond is usual.", NO_TARGET,
-              over_time(rendering, "mean per scrape")).unit("s").min(0),
-        narrow("Exporter: record errors", "Errors inside telemetry; each lost values of an update. Training goes on, but what "
-              "is shown may stand still. Above 0: read the trainer's log.", NO_TARGET,
-              over_time(f"sum({errors})", "all trainers", "A"),
-              over_time(f"topk(5, sum by (instance) ({errors}) > 0)", "{{instance}}", "B")).min(0).axis_soft_max(1),
-    ]  # fmt: skip
+        narrow_timeseries_panel(
+            "Scrape duration",
+            "Time that a scrape takes. It should stay far below the scrape timeout (10 s).",
+            NO_TARGET,
+            range_query(f"max(scrape_duration_seconds{{{TRAINERS}}})", "slowest trainer", "A"),
+            range_query(f"avg(scrape_duration_seconds{{{TRAINERS}}})", "mean", "B"),
+        )
+        .unit("s")
+        .min(0),
+        narrow_timeseries_panel(
+            "Exporter: rendering /metrics",
+            "What an answer costs the exporter; about a millisecond is usual.",
+            NO_TARGET,
+            range_query(rendering, "mean per scrape"),
+        )
+        .unit("s")
+        .min(0),
+        narrow_timeseries_panel(
+            "Exporter: record errors",
+            "Errors inside telemetry; each lost values of an update. Training goes on, but what "
+            "is shown may stand still. Above 0: read the trainer's log.",
+            NO_TARGET,
+            range_query(f"sum({errors})", "all trainers", "A"),
+            range_query(f"topk(5, sum by (instance) ({errors}) > 0)", "{{instance}}", "B"),
+        )
+        .min(0)
+        .axis_soft_max(1),
+    ]
 
 
 def _evaluation() -> list[timeseries.Panel]:
     return [
-        narrow("Rule evaluation time", "Time that each rule group takes; it must stay below its interval (15 s).", NO_PROMETHEUS,
-              over_time(f"label_replace(max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{RULES}}}), "
-                        '"group", "$1", "rule_group", ".+;(.+)")', "{{group}}")).unit("s").min(0),
-        narrow("Missed and failed evaluations", "Groups that took longer than their interval, and rules that failed.", NO_PROMETHEUS,
-              over_time(f"sum(increase(prometheus_rule_group_iterations_missed_total{{{RULES}}}[$__rate_interval]))", "missed", "A"),
-              over_time(f"sum(increase(prometheus_rule_evaluation_failures_total{{{RULES}}}[$__rate_interval]))", "failed", "B")
-              ).min(0).axis_soft_max(1),
-        narrow("Targets by state", "Listed training targets that answer and that do not.", NO_TARGET,
-              over_time(f"count(up{{{TRAINERS}}} == 1) or vector(0)", "up", "A"),
-              over_time(f"count(up{{{TRAINERS}}} == 0) or vector(0)", "down", "B")).min(0).decimals(0),
-    ]  # fmt: skip
+        narrow_timeseries_panel(
+            "Rule evaluation time",
+            "Time that each rule group takes; it must stay below its interval (15 s).",
+            NO_PROMETHEUS,
+            range_query(
+                f"label_replace(max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{RULES}}}), "
+                '"group", "$1", "rule_group", ".+;(.+)")',
+                "{{group}}",
+            ),
+        )
+        .unit("s")
+        .min(0),
+        narrow_timeseries_panel(
+            "Missed and failed evaluations",
+            "Groups that took longer than their interval, and rules that failed.",
+            NO_PROMETHEUS,
+            range_query(
+                f"sum(increase(prometheus_rule_group_iterations_missed_total{{{RULES}}}[$__rate_interval]))",
+                "missed",
+                "A",
+            ),
+            range_query(
+                f"sum(increase(prometheus_rule_evaluation_failures_total{{{RULES}}}[$__rate_interval]))",
+                "failed",
+                "B",
+            ),
+        )
+        .min(0)
+        .axis_soft_max(1),
+        narrow_timeseries_panel(
+            "Targets by state",
+            "Listed training targets that answer and that do not.",
+            NO_TARGET,
+            range_query(f"count(up{{{TRAINERS}}} == 1) or vector(0)", "up", "A"),
+            range_query(f"count(up{{{TRAINERS}}} == 0) or vector(0)", "down", "B"),
+        )
+        .min(0)
+        .decimals(0),
+    ]
 
 
 def _notifications() -> list[timeseries.Panel]:
     return [
-        narrow("Alerts sent to Alertmanager", "Sent, failed and dropped per second. Failed: Alertmanager does not answer. Dropped: "
-              "the queue overflowed.", NO_PROMETHEUS,
-              over_time("sum(rate(prometheus_notifications_sent_total[$__rate_interval]))", "sent", "A"),
-              over_time("sum(rate(prometheus_notifications_errors_total[$__rate_interval]))", "failed", "B"),
-              over_time("sum(rate(prometheus_notifications_dropped_total[$__rate_interval]))", "dropped", "C")).min(0),
-        narrow("Notifications delivered", "What Alertmanager delivered to receivers, and what it could not.", NO_ALERTMANAGER,
-              over_time("sum by (integration) (increase(alertmanager_notifications_total[$__rate_interval]) > 0)",
-                        "{{integration}}", "A"),
-              over_time("sum by (integration) (increase(alertmanager_notifications_failed_total[$__rate_interval]) > 0)",
-                        "{{integration}} failed", "B")).min(0),
-        narrow("Alerts in Alertmanager", "Active ones notify, suppressed ones are silenced or inhibited.", NO_ALERTMANAGER,
-              over_time("sum by (state) (alertmanager_alerts)", "{{state}}")).min(0).decimals(0),
-    ]  # fmt: skip
+        narrow_timeseries_panel(
+            "Alerts sent to Alertmanager",
+            "Sent, failed and dropped per second. Failed: Alertmanager does not answer. Dropped: "
+            "the queue overflowed.",
+            NO_PROMETHEUS,
+            range_query("sum(rate(prometheus_notifications_sent_total[$__rate_interval]))", "sent", "A"),
+            range_query("sum(rate(prometheus_notifications_errors_total[$__rate_interval]))", "failed", "B"),
+            range_query("sum(rate(prometheus_notifications_dropped_total[$__rate_interval]))", "dropped", "C"),
+        ).min(0),
+        narrow_timeseries_panel(
+            "Notifications delivered",
+            "What Alertmanager delivered to receivers, and what it could not.",
+            NO_ALERTMANAGER,
+            range_query(
+                "sum by (integration) (increase(alertmanager_notifications_total[$__rate_interval]) > 0)",
+                "{{integration}}",
+                "A",
+            ),
+            range_query(
+                "sum by (integration) (increase(alertmanager_notifications_failed_total[$__rate_interval]) > 0)",
+                "{{integration}} failed",
+                "B",
+            ),
+        ).min(0),
+        narrow_timeseries_panel(
+            "Alerts in Alertmanager",
+            "Active ones notify, suppressed ones are silenced or inhibited.",
+            NO_ALERTMANAGER,
+            range_query("sum by (state) (alertmanager_alerts)", "{{state}}"),
+        )
+        .min(0)
+        .decimals(0),
+    ]

@@ -1,4 +1,4 @@
-"""PromQL of the dashboards: what is selected, and how a value outlives its run within the time range."""
+"""PromQL of the dashboards: selectors, and values that outlive their run within the time range."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rl_exporter.health import HeadState
 RUN = 'cluster=~"$cluster", run_id=~"$run_id"'
 HEAD = RUN + ', head=~"$head"'
 RUN_KEY = "cluster, namespace, run_id"
-"""A run's identity."""
+"""Labels that identify a run."""
 
 RATIO = f"head:rl_policy_effective_entropy:ratio{{{HEAD}}}"
 LEVEL = f"head:rl_policy_effective_entropy:level{{{HEAD}}}"
 CHOICE_SHARE = f"rl_policy_head_choice_steps_ratio{{{HEAD}}}"
 
 NO_LEVEL_CODE = 3
-"""Beside the levels 0, 1 and 2: the head had nothing to decide."""
+"""Shown beside the levels 0, 1 and 2: the head had no choice step."""
 
 Read = Callable[[str], str]
-"""How a selector is read: as it is now, or as it was last within the time range."""
+"""Turns a selector into an expression: the current value, or the last one within the time range."""
 
 
-class Status(IntEnum):
-    """What a run is doing, as far as Prometheus can know."""
+class RunPhase(IntEnum):
+    """Phase of a run as Prometheus sees it: what the run reports, or stalled or lost. The larger is the worse."""
 
     RUNNING = 0
     COMPLETED = 1
@@ -42,38 +42,38 @@ HEAD_STATE_CODES = {
     HeadState.DEAD: 4,
     HeadState.EXPLODING: 5,
 }
-"""Numbers for states, since panels colour numbers; the larger is the worse."""
+"""Numbers for states, because panels colour numbers and ``max`` picks one. The larger is the worse."""
 
 NO_CHOICE_CODE = 6
-"""Deterministic because the head had nothing to decide."""
+"""Deterministic because the head had no choice step."""
 
 
-def per_head(metric: str) -> str:
-    """A metric of the selected heads of the selected runs."""
+def head_selector(metric: str) -> str:
+    """Selector of a metric of the selected heads and runs."""
     return f"{metric}{{{HEAD}}}"
 
 
-def per_run(metric: str) -> str:
-    """A metric of the selected runs."""
+def run_selector(metric: str) -> str:
+    """Selector of a metric of the selected runs."""
     return f"{metric}{{{RUN}}}"
 
 
 def latest(shape: Callable[[Read], str]) -> str:
-    """The present value; where there is none, the last one within the time range (an ended run).
+    """The current value, or for an ended run the last one within the time range.
 
-    A series that goes on elsewhere (a run that was restarted on another node) hides its dead predecessor,
-    which ``last_over_time`` alone would bring back.
+    The current value comes first, because ``last_over_time`` alone also returns the old series of a run that
+    was restarted on another node.
     """
     return f"{shape(str)} or {shape(lambda selector: f'last_over_time({selector}[$__range])')}"
 
 
-def worst(aggregation: str, selector: str, by: str = "head") -> str:
-    """The latest value by head (or by run): the worst one where several runs are selected."""
+def worst_by(aggregation: str, selector: str, by: str = "head") -> str:
+    """The latest value by head or by run. Of several selected runs, the worst."""
     return latest(lambda read: f"{aggregation} by ({by}) ({read(selector)})")
 
 
-def known(selector: str, aggregation: str = "min", by: str = "head") -> str:
-    """The latest ratio (or level) by head; none where the last update left the head nothing to decide."""
+def latest_ratio(selector: str, aggregation: str = "min", by: str = "head") -> str:
+    """The latest ratio or level by head. Empty for a head without a choice step in its last update."""
     return latest(
         lambda read: (
             f"({aggregation} by ({by}) ({read(selector)})"
@@ -83,7 +83,7 @@ def known(selector: str, aggregation: str = "min", by: str = "head") -> str:
 
 
 def level_or_no_choice(by: str) -> str:
-    """The latest level, or :data:`NO_LEVEL_CODE` where the last update left the head nothing to decide."""
+    """The latest level, or :data:`NO_LEVEL_CODE` for a head without a choice step in its last update."""
     return latest(
         lambda read: (
             f"({NO_LEVEL_CODE} + max by ({by}) ({read(CHOICE_SHARE)} == 0) or max by ({by}) ({read(LEVEL)}))"
@@ -92,43 +92,43 @@ def level_or_no_choice(by: str) -> str:
 
 
 def ratio_or_no_choice(ratio: str = RATIO) -> str:
-    """A ratio by head; -1 while the head had no choice step, because then nothing can be said."""
+    """A ratio by head, or -1 for a head without a choice step, whose ratio is undefined."""
     return f"min by (head) ({ratio}) or min by (head) (({CHOICE_SHARE} == 0) - 1)"
 
 
-def head_states(read: Read = str, by: str = "head") -> str:
+def head_state_codes(read: Read = str, by: str = "head") -> str:
     """State of each head as a number (:data:`HEAD_STATE_CODES`)."""
     states = " or ".join(
-        f"{code} * {read(per_head('rl_policy_head_state').replace('}', f', state={chr(34)}{state}{chr(34)}}}'))}"
+        f"{code} * {read(head_selector('rl_policy_head_state').replace('}', f', state={chr(34)}{state}{chr(34)}}}'))}"
         for state, code in HEAD_STATE_CODES.items()
     )
     nothing = f"{NO_CHOICE_CODE} + max by ({by}) ({read(CHOICE_SHARE)} == 0)"
     return f"({nothing} or max by ({by}) ({states}))"
 
 
-def head_states_or_none() -> str:
-    """State of each head; a row ``no head``, at -1, where the whole time range has none.
+def head_state_codes_or_none() -> str:
+    """State of each head, or one row ``no head`` at -1 if the time range has none.
 
-    A state timeline without series says that its data have no time field.
+    A state timeline without series would report that its data have no time field.
     """
-    absent = f"-absent_over_time({per_head('rl_policy_head_state')}[$__range] @ end())"
-    return f'{head_states()} or label_replace({absent}, "head", "no head", "", "")'
+    absent = f"-absent_over_time({head_selector('rl_policy_head_state')}[$__range] @ end())"
+    return f'{head_state_codes()} or label_replace({absent}, "head", "no head", "", "")'
 
 
 def verdicts() -> str:
-    """Level and state of each head in one number: ten times the level counted from one, plus the state."""
+    """Level and state of each head in one number, ten times (1 + level) plus state: a tile shows a single value."""
     return latest(
         lambda read: (
-            f"({head_states(read)} + on (head) 10 * (1 + max by (head) ({read(LEVEL)}))"
-            f" unless on (head) {read(CHOICE_SHARE)} == 0 or {head_states(read)})"
+            f"({head_state_codes(read)} + on (head) 10 * (1 + max by (head) ({read(LEVEL)}))"
+            f" unless on (head) {read(CHOICE_SHARE)} == 0 or {head_state_codes(read)})"
         )
     )
 
 
-def run_status(by: str = RUN_KEY) -> str:
-    """What each run is doing (:class:`Status`): stalled by its alert, lost when it was last seen running."""
+def run_phase(by: str = RUN_KEY) -> str:
+    """Phase of each run (:class:`RunPhase`). Stalled: its alert fires. Lost: gone, and last scraped as running."""
 
-    def states(read: Read, running: Status) -> str:
+    def state_timeline_panel(read: Read, running: RunPhase) -> str:
         codes = {"running": running, "completed": 1, "interrupted": 2, "failed": 3}
         terms = " or ".join(
             f"{int(code)} * ({read(f'rl_training_run_state{{{RUN}, state={chr(34)}{state}{chr(34)}}}')} == 1)"
@@ -137,13 +137,13 @@ def run_status(by: str = RUN_KEY) -> str:
         return f"max by ({by}) ({terms})"
 
     stalled = f'ALERTS{{{RUN}, alertname="RLTrainingStalled", alertstate="firing"}}'
-    present = states(str, Status.RUNNING)
-    last = states(lambda selector: f"last_over_time({selector}[$__range])", Status.LOST)
-    return f"({int(Status.STALLED)} * max by ({by}) ({stalled}) or {present} or {last})"
+    present = state_timeline_panel(str, RunPhase.RUNNING)
+    last = state_timeline_panel(lambda selector: f"last_over_time({selector}[$__range])", RunPhase.LOST)
+    return f"({int(RunPhase.STALLED)} * max by ({by}) ({stalled}) or {present} or {last})"
 
 
-def age(by: str = RUN_KEY) -> str:
-    """Seconds since each run's last update, or since its start before the first one."""
+def seconds_since_update(by: str = RUN_KEY) -> str:
+    """Seconds since each run's last update, or since its start if there was none."""
     updated = f"rl_training_last_update_timestamp_seconds{{{RUN}}}"
     started = f"rl_training_start_timestamp_seconds{{{RUN}}}"
     return (
@@ -152,23 +152,23 @@ def age(by: str = RUN_KEY) -> str:
 
 
 def active_since(selector: str) -> str:
-    """When each alert that fires became active, as a Unix time in seconds."""
+    """Unix time at which each firing alert became active."""
     names = f'{selector}, alertname=~"RL.+", alertname!="RLMonitoringWatchdog"'
     return f'(ALERTS_FOR_STATE{{{names}}} and ignoring (alertstate) ALERTS{{{names}, alertstate="firing"}})'
 
 
-def firing(selector: str) -> str:
-    """Seconds for which each alert has been firing."""
+def firing_seconds(selector: str) -> str:
+    """Seconds since each firing alert became active."""
     return f"time() - {active_since(selector)}"
 
 
 def mean_duration(metric: str) -> str:
-    """Mean of a duration histogram over the updates of each interval, by run; no value without an update."""
+    """Mean of a duration histogram over the updates of each interval, by run. Empty without an update."""
     total, count = (f"rate({metric}_{part}{{{RUN}}}[$__rate_interval])" for part in ("sum", "count"))
     return f"sum by (run_id) ({total}) / (sum by (run_id) ({count}) > 0)"
 
 
-def of_process(metric: str) -> str:
-    """A series of the run's process, which carries no run_id of its own, by run."""
+def process_metric(metric: str) -> str:
+    """A process metric by run. It has no run_id, so it is joined with a series of the same target that has."""
     runs = f"max without (state) (rl_training_run_state{{{RUN}}})"
     return f"max by (run_id) ({runs} * ignoring (run_id) group_left () {metric})"

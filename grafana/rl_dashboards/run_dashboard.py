@@ -1,4 +1,4 @@
-"""Run: how PPO itself is doing, for one run or several side by side."""
+"""The dashboard Run: how PPO itself is doing, for one run or several side by side."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from typing import Any
 from grafana_foundation_sdk.builders import table, timeseries
 
 from rl_dashboards import layout, queries, style
-from rl_dashboards.panels import at_the_end, grid, narrow, number, over_time, overridden, rows, transform
-from rl_dashboards.queries import mean_duration, of_process, per_run, run_status
+from rl_dashboards.panels import (
+    instant_query,
+    narrow_timeseries_panel,
+    range_query,
+    stat_panel,
+    table_panel,
+    table_query,
+    transformation,
+    with_overrides,
+)
+from rl_dashboards.queries import mean_duration, process_metric, run_phase, run_selector
 
 NOT_REPORTED = "not reported by the selected runs, or before the first update"
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard."""
+    """Build the dashboard."""
     panels: list[layout.Placed] = [
         (_info(), 0, 0, 16, 6),
         (_selected(), 16, 0, 4, 6),
@@ -23,11 +32,11 @@ def dashboard() -> dict[str, Any]:
     for place, panel in enumerate(_lines()):
         panels.append((panel, 8 * (place % 3), 6 + 7 * (place // 3), 8, 7))
     about = "Is PPO itself in order: does it learn, are its steps of a sensible size, how fast is it?"
-    return layout.assembled(layout.RUN_UID, "RL Run", about, panels)
+    return layout.build_dashboard(layout.RUN_UID, "RL Run", about, panels)
 
 
 def _info() -> table.Panel:
-    seen = queries.latest(lambda read: read(per_run("rl_training_run_info")))
+    info = queries.latest(lambda read: read(run_selector("rl_training_run_info")))
     names = (
         "run_id",
         "experiment",
@@ -39,36 +48,38 @@ def _info() -> table.Panel:
         "instance",
         "cluster",
     )
-    panel = grid(
+    panel = table_panel(
         "What runs",
         "What the selected runs are, and where they are scraped.",
         "no run in this time range",
-        rows(seen),
-    ).with_transformation(transform("filterFieldsByName", {"include": {"pattern": f"^({'|'.join(names)})$"}}))
+        table_query(info),
+    ).with_transformation(
+        transformation("filterFieldsByName", {"include": {"pattern": f"^({'|'.join(names)})$"}})
+    )
     places = {name: place for place, name in enumerate(names)}
-    panel = panel.with_transformation(transform("organize", {"indexByName": places}))
-    return overridden(
+    panel = panel.with_transformation(transformation("organize", {"indexByName": places}))
+    return with_overrides(
         panel,
         {"run_id": {"displayName": "run", "custom.width": 200}, "world_size": {"displayName": "processes"}},
     )
 
 
 def _selected() -> Any:
-    return number(
+    return stat_panel(
         "State",
         "What the run is doing; with several runs, the worst. lost: last seen running, no longer scraped.",
         "no run in this time range",
-        at_the_end(f"max({run_status()})"),
-        words=[style.STATUS_MAPPING],
+        instant_query(f"max({run_phase()})"),
+        words=[style.PHASE_MAPPING],
     )
 
 
 def _episodes() -> Any:
-    panel = number(
+    panel = stat_panel(
         "Episodes",
         "Episodes finished since the start; the sum over the selected runs.",
         "no run in this time range",
-        at_the_end(queries.latest(lambda read: f"sum({read(per_run('rl_training_episodes_total'))})")),
+        instant_query(queries.latest(lambda read: f"sum({read(run_selector('rl_training_episodes_total'))})")),
         colour=False,
     )
     return panel.decimals(0).unit("short")
@@ -77,8 +88,8 @@ def _episodes() -> Any:
 def _gauge(
     title: str, description: str, metric: str, unit: str = "none", decimals: int = 3
 ) -> timeseries.Panel:
-    target = over_time(f"max by (run_id) ({per_run(metric)})", "{{run_id}}")
-    return narrow(title, description, NOT_REPORTED, target).unit(unit).decimals(decimals)
+    target = range_query(f"max by (run_id) ({run_selector(metric)})", "{{run_id}}")
+    return narrow_timeseries_panel(title, description, NOT_REPORTED, target).unit(unit).decimals(decimals)
 
 
 def _lines() -> list[timeseries.Panel]:
@@ -87,45 +98,107 @@ def _lines() -> list[timeseries.Panel]:
 
 def _learning() -> list[timeseries.Panel]:
     return [
-        _gauge("Return", "Mean return of the last 100 finished episodes. It should rise, then hold; a fall together "
-               "with falling entropy is a collapse that costs.", "rl_training_episode_return", decimals=2),
-        _gauge("Policy loss", "Clipped surrogate, summed over the heads. Its size says little; jumps and NaN do.",
-               "rl_policy_loss"),
-        _gauge("Value loss", "Half the mean squared error of the value estimates. It should fall, or follow a rising "
-               "return; a lasting rise: lower the learning rate.", "rl_value_loss"),
-        _gauge("Explained variance", "Share of the variance of the returns that the critic explains: towards 1 is good, "
-               "at or below 0 it is no better than a constant.", "rl_value_explained_variance", decimals=2),
-    ]  # fmt: skip
+        _gauge(
+            "Return",
+            "Mean return of the last 100 finished episodes. It should rise, then hold; a fall together "
+            "with falling entropy is a collapse that costs.",
+            "rl_training_episode_return",
+            decimals=2,
+        ),
+        _gauge(
+            "Policy loss",
+            "Clipped surrogate, summed over the heads. Its size says little; jumps and NaN do.",
+            "rl_policy_loss",
+        ),
+        _gauge(
+            "Value loss",
+            "Half the mean squared error of the value estimates. It should fall, or follow a rising "
+            "return; a lasting rise: lower the learning rate.",
+            "rl_value_loss",
+        ),
+        _gauge(
+            "Explained variance",
+            "Share of the variance of the returns that the critic explains: towards 1 is good, "
+            "at or below 0 it is no better than a constant.",
+            "rl_value_explained_variance",
+            decimals=2,
+        ),
+    ]
 
 
 def _steps() -> list[timeseries.Panel]:
-    base = over_time(f"max by (run_id) ({per_run('rl_policy_entropy_coefficient')})", "{{run_id}}")
+    base = range_query(f"max by (run_id) ({run_selector('rl_policy_entropy_coefficient')})", "{{run_id}}")
     return [
-        _gauge("KL divergence", "How far an update moves the policy. About 0.01 is usual; far above, steps are too "
-               "large (lower the learning rate); near 0, nothing is learned.", "rl_policy_kl_divergence_nats", "nats", 4),
-        _gauge("Clipped steps", "Share of the steps outside the clip range. A few to thirty percent is usual; above, "
-               "updates fight the clip.", "rl_policy_clipped_steps_ratio", "percentunit", 1),
-        _gauge("Gradient norm", "Norm of the whole gradient before clipping. Spikes come before instability; heads "
-               "are told apart in Heads.", "rl_policy_gradient_norm"),
-        narrow("Entropy coefficient", "Base coefficient of the entropy bonus; each head multiplies it by its own factor.",
-              NOT_REPORTED, base).decimals(4),
-    ]  # fmt: skip
+        _gauge(
+            "KL divergence",
+            "How far an update moves the policy. About 0.01 is usual; far above, steps are too "
+            "large (lower the learning rate); near 0, nothing is learned.",
+            "rl_policy_kl_divergence_nats",
+            "nats",
+            4,
+        ),
+        _gauge(
+            "Clipped steps",
+            "Share of the steps outside the clip range. A few to thirty percent is usual; above, "
+            "updates fight the clip.",
+            "rl_policy_clipped_steps_ratio",
+            "percentunit",
+            1,
+        ),
+        _gauge(
+            "Gradient norm",
+            "Norm of the whole gradient before clipping. Spikes come before instability; heads "
+            "are told apart in Heads.",
+            "rl_policy_gradient_norm",
+        ),
+        narrow_timeseries_panel(
+            "Entropy coefficient",
+            "Base coefficient of the entropy bonus; each head multiplies it by its own factor.",
+            NOT_REPORTED,
+            base,
+        ).decimals(4),
+    ]
 
 
 def _speed() -> list[timeseries.Panel]:
-    rollout = over_time(mean_duration("rl_training_rollout_duration_seconds"), "{{run_id}} rollout", "A")
-    update = over_time(mean_duration("rl_training_update_duration_seconds"), "{{run_id}} update", "B")
-    steps = per_run("rl_training_environment_steps_total")
-    rate = over_time(f"sum by (run_id) (rate({steps}[$__rate_interval]))", "{{run_id}}")
-    cpu = over_time(of_process("rate(process_cpu_seconds_total[$__rate_interval])"), "{{run_id}}")
-    memory = over_time(of_process("process_resident_memory_bytes"), "{{run_id}}")
+    rollout = range_query(mean_duration("rl_training_rollout_duration_seconds"), "{{run_id}} rollout", "A")
+    update = range_query(mean_duration("rl_training_update_duration_seconds"), "{{run_id}} update", "B")
+    steps = run_selector("rl_training_environment_steps_total")
+    rate = range_query(f"sum by (run_id) (rate({steps}[$__rate_interval]))", "{{run_id}}")
+    cpu = range_query(process_metric("rate(process_cpu_seconds_total[$__rate_interval])"), "{{run_id}}")
+    memory = range_query(process_metric("process_resident_memory_bytes"), "{{run_id}}")
     return [
-        narrow("Rollout and update time", "Mean time per update spent collecting and optimising. A lasting rise: the "
-              "environment or the machine has become slow.", NOT_REPORTED, rollout, update).unit("s"),
-        narrow("Environment steps per second", "Over all parallel environments. Zero: stalled or ended.",
-              NOT_REPORTED, rate).unit("none").decimals(0).min(0),
-        narrow("CPU of the trainer", "Cores in use by the training process.",
-              "no process metrics: the exporter runs where /proc is not available", cpu).decimals(2).min(0),
-        narrow("Memory of the trainer", "Resident memory. A steady rise is a leak.",
-              "no process metrics: the exporter runs where /proc is not available", memory).unit("bytes").min(0),
-    ]  # fmt: skip
+        narrow_timeseries_panel(
+            "Rollout and update time",
+            "Mean time per update spent collecting and optimising. A lasting rise: the "
+            "environment or the machine has become slow.",
+            NOT_REPORTED,
+            rollout,
+            update,
+        ).unit("s"),
+        narrow_timeseries_panel(
+            "Environment steps per second",
+            "Over all parallel environments. Zero: stalled or ended.",
+            NOT_REPORTED,
+            rate,
+        )
+        .unit("none")
+        .decimals(0)
+        .min(0),
+        narrow_timeseries_panel(
+            "CPU of the trainer",
+            "Cores in use by the training process.",
+            "no process metrics: the exporter runs where /proc is not available",
+            cpu,
+        )
+        .decimals(2)
+        .min(0),
+        narrow_timeseries_panel(
+            "Memory of the trainer",
+            "Resident memory. A steady rise is a leak.",
+            "no process metrics: the exporter runs where /proc is not available",
+            memory,
+        )
+        .unit("bytes")
+        .min(0),
+    ]

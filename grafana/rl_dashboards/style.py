@@ -1,4 +1,7 @@
-"""How things look: colours, words and symbols, always together, from the exporter's own thresholds."""
+"""Colours, words and symbols, from the exporter's own thresholds.
+
+A colour always comes with a word or symbol, for people who cannot tell the colours apart.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 from grafana_foundation_sdk.builders.dashboard import FieldColor, ThresholdsConfig
 from grafana_foundation_sdk.models import dashboard as model
 
-from rl_dashboards.queries import HEAD_STATE_CODES, NO_CHOICE_CODE, NO_LEVEL_CODE, Status
+from rl_dashboards.queries import HEAD_STATE_CODES, NO_CHOICE_CODE, NO_LEVEL_CODE, RunPhase
 from rl_exporter.health import (
     CRITICAL_THRESHOLD,
     EXPLODING_ABOVE,
@@ -27,7 +30,7 @@ LEVELS = {
     Level.WARNING: ("◆ warning", YELLOW),
     Level.CRITICAL: ("▲ critical", RED),
 }
-"""Word and colour of each level, in the order of the recorded numbers 0, 1, 2."""
+"""Word and colour of each level, in the order of the numbers 0, 1, 2 that the recording rule gives."""
 
 STATES = {
     HeadState.HEALTHY: ("● healthy", GREEN),
@@ -39,18 +42,18 @@ STATES = {
 }
 NO_CHOICE = ("◇ no choice", DIM)
 
-STATUSES = {
-    Status.RUNNING: ("▶ running", GREEN),
-    Status.COMPLETED: ("■ completed", BLUE),
-    Status.INTERRUPTED: ("■ interrupted", BLUE),
-    Status.FAILED: ("✖ failed", RED),
-    Status.LOST: ("? lost", RED),
-    Status.STALLED: ("‖ stalled", YELLOW),
+PHASES = {
+    RunPhase.RUNNING: ("▶ running", GREEN),
+    RunPhase.COMPLETED: ("■ completed", BLUE),
+    RunPhase.INTERRUPTED: ("■ interrupted", BLUE),
+    RunPhase.FAILED: ("✖ failed", RED),
+    RunPhase.LOST: ("? lost", RED),
+    RunPhase.STALLED: ("‖ stalled", YELLOW),
 }
 
 
-def mapping(words: Mapping[Any, tuple[str, str]]) -> model.ValueMap:
-    """A value mapping from numbers, or texts, to words and colours."""
+def value_mapping(words: Mapping[Any, tuple[str, str]]) -> model.ValueMap:
+    """A value mapping from numbers or texts to words and colours."""
     return model.ValueMap(
         options={
             str(number): model.ValueMappingResult(text=text, color=colour, index=index)
@@ -59,33 +62,33 @@ def mapping(words: Mapping[Any, tuple[str, str]]) -> model.ValueMap:
     )
 
 
-LEVEL_MAPPING = mapping({**dict(enumerate(LEVELS.values())), NO_LEVEL_CODE: NO_CHOICE})
+LEVEL_MAPPING = value_mapping({**dict(enumerate(LEVELS.values())), NO_LEVEL_CODE: NO_CHOICE})
 
 
-def nothing(text: str, colour: str = DIM) -> model.SpecialValueMap:
-    """What stands where there is no value."""
+def null_mapping(text: str, colour: str = DIM) -> model.SpecialValueMap:
+    """The text to show where there is no value."""
     result = model.ValueMappingResult(text=text, color=colour)
     return model.SpecialValueMap(
         options=model.DashboardSpecialValueMapOptions(match=model.SpecialValueMatch.NULL, result=result)
     )
 
 
-ABSENT_MAPPING = nothing("-", TRANSPARENT)
-"""For a cell of a table to which nothing belongs: a run without a head of that name, a target that is down."""
+ABSENT_MAPPING = null_mapping("-", TRANSPARENT)
+"""For empty table cells: a run without a head of that name, a target that is down."""
 
-STATE_MAPPING = mapping(
+STATE_MAPPING = value_mapping(
     {HEAD_STATE_CODES[state]: look for state, look in STATES.items()} | {NO_CHOICE_CODE: NO_CHOICE}
 )
-STATUS_MAPPING = mapping({int(status): look for status, look in STATUSES.items()})
-NO_CHOICE_MAPPING = mapping({-1: NO_CHOICE})
-NOTHING_YET_MAPPING = mapping({-1: ("not measured yet", DIM)})
+PHASE_MAPPING = value_mapping({int(status): look for status, look in PHASES.items()})
+NO_CHOICE_MAPPING = value_mapping({-1: NO_CHOICE})
+NOTHING_YET_MAPPING = value_mapping({-1: ("not measured yet", DIM)})
 
 
 def verdict_mapping() -> model.ValueMap:
-    """A symbol and colour for the level, a word for the state, as :func:`source.queries.verdicts` numbers them.
+    """Map the numbers of :func:`rl_dashboards.queries.verdicts` to a symbol, a word and a colour.
 
-    One word, so that it fits a tile in the same size whatever it says. Where the state says less than the
-    level, the level's word; a state that is an alarm of its own is shown as one, whatever the level.
+    Symbol and colour come from the level, the word from the state: a tile has room for one word. The word is
+    that of the level if the state says less. A dead or exploding head is red whatever its level.
     """
     words: dict[int, tuple[str, str]] = {NO_CHOICE_CODE: NO_CHOICE}
     for state, code in HEAD_STATE_CODES.items():
@@ -99,24 +102,24 @@ def verdict_mapping() -> model.ValueMap:
                 word if says_less else f"{symbol} {state}",
                 RED if alarming else colour,
             )
-    return mapping(words)
+    return value_mapping(words)
 
 
 def thresholds(*steps: tuple[float | None, str]) -> ThresholdsConfig:
-    """Absolute thresholds; Grafana gives a value at a step the step's colour (``>=``)."""
+    """Absolute thresholds. Grafana compares with ``>=``: a value equal to a step gets the step's colour."""
     built = [model.Threshold(value=value, color=colour) for value, colour in steps]
     return ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(built)
 
 
-def bands() -> ThresholdsConfig:
-    """The two thresholds as bands behind lines, where which side the boundary is on cannot be seen."""
+def level_bands() -> ThresholdsConfig:
+    """The two thresholds as bands behind lines. Not exact at the boundary, which nobody can see there."""
     return thresholds((None, RED), (CRITICAL_THRESHOLD, YELLOW), (WARNING_THRESHOLD, TRANSPARENT))
 
 
-def levels() -> ThresholdsConfig:
-    """The level of a ratio as a colour, exactly: a ratio at a threshold is on the worse side.
+def level_thresholds() -> ThresholdsConfig:
+    """The level of a ratio as a colour, exact: a ratio equal to a threshold has the worse level.
 
-    Grafana compares with ``>=``, so a step begins at the next number above the threshold.
+    Grafana compares with ``>=``, so each step starts at the next float above the threshold.
     """
     return thresholds(
         (None, RED),
@@ -126,30 +129,30 @@ def levels() -> ThresholdsConfig:
 
 
 def gradient_bands() -> ThresholdsConfig:
-    """Gradient norms: what teaches nothing, what is in order, what explodes."""
+    """Bands of gradient norms: vanishing, in order, exploding."""
     return thresholds((None, YELLOW), (VANISHING_BELOW, TRANSPARENT), (EXPLODING_ABOVE, RED))
 
 
-def plain(colour: str = "text") -> ThresholdsConfig:
-    """No verdict: one colour for every value."""
+def single_colour(colour: str = "text") -> ThresholdsConfig:
+    """One colour for every value: no verdict."""
     return thresholds((None, colour))
 
 
 def bad_above(limit: float, colour: str = RED) -> ThresholdsConfig:
-    """Good below a limit, bad from it on."""
+    """Green below ``limit``, ``colour`` from it on."""
     return thresholds((None, GREEN), (limit, colour))
 
 
-def fixed(colour: str) -> FieldColor:
+def fixed_colour(colour: str) -> FieldColor:
     """One colour, whatever the value."""
     return FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color(colour)
 
 
-def by_threshold() -> FieldColor:
-    """The colour of the threshold that a value has reached."""
+def colour_by_threshold() -> FieldColor:
+    """The colour of the threshold step that a value has reached."""
     return FieldColor().mode(model.FieldColorModeId.THRESHOLDS)
 
 
-def by_series() -> FieldColor:
-    """A colour per series, in their order."""
+def colour_by_series() -> FieldColor:
+    """One palette colour for each series, in their order."""
     return FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC)

@@ -12,7 +12,7 @@ import yaml
 
 from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Level, level
 from tests.alerts import rule_cases as rule_tests
-from tests.alerts.rule_cases.mutants import RULES, mutants, pool
+from tests.alerts.rule_cases.mutants import RULES, candidate_tests, mutants
 from tests.support import ROOT
 
 RULE_FILES = [ROOT / name for name in RULES]
@@ -137,7 +137,7 @@ def fails(promtool, folder, text, changed=None):
 
 
 def killer(promtool, mutant, folder):
-    return next((text for text in pool(mutant) if fails(promtool, folder, text, mutant)), None)
+    return next((text for text in candidate_tests(mutant) if fails(promtool, folder, text, mutant)), None)
 
 
 @pytest.mark.stack

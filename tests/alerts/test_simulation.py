@@ -15,14 +15,22 @@ from tests.alerts.rule_cases.simulation import (
     Run,
     decides,
     exposed,
-    plain,
+    normalized_only,
 )
 from tests.alerts.rule_cases.states import DEAD, EXPLODING
 
 SEQUENCE = (decides(0.8), decides(0.5), decides(0.25), decides(0.1), decides(0.1), STARVED, STARVED, CLOSED, UNMEASURED,
             decides(0.2), decides(0.95), DEAD, DEAD, EXPLODING, decides(0.3)._replace(nans=2), UNMEASURED, DEAD,
             *(decides(0.9 - 0.05 * i) for i in range(12)))  # fmt: skip
-PLAIN = (plain(0.8), plain(0.5), UNMEASURED, plain(0.25), plain(0.05), plain(0.95), plain(0.05)._replace(g=0.0))
+PLAIN = (
+    normalized_only(0.8),
+    normalized_only(0.5),
+    UNMEASURED,
+    normalized_only(0.25),
+    normalized_only(0.05),
+    normalized_only(0.95),
+    normalized_only(0.05)._replace(g=0.0),
+)
 OF_THE_PROCESS = {"rl_exporter_record_errors_total"}
 
 

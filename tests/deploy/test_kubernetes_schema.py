@@ -140,7 +140,7 @@ def test_kustomize_builds_what_the_files_hold(folder):
 
 
 def test_the_kustomization_of_the_documentation_builds(tmp_path):
-    text = (ROOT / "docs/cluster.md").read_text().partition("## Kubernetes")[2]
+    text = (ROOT / "docs/kubernetes.md").read_text()
     overlay = textwrap.dedent(text.partition("```yaml\n")[2].partition("```")[0])
     assert exporter(["bundle", "--out", str(tmp_path / "bundle")]) == 0
     (tmp_path / "kustomization.yaml").write_text(overlay)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rl_exporter.discovery.entry import entry_path
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_training.run.cli import parser
 from tests.support import ROOT
 from tests.support.scraping import scrape, scrape_to_the_end
@@ -137,14 +137,14 @@ def left(slurm):
             socket.getaddrinfo(host, None)
         except OSError:
             pytest.skip("this machine does not know its own name")
-        path.write_bytes(dump_groups(Group([f"{host}:{closed.getsockname()[1]}"], {})))
+        path.write_bytes(dump_groups(TargetGroup([f"{host}:{closed.getsockname()[1]}"], {})))
         yield path
 
 
 @pytest.mark.slow
 def test_the_epilog_removes_what_a_killed_run_left_on_this_node(slurm, left):
     young = entry_path(left.parent, "elsewhere", {})
-    young.write_bytes(dump_groups(Group(["no-such-node.invalid:9"], {})))
+    young.write_bytes(dump_groups(TargetGroup(["no-such-node.invalid:9"], {})))
     epilog = slurm | {"RL_EXPORTER": str(BIN / "rl-exporter"), "SLURM_JOB_USER": "root"}
     done = subprocess.run(["bash", EPILOG], env=epilog, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,8 +225,8 @@ def test_a_resumed_run_goes_on_where_it_stopped():
     assert resumed.snapshot().last_update_timestamp is None
     assert resumed.snapshot().start_timestamp == 2000.0
     for name, reading in former.snapshot().tamiyo.readings.items():
-        assert resumed.snapshot().tamiyo.readings[name]._replace(conditions=()) == reading._replace(
-            conditions=()
+        assert replace(resumed.snapshot().tamiyo.readings[name], conditions=()) == replace(
+            reading, conditions=()
         )
     reading = ratios(resumed, 0.2)
     assert reading.critical_streak == 4

@@ -157,21 +157,21 @@ def colour(built, value):
 
 
 def test_a_ratio_gets_the_colour_of_its_level_exactly():
-    built = style.levels().build()
+    built = style.level_thresholds().build()
     values = [0.0, 0.1, 1.0]
     for threshold in (CRITICAL_THRESHOLD, WARNING_THRESHOLD):
         values += [math.nextafter(threshold, 0), threshold, math.nextafter(threshold, 1)]
     for value in values:
         assert colour(built, json.loads(json.dumps(value))) == style.LEVELS[level(value)][1]
-    assert colour(style.bands().build(), WARNING_THRESHOLD) != style.LEVELS[Level.WARNING][1]
+    assert colour(style.level_bands().build(), WARNING_THRESHOLD) != style.LEVELS[Level.WARNING][1]
 
 
 def test_every_level_state_and_status_has_a_word_beside_its_colour():
     assert list(style.LEVELS) == list(Level)
     assert set(style.STATES) == set(queries.HEAD_STATE_CODES) == set(HeadState)
-    assert set(style.STATUSES) == set(queries.Status)
-    assert {state.value for state in RunState} <= {status.name.lower() for status in queries.Status}
-    for word, _ in (*style.LEVELS.values(), *style.STATES.values(), *style.STATUSES.values(), style.NO_CHOICE):
+    assert set(style.PHASES) == set(queries.RunPhase)
+    assert {state.value for state in RunState} <= {phase.name.lower() for phase in queries.RunPhase}
+    for word, _ in (*style.LEVELS.values(), *style.STATES.values(), *style.PHASES.values(), style.NO_CHOICE):
         assert len(word.split()) >= 2
 
 
@@ -279,6 +279,7 @@ def test_a_prometheus_without_rules_is_named_where_it_would_be_missed():
                 assert "rules loaded" in panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
 
 
-def test_the_readme_lists_every_dashboard():
-    rows = re.findall(r"^\| (RL \w+) \| `([\w-]+)` \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+def test_the_page_lists_every_dashboard():
+    page = (ROOT / "docs/dashboards.md").read_text()
+    rows = re.findall(r"^\| (RL \w+) \| `([\w-]+)` \|", page, flags=re.MULTILINE)
     assert {uid: title for title, uid in rows} == {uid: board["title"] for uid, board in BOARDS.items()}

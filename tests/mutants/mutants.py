@@ -1,7 +1,7 @@
 """Mistakes that look plausible, each an edit of one line, and the tests that must see it.
 
 ``make mutants`` applies each to a copy of the sources and runs those tests on it: they have to fail. The table
-in CONTRIBUTING.md is written from this one.
+in README.md beside this file is written from this one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Mutant(NamedTuple):
 
 
 _MEASUREMENT = "training/rl_training/telemetry/measurement.py"
+_SUMS = "training/rl_training/telemetry/sums.py"
+_NAMED_SUMS = ("tests/training/telemetry/test_sums.py",)
 _DISTRIBUTIONS = "training/rl_training/policy/distributions.py"
 _TRACKER = "exporter/rl_exporter/tracker.py"
 _PROPERTIES = ("tests/training/telemetry/test_measurement.py",)
@@ -29,6 +31,11 @@ _RANKS = (
     "divergence or outranks or (learn_what and config0-2)",
 )
 _AGGREGATOR = ("tests/exporter/test_aggregator.py",)
+_PPO = "training/rl_training/algorithm/ppo.py"
+_REFERENCE = "tests/training/algorithm/test_update_reference.py"
+_RUN_NUMBERS = (_REFERENCE, "-k", "run_level_number")
+_PARAMETERS = (_REFERENCE, "-k", "parameters_after")
+_NORMALIZE = ("tests/exporter/test_heads.py", "-k", "maximum_entropy")
 
 MUTANTS = (
     Mutant(
@@ -48,15 +55,8 @@ MUTANTS = (
     Mutant(
         "normalized: dividing by ln v instead of ln n",
         _MEASUREMENT,
-        "        torch.where(measured, entropy, 0.0),\n",
-        "        torch.where(measured & choice, entropy / log_valid * float(log_valid.max()), entropy),\n",
-        _PROPERTIES,
-    ),
-    Mutant(
-        "counting padding",
-        _MEASUREMENT,
-        "        measured = measured & ~padding.unsqueeze(-1)\n",
-        "        pass\n",
+        '"entropy": torch.where(measured, entropy, 0.0)',
+        '"entropy": torch.where(measured & choice, entropy / log_valid * float(log_valid.max()), entropy)',
         _PROPERTIES,
     ),
     Mutant(
@@ -75,9 +75,9 @@ MUTANTS = (
     ),
     Mutant(
         "before the first update: exported as 0.0",
-        "exporter/rl_exporter/head_metrics.py",
-        "lambda reading: reading.entropy if reading.measured else None",
-        "lambda reading: reading.entropy",
+        "exporter/rl_exporter/numbers.py",
+        "present=lambda owner: owner.measured",
+        "present=_always",
         ("tests/exporter/server/test_http.py", "-k", "before_the_first_update"),
     ),
     Mutant(
@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant(
         "several ranks: the KL divergence of one rank ends its update",
         "training/rl_training/algorithm/ppo.py",
-        "        self._ranks.add([*gradients, scalars])\n",
-        "        self._ranks.add(gradients)\n",
+        "        self._ranks.all_reduce([*gradients, scalars])\n",
+        "        self._ranks.all_reduce(gradients)\n",
         _RANKS,
     ),
     Mutant(
@@ -142,6 +142,20 @@ MUTANTS = (
         "        ranks.gather(row)\n",
         "        pass\n",
         _RANKS,
+    ),
+    Mutant(
+        "several ranks: importance ratios added up instead of the largest taken",
+        _SUMS,
+        "lambda ranks: ranks.amax(0)",
+        "lambda ranks: ranks.sum(0)",
+        _NAMED_SUMS,
+    ),
+    Mutant(
+        "several ranks: losses that every rank holds added up again",
+        _SUMS,
+        "lambda ranks: ranks[0]",
+        "lambda ranks: ranks.sum(0)",
+        _NAMED_SUMS,
     ),
     Mutant(
         "end of a registered run that nobody has scraped yet: nobody is waited for",
@@ -163,6 +177,90 @@ MUTANTS = (
         "        if self._path.read_bytes() != self._content:\n",
         "        if not self._path.read_bytes():\n",
         ("tests/exporter/discovery/test_registration.py", "-k", "took_over"),
+    ),
+    Mutant(
+        "KL divergence: of the first epoch instead of the last",
+        "training/rl_training/telemetry/result.py",
+        "sums.kl_divergence[-1]",
+        "sums.kl_divergence[0]",
+        _RUN_NUMBERS,
+    ),
+    Mutant(
+        "policy loss: measured with the other sign",
+        _PPO,
+        "policy_loss=policy_loss.detach(),",
+        "policy_loss=-policy_loss.detach(),",
+        _RUN_NUMBERS,
+    ),
+    Mutant(
+        "explained variance: upside down",
+        _PPO,
+        "1 - variance[0] / variance[1]",
+        "1 - variance[1] / variance[0]",
+        _RUN_NUMBERS,
+    ),
+    Mutant(
+        "head gradient norms: with those of an aborted epoch",
+        _MEASUREMENT,
+        "    finite = torch.isfinite(norms)\n",
+        "    finite, whole = torch.isfinite(norms), len(norms)\n",
+        (_REFERENCE, "-k", "aborted_epoch"),
+    ),
+    Mutant(
+        "importance ratio: 1 for a head without choice",
+        _MEASUREMENT,
+        "    ratios = torch.where(choice, ratio, 0.0).flatten(0, 1)\n",
+        "    ratios = ratio.flatten(0, 1)\n",
+        (_REFERENCE, "-k", "head_without_choice"),
+    ),
+    Mutant(
+        "entropy bonus: mean over all steps instead of the choice steps",
+        _PPO,
+        "(entropy * choice).sum((0, 1)) / denominators).sum()",
+        "entropy.mean((0, 1))).sum()",
+        _PARAMETERS,
+    ),
+    Mutant(
+        "value loss: halved twice",
+        _PPO,
+        "value_loss = 0.5 * (",
+        "value_loss = 0.25 * (",
+        _RUN_NUMBERS,
+    ),
+    Mutant(
+        "value coefficient: ignored",
+        _PPO,
+        "config.value_coefficient * value_loss",
+        "value_loss",
+        _PARAMETERS,
+    ),
+    Mutant(
+        "clip range: open below",
+        _PPO,
+        "ratio.clamp(1 - config.clip, 1 + config.clip)",
+        "ratio.clamp(max=1 + config.clip)",
+        _PARAMETERS,
+    ),
+    Mutant(
+        "open share: above 1 exported",
+        "exporter/rl_exporter/numbers.py",
+        'Number("rl_policy_head_open_steps_ratio", least=0.0, most=1.0,',
+        'Number("rl_policy_head_open_steps_ratio", least=0.0,',
+        ("tests/exporter/test_validity.py", "-k", "beyond_its_bounds"),
+    ),
+    Mutant(
+        "normalized: dividing by log2 n instead of ln n",
+        "exporter/rl_exporter/heads.py",
+        "return nats / self.max_entropy if",
+        "return nats / math.log2(self.choices) if",
+        _NORMALIZE,
+    ),
+    Mutant(
+        "normalized: dividing by ln (n - 1) instead of ln n",
+        "exporter/rl_exporter/heads.py",
+        "return nats / self.max_entropy if",
+        "return nats / math.log(self.choices - 1) if",
+        _NORMALIZE,
     ),
 )
 

@@ -181,5 +181,5 @@ def test_promtool_accepts_the_configuration_of_the_agent(promtool):
 
 
 def test_the_documentation_shows_the_commands_that_are_tested():
-    text = (ROOT / "docs/cluster.md").read_text()
+    text = (ROOT / "docs/scale-out.md").read_text()
     assert [name for name, command in COMMANDS.items() if command not in text] == []

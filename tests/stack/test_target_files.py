@@ -15,7 +15,7 @@ import pytest
 
 from rl_exporter.cli.main import main as exporter
 from rl_exporter.discovery.entry import entry_path
-from rl_exporter.discovery.file_sd import Group, dump_groups, replace_file
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.registration import Registration
 from stack.processes import Process, answers, free_address
@@ -166,7 +166,7 @@ def test_a_label_name_that_is_refused_is_one_that_prometheus_rejects(name, serve
         check_labels({name: "x"})
     before = len(broken_files(server))
     path = server.directory / "label.json"
-    replace_file(path, dump_groups(Group(["127.0.0.1:1"], {name: "x"})))
+    replace_file(path, dump_groups(TargetGroup(["127.0.0.1:1"], {name: "x"})))
     until(lambda: len(broken_files(server)) > before)
     assert discovered(server) == []
     path.unlink()
@@ -187,7 +187,7 @@ def settled_scans(server):
 
 def test_a_heartbeat_costs_prometheus_nothing_and_a_rewrite_would(server):
     path = entry_path(server.directory, "a", {})
-    content = dump_groups(Group(["127.0.0.1:1"], {}))
+    content = dump_groups(TargetGroup(["127.0.0.1:1"], {}))
     replace_file(path, content)
     until(lambda: discovered(server))
     before = until(lambda: settled_scans(server))

@@ -19,7 +19,7 @@ import pytest
 from rl_exporter.cli.main import parser
 from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.app import WatchApp
-from rl_exporter.panel.watch import _runs
+from rl_exporter.panel.watch import _selection
 from rl_training.action_space import HEAD_NAMES
 from stack.processes import free_address
 from tests.support.waiting import until, until_async
@@ -101,7 +101,7 @@ def once(address, log):
 def test_the_panel_shows_what_the_trainer_logged_until_its_end(trainer, address):
     process, log = trainer
     options = parser().parse_args(["watch", address, "--interval", "0.2"])
-    app = WatchApp(_runs(options).discover()[0])
+    app = WatchApp(_selection(options).discover()[0])
 
     async def watch():
         async with app.run_test(size=(200, 40)) as pilot:

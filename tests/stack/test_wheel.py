@@ -8,7 +8,7 @@ import venv
 
 import pytest
 
-from rl_exporter.alerting.bundle import shipped_files
+from rl_exporter.alerting.bundle import Links, shipped_files
 from tests.support import ROOT
 
 pytestmark = pytest.mark.stack
@@ -77,7 +77,7 @@ def bundle(environment, folder):
 
 def test_it_brings_rules_alerts_and_runbooks(environment, tmp_path):
     files = bundle(environment, tmp_path / "bundle")
-    assert files == {name: (ROOT / name).read_text() for name in map(str, shipped_files())}
+    assert files == {name: Links().rewritten((ROOT / name).read_text()) for name in map(str, shipped_files())}
     found = python(
         environment,
         tmp_path,
@@ -97,7 +97,7 @@ def test_an_editable_install_brings_those_of_the_source_tree(environment, tmp_pa
     install = [clone / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel]
     subprocess.run(install, check=True, capture_output=True)
     files = bundle(clone / "bin", tmp_path / "bundle")
-    assert files == {name: (ROOT / name).read_text() for name in map(str, shipped_files())}
+    assert files == {name: Links().rewritten((ROOT / name).read_text()) for name in map(str, shipped_files())}
     shipped = python(
         clone / "bin", tmp_path, "-c", "import rl_exporter.alerting.bundle as b; print(b.shipped())"
     )

@@ -1,6 +1,6 @@
 """Payloads as flat mappings, to compare them."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 
@@ -12,7 +12,7 @@ def exported(result):
     payload = build_payload(result)
     shown = {f.name: getattr(payload, f.name) for f in fields(payload) if f.name != "heads"}
     for name, head in payload.heads.items():
-        shown |= {f"{name}.{key}": value for key, value in head._asdict().items()}
+        shown |= {f"{name}.{key}": value for key, value in asdict(head).items()}
     return shown
 
 

@@ -21,7 +21,7 @@ class ThreadRanks:
         self.rank, self.size = rank, barrier.parties
         self._barrier, self._slots = barrier, slots
 
-    def texts(self, text):
+    def gather_texts(self, text):
         try:
             self._slots[self.rank] = text
             self._barrier.wait(10)
@@ -32,13 +32,13 @@ class ThreadRanks:
         return found
 
     def gather(self, row):
-        return torch.stack(self.texts(row.clone()))
+        return torch.stack(self.gather_texts(row.clone()))
 
-    def add(self, tensors):
+    def all_reduce(self, tensors):
         for tensor in tensors:
             tensor.data.copy_(self.gather(tensor).sum(0))
 
-    def copy(self, tensors):
+    def broadcast(self, tensors):
         for tensor in tensors:
             tensor.data.copy_(self.gather(tensor)[0])
 

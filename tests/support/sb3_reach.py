@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 
 
 class Reach(gymnasium.Env):

@@ -1,4 +1,4 @@
-"""The eight heads: their actions, entropy multipliers, who consults whom, and their flat layout."""
+"""The eight heads: actions, entropy multipliers, which operation consults which head, and the flat layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Operation(IntEnum):
-    """What to do with a slot of the host network."""
+    """What the policy does with a slot of the host network."""
 
     WAIT = 0
     GERMINATE = 1
@@ -26,7 +26,7 @@ class Operation(IntEnum):
 
 
 class Slot(IntEnum):
-    """Where in the host network: after its first, second or third stage."""
+    """Which place in the host network: after its first, second or third stage."""
 
     R0C0 = 0
     R0C1 = 1
@@ -34,7 +34,7 @@ class Slot(IntEnum):
 
 
 class Blueprint(IntEnum):
-    """Which module to grow."""
+    """Which module grows."""
 
     NOOP = 0
     CONV_LIGHT = 1
@@ -69,7 +69,7 @@ class Tempo(IntEnum):
 
 
 class AlphaTarget(IntEnum):
-    """How much of the module to blend in: 0.5, 0.7 or 1.0."""
+    """How much of the module takes part in the end: 0.5, 0.7 or 1.0."""
 
     HALF = 0
     SEVENTY = 1
@@ -126,7 +126,7 @@ ENTROPY_MULTIPLIERS = MappingProxyType(
         "alpha_curve": 1.2,
     }
 )
-"""Factor on the base entropy coefficient, per head: rare decisions need more exploration."""
+"""Factor on the base entropy coefficient of each head: heads that are rarely consulted explore more."""
 
 CONSULTED_HEADS = MappingProxyType(
     {
@@ -140,7 +140,8 @@ CONSULTED_HEADS = MappingProxyType(
         Operation.ADVANCE: frozenset({"op", "slot"}),
     }
 )
-"""Which heads an operation uses; the others take their canonical action, 0."""
+"""Which heads an operation uses. The others take their canonical action, 0: an action that nothing uses must
+neither be sampled, which would add noise to the importance ratio, nor be learned from."""
 
 HEADS = Heads([Head(name, len(actions), ENTROPY_MULTIPLIERS[name]) for name, actions in HEAD_ACTIONS.items()])
 """The heads as the exporter knows them."""
@@ -149,7 +150,7 @@ SIZES = tuple(len(actions) for actions in HEAD_ACTIONS.values())
 """Choices of each head."""
 
 OFFSETS = np.concatenate(([0], np.cumsum(SIZES)[:-1])).astype(np.int64)
-"""(H,): where the segment of each head begins in a flat row of Σn entries."""
+"""(H,): where the segment of each head begins in a flat row of Σn actions."""
 
 TOTAL = sum(SIZES)
 """Σn, the length of that row."""
@@ -158,7 +159,7 @@ OPERATIONS_TABLE = np.array([[name in heads for name in HEAD_NAMES] for heads in
 """(operations, H): which operation consults which head."""
 
 SEGMENT = np.repeat(np.arange(len(SIZES)), SIZES)
-"""(Σn,): the head that an entry of the flat row belongs to."""
+"""(Σn,): the head of each action in the flat row."""
 
 CANONICAL = np.zeros(TOTAL, dtype=np.bool_)
 """(Σn,): the mask that allows every head its canonical action, 0, alone."""

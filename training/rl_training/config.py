@@ -1,4 +1,4 @@
-"""Every setting of a run: one dataclass a section, each field an option and a key of the configuration file."""
+"""Every setting of a run: a dataclass for each section; a field is an option and a key of the file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rl_exporter.server.listen import ListenAddress, parse_listen_address
 
 
 class BadInputError(ValueError):
-    """The user gave something impossible; the message names the input, the reason and the remedy."""
+    """The user gave an impossible value; the message names the input, the reason and the remedy."""
 
 
 class Remedy(NamedTuple):
-    """What to give instead of an impossible value."""
+    """What to give instead of an impossible value; error messages end with it."""
 
     text: str
 
 
 class Option(NamedTuple):
-    """How a setting reads on the command line; ``name`` where it differs from the field's."""
+    """A setting on the command line; ``name`` where it differs from the name of the field."""
 
     help: str
     metavar: str = ""
@@ -76,7 +76,7 @@ Labels = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """What runs, and for how long."""
+    """What runs, for how long, where, and under which name."""
 
     env: Name = field(
         default="growing-network",
@@ -164,7 +164,7 @@ class OutputConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole effective configuration; ``environment`` holds the arguments of the environment."""
+    """The whole effective configuration; ``environment`` holds the arguments of the environment by name."""
 
     run: RunConfig = field(default_factory=RunConfig)
     environment: Mapping[str, Any] = field(default_factory=dict)

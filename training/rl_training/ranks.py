@@ -1,7 +1,7 @@
 """Ranks: the processes of one run, which share its environments and train one policy.
 
-Rank r of W owns the r-th of W equal blocks of environments. A sum over all environments is summed over the
-ranks before it is divided or compared, so every rank decides the same from the same numbers.
+Rank r of W owns the r-th of W equal blocks of environments. Sums run over the environments of all ranks before
+anything is divided or compared, so that every rank decides the same from the same numbers.
 """
 
 from __future__ import annotations
@@ -14,71 +14,71 @@ from torch import Tensor
 
 
 class RankLostError(RuntimeError):
-    """Another rank is gone or does not answer: the run cannot go on."""
+    """Another rank has died or does not answer, so the run cannot continue."""
 
 
 class Ranks(Protocol):
-    """What the trainer asks of the ranks of its run. Each method is called by all of them, in the same order.
+    """The collective operations that the trainer needs. All ranks call each method, in the same order.
 
-    Raises RankLostError when one is gone, or is not there within the timeout.
+    Every method raises RankLostError when a rank has died or does not answer within the timeout.
     """
 
     @property
     def rank(self) -> int:
-        """Number of this process; rank 0 alone listens, shows and writes."""
+        """Number of this process; only rank 0 listens, shows and writes."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of ranks."""
 
     def gather(self, row: Tensor) -> Tensor:
-        """The rows of all ranks, (size, …), in order."""
+        """Return the rows of all ranks, (size, …), in the order of the ranks."""
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over the ranks; all of one type."""
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the ranks; all tensors have one dtype."""
 
-    def copy(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by that of rank 0; all of one type."""
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by that of rank 0; all tensors have one dtype."""
 
-    def texts(self, text: str) -> list[str]:
-        """The texts of all ranks, in order."""
+    def gather_texts(self, text: str) -> list[str]:
+        """Return the texts of all ranks, in the order of the ranks."""
 
     def watch(self, lost: Callable[[int], None]) -> None:
-        """Call ``lost``, from a thread, with the number of a rank that is gone, until this one leaves."""
+        """Call ``lost``, from a thread, with the number of a rank that died before this one left."""
 
     def leave(self, *, well: bool) -> None:
-        """This rank has nothing more to do with the others; whoever waits for it learns that at once.
+        """Release the connections, so that a rank that still waits for this one fails at once.
 
-        ``well``: it has ended as it should, so its absence is no loss.
+        ``well``: this rank has finished, so the others must not report it as lost.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class SingleProcess:
-    """A run of one process."""
+    """The only rank of a run of one process: every collective operation is the identity."""
 
     rank: int = 0
     size: int = 1
 
     def gather(self, row: Tensor) -> Tensor:
-        """The one row."""
+        """Return the only row, (1, …)."""
         return row.unsqueeze(0)
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        """Nothing to add."""
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Leave the tensors as they are."""
 
-    def copy(self, tensors: Sequence[Tensor]) -> None:
-        """Nothing to copy."""
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Leave the tensors as they are."""
 
-    def texts(self, text: str) -> list[str]:
-        """The one text."""
+    def gather_texts(self, text: str) -> list[str]:
+        """Return the only text."""
         return [text]
 
     def watch(self, lost: Callable[[int], None]) -> None:
-        """Nobody to watch."""
+        """Do nothing: no other rank can die."""
 
     def leave(self, *, well: bool) -> None:
-        """Nobody to leave."""
+        """Do nothing: no other rank waits."""
 
 
 SINGLE_PROCESS = SingleProcess()

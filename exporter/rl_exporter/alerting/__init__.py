@@ -1,1 +1,1 @@
-"""What servers get from this project: rules, dashboards, runbooks, and a receiver of pages."""
+"""What monitoring servers get from this project: a bundle of their files, and a receiver for pages."""

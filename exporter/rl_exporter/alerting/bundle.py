@@ -1,6 +1,6 @@
-"""Rules, alerts, templates, runbooks and dashboards of this version, written out for other people's servers.
+"""``rl-exporter bundle``: writes rules, alerts, templates, runbooks and dashboards for the user's own servers.
 
-The Kubernetes manifests, which repeat them, are among it, with the same links.
+The Kubernetes manifests contain the same rules and dashboards, so they get the same links.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRAFANA_URL = "http://127.0.0.1:3000"
-"""Where the dashboard links in the alert rules point as they are shipped."""
+"""Base of the dashboard links in the shipped alert rules."""
 
 RUNBOOK_URL = "http://127.0.0.1:28009/runbooks"
-"""Where their runbook links point as they are shipped: ``rl-exporter pages`` on this machine."""
+"""Base of their runbook links: ``rl-exporter pages`` on the same machine."""
+
+REPOSITORY_URL = "https://github.com/rl-policy-exporter/rl-policy-exporter/blob/main"
+"""Base of links to files that no bundle holds, such as documentation and tests."""
+
+_OUTSIDE = "](../../"
+"""How a link in a runbook begins that leaves what a bundle holds."""
 
 _FOLDERS = (
     "prometheus/rules",
@@ -34,47 +40,56 @@ _FILES = (
     "prometheus/store.yml",
     "alerts/alertmanager.yml",
 )
+# An allow-list: editors and tools leave other files in a checkout.
 _SUFFIXES = {".yml", ".yaml", ".json", ".tmpl", ".md"}
 
 
 class BundleError(ValueError):
-    """The bundle cannot be written; the message names what, why and the remedy."""
+    """The bundle cannot be written. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Bases of the links in alerts, without a trailing slash."""
+    """Base URLs of the links in alerts, without a trailing slash."""
 
     grafana: str = GRAFANA_URL
     runbooks: str = RUNBOOK_URL
 
     def rewritten(self, text: str) -> str:
-        """``text`` with these bases in place of the ones it was shipped with."""
-        pairs = {GRAFANA_URL: self.grafana, RUNBOOK_URL: self.runbooks}
+        """Replace the shipped base URLs in ``text``, and lead links that leave the bundle to the repository."""
+        # In one pass: two replacements would rewrite a new URL that contains the other shipped one.
+        pairs = {GRAFANA_URL: self.grafana, RUNBOOK_URL: self.runbooks, _OUTSIDE: f"]({REPOSITORY_URL}/"}
         return re.sub("|".join(map(re.escape, pairs)), lambda found: pairs[found[0]], text)
 
 
 def link_base(text: str) -> str:
-    """Check a base of links and take off trailing slashes; ValueError with the remedy."""
+    """Check a base URL and strip trailing slashes. Raises ValueError with the remedy."""
     if not re.fullmatch(r"https?://[^\s\"'{}<>\\`]+", text):
         raise ValueError(f"{text!r} is no base for links; give one such as https://grafana.example.org")
     return text.rstrip("/")
 
 
 def shipped() -> Path:
-    """What holds ``prometheus``, ``alerts`` and ``grafana``: the source tree, or the copy in the wheel."""
+    """The folder with ``prometheus``, ``alerts`` and ``grafana``: the source tree, or the copy in the wheel."""
     package = Path(__file__).resolve().parents[1]
     source = package.parent.parent
     return source if (source / "alerts" / "rules").is_dir() else package / "_bundle"
 
 
 def runbook(alert: str) -> Path | None:
-    """The runbook of an alert; None when there is none of that name."""
+    """Path of an alert's runbook, or None."""
+    # Looked up among the files that exist, never joined: the name comes from a URL and may hold "..".
     return {path.stem: path for path in (shipped() / "alerts" / "runbooks").glob("*.md")}.get(alert)
 
 
+def served_runbook(text: str) -> str:
+    """A runbook whose links work at any base URL: runbooks stay beside it, files are in the repository."""
+    beside = re.sub(r"\]\((RL\w+)\.md\)", r"](\1)", Links().rewritten(text))
+    return beside.replace("](../", f"]({REPOSITORY_URL}/alerts/")
+
+
 def shipped_files() -> Iterator[Path]:
-    """Everything that a bundle holds, relative to :func:`shipped`; folders that are not there are left out."""
+    """Paths of all files of the bundle, relative to :func:`shipped`. Skips folders that are missing."""
     root = shipped()
     for folder in _FOLDERS:
         for path in sorted((root / folder).rglob("*")):
@@ -85,9 +100,9 @@ def shipped_files() -> Iterator[Path]:
 
 
 def write_bundle(out: Path, links: Links) -> list[Path]:
-    """Write all files under ``out``, which must be empty or not there; returns their paths.
+    """Write all files to ``out``, a new or empty folder. Returns their paths.
 
-    Raises BundleError, and writes nothing, when ``out`` holds something already.
+    Raises BundleError, and writes nothing, if ``out`` is not empty: it may hold files that the user has edited.
     """
     written: list[Path] = []
     try:

@@ -1,4 +1,4 @@
-"""Alertmanager's webhook notification as a person reads it on a terminal."""
+"""Parses Alertmanager's webhook notifications and formats them for a terminal."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Self
 
+from rl_exporter.view.cells import printable
+
 WATCHDOG = "RLMonitoringWatchdog"
 _INDENT = " " * 10
 _COLOURS = MappingProxyType({"critical": "31;1", "warning": "33;1", "resolved": "32;1"})
 
 
 class NotificationError(ValueError):
-    """A request body that is no notification of Alertmanager; the message says why."""
+    """The request body is no notification of Alertmanager. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert of a notification. Times are aware; ``ends`` is None while it fires."""
+    """One alert of a notification. Times have a time zone; ``ends`` is None while the alert fires."""
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     starts: datetime
     ends: datetime | None = None
     known: bool = field(default=False, compare=False)
-    """Whether it was in an earlier notification, so that this one only repeats it."""
+    """Whether an earlier notification contained it, so that this one only repeats it."""
 
     @classmethod
     def parse(cls, raw: Any) -> Self:
-        """From one entry of the notification's ``alerts``."""
+        """Parse one entry of the notification's ``alerts``. Raises NotificationError."""
         try:
             resolved = raw["status"] == "resolved"
             return cls(
@@ -45,49 +47,49 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """The rule's name."""
+        """Name of the alert rule."""
         return self.labels.get("alertname", "an alert without a name")
 
     @property
     def identity(self) -> tuple[frozenset[tuple[str, str]], datetime]:
-        """What makes it the same alert in two notifications."""
+        """Equal in two notifications of the same alert. An alert that fires again has a new start."""
         return frozenset(self.labels.items()), self.starts
 
 
 def _strings(raw: Mapping[str, Any]) -> Mapping[str, str]:
-    """Label or annotation values on one line each, without characters that could steer a terminal."""
-    return MappingProxyType({str(key): printable(str(value)) for key, value in raw.items()})
+    return MappingProxyType({str(key): single_line(str(value)) for key, value in raw.items()})
 
 
-def printable(text: str) -> str:
-    """``text`` on one line, with everything that could steer a terminal replaced."""
-    spaced = " ".join(text.split())
-    return "".join(char if char.isprintable() else "�" for char in spaced)
+def single_line(text: str) -> str:
+    """``text`` on one line, without control characters: anybody may post to the port of the receiver."""
+    return printable(" ".join(text.split()))
 
 
 def parse_notification(body: Any) -> tuple[Alert, ...]:
-    """The alerts of a decoded webhook body; NotificationError when it is something else."""
+    """Parse the alerts of a decoded webhook body. Raises NotificationError."""
     if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
         raise NotificationError("the body is no notification of Alertmanager: it has no list 'alerts'")
     return tuple(Alert.parse(raw) for raw in body["alerts"])
 
 
-def page(alert: Alert, *, now: datetime, colour: bool = False) -> str:
-    """One alert: what, since when, and where to read on; one line when it only repeats or resolves."""
+def format_page(alert: Alert, *, now: datetime, colour: bool = False) -> str:
+    """Format one alert: what, since when, runbook and dashboard. A repeated or resolved one takes one line."""
+    # Local time, because the reader compares it with the clock on the wall.
     local = now.astimezone().strftime("%H:%M:%S")
     severity = alert.labels.get("severity", "alert")
     summary = alert.annotations.get("summary") or f"{alert.name} {dict(alert.labels)}"
     if alert.ends:
-        return f"{local}  {_word('resolved', colour)}  {summary}, after {_span(alert.starts, alert.ends)}\n"
+        lasted = _duration(alert.starts, alert.ends)
+        return f"{local}  {_severity_word('resolved', colour)}  {summary}, after {lasted}\n"
     if alert.known:
-        return f"{local}  {severity}, still  {summary}, for {_span(alert.starts, now)}\n"
-    return "\n".join((f"{local}  {_word(severity, colour)}  {summary}", *_details(alert, now), ""))
+        return f"{local}  {severity}, still  {summary}, for {_duration(alert.starts, now)}\n"
+    return "\n".join((f"{local}  {_severity_word(severity, colour)}  {summary}", *_details(alert, now), ""))
 
 
 def _details(alert: Alert, now: datetime) -> Iterator[str]:
     annotations = alert.annotations
     wrapped = textwrap.wrap(annotations.get("description", ""), width=90)
-    since = f"since {alert.starts.astimezone():%H:%M:%S} ({_span(alert.starts, now)})"
+    since = f"since {alert.starts.astimezone():%H:%M:%S} ({_duration(alert.starts, now)})"
     facts = [since, *(annotations[key] for key in ("aggregate",) if annotations.get(key))]
     if level := annotations.get("level"):
         facts.insert(0, f"level {level}")
@@ -103,12 +105,12 @@ def _details(alert: Alert, now: datetime) -> Iterator[str]:
             yield f"{_INDENT}{word + ':':<12}{annotations[key]}"
 
 
-def _word(severity: str, colour: bool) -> str:
+def _severity_word(severity: str, colour: bool) -> str:
     word = severity.upper()
     return f"\x1b[{_COLOURS[severity]}m{word}\x1b[0m" if colour and severity in _COLOURS else word
 
 
-def _span(start: datetime, end: datetime) -> str:
+def _duration(start: datetime, end: datetime) -> str:
     seconds = max(0, round((end - start).total_seconds()))
     hours, minutes = seconds // 3600, seconds // 60 % 60
     if hours:
@@ -117,5 +119,5 @@ def _span(start: datetime, end: datetime) -> str:
 
 
 def utc_now() -> datetime:
-    """The present time, aware."""
+    """The current time, with time zone."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The default receiver of pages: prints each as a person reads it, and serves the runbooks."""
+"""``rl-exporter pages``: a webhook receiver that prints Alertmanager's pages, and serves the runbooks."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cheroot import wsgi
 from markdown_it import MarkdownIt
 
-from rl_exporter.alerting.bundle import runbook, shipped
+from rl_exporter.alerting.bundle import runbook, served_runbook, shipped
 from rl_exporter.alerting.notification import (
     WATCHDOG,
     Alert,
     NotificationError,
-    page,
+    format_page,
     parse_notification,
-    printable,
+    single_line,
     utc_now,
 )
+from rl_exporter.server.http import QuietServer, Response, text_response
 from rl_exporter.server.listen import ListenAddress
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-_LARGEST_BODY = 4 * 2**20
-_REMEMBERED = 10_000
+_MAX_BODY_BYTES = 4 * 2**20
+_MAX_KNOWN_ALERTS = 10_000
+"""The receiver runs for months: it forgets the oldest alerts instead of growing."""
+
 _STYLE = (
     "body{max-width:50rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}"
     "pre{background:#f4f4f4;padding:.75rem;overflow-x:auto;font-size:14px}code{font-family:ui-monospace,monospace}"
     "td,th{border:1px solid #ccc;padding:.25rem .5rem;text-align:left}table{border-collapse:collapse}"
 )
-Response = tuple[str, str, bytes]
-"""Status, content type and body."""
 
 
 class PageReceiver:
-    """A WSGI application: POST / takes Alertmanager's notifications, GET /runbooks/NAME explains an alert.
+    """A WSGI application: POST / takes Alertmanager's notifications, GET /runbooks/NAME returns a runbook.
 
-    Pages go to ``out`` as text. An error while writing them is answered with status 500, so that Alertmanager
-    tries again.
+    It writes pages to ``out``. If that fails it answers with status 500, so that Alertmanager delivers again.
     """
 
     def __init__(self, out: TextIO, *, colour: bool = False, clock: Callable[[], datetime] = utc_now) -> None:
@@ -53,61 +52,67 @@ class PageReceiver:
         self._colour = colour
         self._clock = clock
         self._lock = threading.Lock()
+        # A dict as an ordered set: the first key is the oldest alert.
         self._known: dict[object, None] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Handle one request."""
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "/") or "/"
         try:
-            status, kind, body = self._post(environ) if method == "POST" else _get(method, path)
+            status, headers, body = self._post(environ) if method == "POST" else _get(method, path)
         except OSError as error:
-            status, kind, body = _text("500 Internal Server Error", f"the page could not be written: {error}")
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+            status, headers, body = text_response(
+                "500 Internal Server Error", f"the page could not be written: {error}"
+            )
+        start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if method == "HEAD" else [body]
 
     def _post(self, environ: WSGIEnvironment) -> Response:
         if environ.get("PATH_INFO", "/") not in ("", "/"):
-            return _text("404 Not Found", "notifications go to /")
+            return text_response("404 Not Found", "notifications go to /")
         try:
             alerts = parse_notification(json.loads(environ["wsgi.input"].read()))
         except (NotificationError, ValueError) as error:
-            return _text("400 Bad Request", f"{error}; configure this address as a webhook of Alertmanager")
-        with self._lock:
+            return text_response(
+                "400 Bad Request", f"{error}; configure this address as a webhook of Alertmanager"
+            )
+        with self._lock:  # pages from several threads must not mix
             for alert in alerts:
                 self._show(alert)
-        return _text("200 OK", "printed")
+        return text_response("200 OK", "printed")
 
     def _show(self, alert: Alert) -> None:
         known = alert.identity in self._known
         if alert.name == WATCHDOG:
+            # It fires all the time: one line shows that the path works, and its repetitions would bury real
+            # pages.
             if not known:
                 self._out.write(
                     f"{self._clock().astimezone():%H:%M:%S}  {alert.annotations.get('summary', '')}\n"
                 )
         else:
-            self._out.write(page(replace(alert, known=known), now=self._clock(), colour=self._colour))
+            self._out.write(format_page(replace(alert, known=known), now=self._clock(), colour=self._colour))
         self._out.flush()
         if alert.ends:
             self._known.pop(alert.identity, None)
             return
         self._known[alert.identity] = None
-        if len(self._known) > _REMEMBERED:
+        if len(self._known) > _MAX_KNOWN_ALERTS:
             del self._known[next(iter(self._known))]
 
 
 def _get(method: str, path: str) -> Response:
     if method not in ("GET", "HEAD"):
-        return _text("405 Method Not Allowed", "use GET, or POST to /")
+        return text_response("405 Method Not Allowed", "use GET, or POST to /")
     if path in ("/", "/runbooks", "/runbooks/"):
         return _index()
     if path == "/-/healthy":
-        return _text("200 OK", "healthy")
+        return text_response("200 OK", "healthy")
     found = runbook(path.removeprefix("/runbooks/")) if path.startswith("/runbooks/") else None
     if found is None:
-        return _text("404 Not Found", f"no page {printable(path)!r}; /runbooks/ lists what there is")
-    return _html(
-        found.stem, MarkdownIt("commonmark", {"html": False}).enable("table").render(found.read_text("utf-8"))
-    )
+        return text_response("404 Not Found", f"no page {single_line(path)!r}; /runbooks/ lists what there is")
+    text = served_runbook(found.read_text("utf-8"))
+    return _html(found.stem, MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
 
 
 def _index() -> Response:
@@ -119,28 +124,17 @@ def _index() -> Response:
 def _html(title: str, body: str) -> Response:
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     text = f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{body}</body></html>'
-    return "200 OK", "text/html; charset=utf-8", text.encode()
-
-
-def _text(status: str, text: str) -> Response:
-    return status, "text/plain; charset=utf-8", f"{text}\n".encode()
-
-
-class _Server(wsgi.Server):
-    """A client that goes away mid-request is the client's matter, not a line among the pages."""
-
-    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:  # noqa: ARG002
-        return
+    return "200 OK", [("Content-Type", "text/html; charset=utf-8")], text.encode()
 
 
 def serve_pages(address: ListenAddress) -> int:
-    """Receive pages until SIGINT or SIGTERM; returns the exit status.
+    """Receive pages until SIGINT or SIGTERM. Returns the exit status.
 
-    Raises OSError, with a message that names the address and the remedy, when it cannot listen.
+    Raises OSError with the address and the remedy if it cannot listen.
     """
     receiver = PageReceiver(sys.stdout, colour=sys.stdout.isatty())
-    server = _Server(tuple(address), receiver, numthreads=4, max=8, timeout=10)
-    server.max_request_body_size = _LARGEST_BODY
+    server = QuietServer(tuple(address), receiver, numthreads=4, max=8, timeout=10)
+    server.max_request_body_size = _MAX_BODY_BYTES
     server.shutdown_timeout = 1
     remedy = "give another address with --listen HOST:PORT (port 0 takes a free one)"
     try:
@@ -150,6 +144,7 @@ def serve_pages(address: ListenAddress) -> int:
     bound = ListenAddress(*server.bind_addr[:2])
     sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
     sys.stdout.flush()
+    # systemd and Kubernetes send SIGTERM; like Ctrl-C it must run the finally below.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         server.serve()

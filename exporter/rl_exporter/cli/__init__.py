@@ -1,1 +1,1 @@
-"""The console script ``rl-exporter``: its options, and which part does what they ask."""
+"""The console script ``rl-exporter``: its options, and which module handles each command."""

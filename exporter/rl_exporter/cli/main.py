@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def metrics_table() -> str:
-    """Every metric as a Markdown table: those of a run, then what the exporter says of itself."""
+    """A Markdown table of all metrics: those of a run, then those about the exporter itself."""
     run = ((m.name, m.kind, m.labels, m.help) for m in (*UPDATE_METRICS, *LIVE_METRICS))
     rows = (
         f"| `{name}` | {kind} | {', '.join(labels)} | {text} |"
@@ -31,7 +31,7 @@ def metrics_table() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of ``rl-exporter``."""
+    """Make the parser of ``rl-exporter``."""
     root = OneLineParser(prog="rl-exporter", description="Tools around the exporter.", allow_abbrev=False)
     root.add_argument("--version", action="version", version=version(DISTRIBUTION))
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """``parse`` with its ValueError's message shown to the user."""
+    """Make ``parse`` an argparse type that shows the message of its ValueError, which names the remedy."""
 
     def parsed(text: str) -> T:
         try:
@@ -63,7 +63,7 @@ def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, 2 for bad input; ``watch`` has its own."""
+    """Entry point. Returns the exit status: 0, or 2 for bad input; ``watch`` has its own."""
     options = parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
@@ -78,7 +78,7 @@ def _metrics(_options: argparse.Namespace) -> int:
 
 
 def _pages(options: argparse.Namespace) -> int:
-    from rl_exporter.alerting.receiver import serve_pages  # noqa: PLC0415 - the other commands need no server
+    from rl_exporter.alerting.receiver import serve_pages  # noqa: PLC0415 - slow to import
 
     return serve_pages(options.listen)
 

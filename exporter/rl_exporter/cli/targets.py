@@ -1,4 +1,4 @@
-"""The options of ``rl-exporter targets``. What it does is loaded when it is asked for."""
+"""The options of ``rl-exporter targets``. Its implementation is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 366 * 86400.0
 
 
 def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
-    """Register the command."""
+    """Add the command ``targets``."""
     text = "runs that registered in a directory (--register): list them, remove what dead ones left"
     targets = commands.add_parser("targets", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     actions = targets.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -52,8 +52,8 @@ def _timeout(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List or prune; returns the exit status. Raises OSError that names the directory."""
-    from rl_exporter.discovery.maintenance import list_targets, prune_targets  # noqa: PLC0415 - needs an HTTP client
+    """List or prune. Returns the exit status. Raises OSError that names the directory."""
+    from rl_exporter.discovery.maintenance import list_targets, prune_targets  # noqa: PLC0415 - slow to import
 
     try:
         return {"list": list_targets, "prune": prune_targets}[options.action](options)

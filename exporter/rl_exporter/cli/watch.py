@@ -1,4 +1,4 @@
-"""The options of ``rl-exporter watch``. What it does is loaded when it is asked for."""
+"""The options of ``rl-exporter watch``. Its implementation is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 2.0
 TIMEOUT_SECONDS = 5.0
-WRONG_USAGE = int(Status.NO_DATA)
-"""Of ``rl-exporter watch``: 1 and 2 are verdicts."""
+USAGE_STATUS = int(Status.NO_DATA)
+"""Exit status for wrong usage. Not argparse's 2, because here 1 and 2 are verdicts on a run."""
 
 EPILOG = f"""\
 URL may leave out the scheme (http), the port ({DEFAULT_PORT}) and the path (/metrics).
 
 exit status with --once: 0 every head is healthy, 1 some head is in warning, 2 some head is critical or
-its gradients explode, {WRONG_USAGE} no data or wrong usage. Of several runs the worst counts: critical, then
+its gradients explode, {USAGE_STATUS} no data or wrong usage. Of several runs the worst counts: critical, then
 no data, then warning.
 """
 
 
 def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
-    """Register the command."""
+    """Add the command ``watch``."""
     watch = commands.add_parser(
         "watch",
         help="the panel ACTION HEADS in the terminal, or once as text or JSON",
@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    watch.usage_status = WRONG_USAGE
+    watch.usage_status = USAGE_STATUS
     watch.add_argument("urls", nargs="*", metavar="URL", help=f"/metrics of a run ({DEFAULT_ADDRESS})")
     watch.add_argument("--targets", type=Path, metavar="DIR",
                        help="watch all targets in the JSON and YAML files of DIR (file_sd)")  # fmt: skip
@@ -63,7 +63,7 @@ def _seconds(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Watch; returns the exit status."""
-    from rl_exporter.panel.watch import watch  # noqa: PLC0415 - rl-train and --help need no HTTP client
+    """Show the panel or print once. Returns the exit status."""
+    from rl_exporter.panel.watch import watch  # noqa: PLC0415 - slow to import
 
     return watch(options)

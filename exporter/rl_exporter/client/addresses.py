@@ -1,4 +1,4 @@
-"""Addresses of /metrics as people write them: with or without scheme, port and path."""
+"""Parses addresses of /metrics as people write them: with or without scheme, port and path."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from rl_exporter.server.listen import DEFAULT_PORT
 
 EXAMPLE = f"trainer:{DEFAULT_PORT} or http://trainer:{DEFAULT_PORT}/metrics"
 
-_THIS_MACHINE = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
 
-DEFAULT_ADDRESS = f"{_THIS_MACHINE}:{DEFAULT_PORT}"
-"""Where a run of this machine listens unless it is told otherwise."""
+DEFAULT_ADDRESS = f"{_LOOPBACK}:{DEFAULT_PORT}"
+"""Where a run on this machine listens by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a run's /metrics is. ``url`` holds no credentials; they never show."""
+    """Where a run serves /metrics.
+
+    ``url`` holds no credentials and ``repr`` leaves them out, so that no message or screen shows a password.
+    """
 
     url: str
     credentials: str | None = field(default=None, repr=False)
 
 
 def parse_target(text: str) -> Target:
-    """The target that ``text`` means. ValueError with the remedy when it means none.
+    """Parse an address of /metrics. Raises ValueError, with the remedy, when ``text`` is none.
 
-    Without a scheme it is HTTP, on the exporter's default port unless it names one; without a path, /metrics;
-    ``:PORT`` is this machine.
+    The scheme defaults to HTTP and the path to /metrics. An address without a scheme also defaults to the
+    exporter's port; with one it gets the port of its scheme, as in a browser. ``:PORT`` means this machine.
     """
     bare = "://" not in text
     try:
-        parts = urlsplit(f"http://{_THIS_MACHINE if text.startswith(':') else ''}{text}" if bare else text)
+        parts = urlsplit(f"http://{_LOOPBACK if text.startswith(':') else ''}{text}" if bare else text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise _no_address(text, str(error)) from error
@@ -48,12 +51,14 @@ def _url(parts: SplitResult, host: str, port: int | None) -> str:
     bracketed = f"[{host}]" if ":" in host else host
     location = bracketed if port is None else f"{bracketed}:{port}"
     path = parts.path if parts.path not in {"", "/"} else "/metrics"
+    # Without credentials and fragment: the first are secret, and no server ever gets the second.
     return parts._replace(netloc=location, path=path, fragment="").geturl()
 
 
 def _credentials(parts: SplitResult) -> str | None:
     if parts.username is None:
         return None
+    # A URL holds them percent-encoded, and the Authorization header takes them as they are.
     return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
 
 

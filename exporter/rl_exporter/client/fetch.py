@@ -1,4 +1,7 @@
-"""Fetching a snapshot from somebody's /metrics, whatever answers there: bounded in time and in size."""
+"""Fetches a snapshot from a /metrics address.
+
+Anything may answer there, so a fetch is bounded in time and in size, and every failure becomes one line.
+"""
 
 from __future__ import annotations
 
@@ -27,33 +30,39 @@ from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
 from rl_exporter.snapshot import SanctumSnapshot
 
 MAX_BYTES = 8 * 2**20
-"""Some two hundred times the body of eight heads."""
+"""About two hundred times the body of a run with eight heads."""
 
 TIMEOUT_SECONDS = 5.0
 _CHUNK = 64 * 1024
 _REDIRECTS = 3
-_MARK = b"rl_policy_head_entropy_max_nats"
+_MARKER_METRIC = b"rl_policy_head_entropy_max_nats"
+"""Every run exposes it from its first scrape on. Looked for first, because parsing a foreign body is slow."""
+
 _CLOCK_TOLERANCE = 5.0
+"""Seconds. The Date header has whole seconds, and the answer travels: a smaller offset proves nothing."""
 
 
 class UnreachableError(Exception):
-    """No snapshot could be had; the message says in one line why, and the remedy where there is one."""
+    """The fetch failed. The message is one line with the reason and, where there is one, the remedy."""
 
 
 class RefusedError(UnreachableError):
-    """Nobody listens there."""
+    """The connection was refused: nothing listens at the address."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """A snapshot as it was seen. ``clock_offset``: seconds that the clock of the run is ahead of ours."""
+class FetchedSnapshot:
+    """A snapshot, and how many seconds the run's clock is ahead of ours.
+
+    The panel subtracts timestamps of the run from its own time; without the offset an age would be wrong.
+    """
 
     snapshot: SanctumSnapshot
     clock_offset: float = 0.0
 
 
 def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.SSLContext:
-    """What is trusted: the system's authorities, those of ``ca_file`` instead, or anybody.
+    """Make a TLS context that trusts the system's authorities, only those of ``ca_file``, or any certificate.
 
     Raises ValueError, with the remedy, when the file holds no certificates.
     """
@@ -63,32 +72,36 @@ def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.S
         reason = error.strerror if isinstance(error, FileNotFoundError) else "holds no PEM certificate"
         raise ValueError(f"{str(ca_file)!r}: {reason}; give the authority's certificates as PEM") from error
     if insecure:
+        # In this order: Python refuses CERT_NONE while host names are checked.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
 class Fetcher:
-    """Fetches snapshots; connections are kept. May be used by many threads."""
+    """Fetches snapshots over connections that stay open. Thread-safe."""
 
     def __init__(self, context: ssl.SSLContext | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
         self.timeout = timeout
         self._pool = urllib3.PoolManager(
-            num_pools=64,
+            num_pools=64,  # hosts with open connections: a fleet has more than urllib3's ten
             maxsize=4,
             ssl_context=context or tls_context(),
             timeout=urllib3.Timeout(connect=timeout, read=timeout),
+            # Only redirects: the caller polls anyway, and a retry inside would exceed the time limit.
             retries=urllib3.Retry(total=_REDIRECTS, connect=0, read=0, redirect=_REDIRECTS, status=0, other=0),
         )
 
-    def fetch(self, target: Target) -> Sighting:
-        """The run at ``target``; UnreachableError when there is none."""
-        # No compression: it would cost the trainer more than the network gains.
+    def fetch(self, target: Target) -> FetchedSnapshot:
+        """Fetch the snapshot of the run at ``target``. Raises UnreachableError."""
+        # No Accept-Encoding: the trainer would spend CPU on compressing what a local network sends at once.
         headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"}
         if target.credentials is not None:
             headers |= urllib3.make_headers(basic_auth=target.credentials)
+        # urllib3 limits each read, so a server that sends a byte now and then would never time out.
         deadline = time.monotonic() + self.timeout
         try:
+            # Not preloaded: urllib3 would read the whole body first, however large.
             response = self._pool.request("GET", target.url, headers=headers, preload_content=False)
             try:
                 body, offset = self._body(response, deadline), _clock_offset(response.headers.get("Date"))
@@ -97,7 +110,7 @@ class Fetcher:
         except (HTTPError, OSError) as error:
             kind = RefusedError if _is_refused(error) else UnreachableError
             raise kind(_reason(error, self.timeout)) from error
-        return Sighting(_snapshot(body), offset)
+        return FetchedSnapshot(_snapshot(body), offset)
 
     def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
         if response.status != 200:
@@ -105,7 +118,7 @@ class Fetcher:
                 f"it answers with HTTP status {response.status} (is this the address of /metrics?)"
             )
         body = bytearray()
-        while chunk := response.read1(_CHUNK):  # what is there; read() would wait for a whole chunk
+        while chunk := response.read1(_CHUNK):  # read() would block for a whole chunk, past the deadline
             body += chunk
             if len(body) > MAX_BYTES:
                 raise UnreachableError(
@@ -117,7 +130,7 @@ class Fetcher:
 
 
 def _release(response: urllib3.BaseHTTPResponse) -> None:
-    """Keep the connection after a whole answer; of any other nothing more is read."""
+    """Keep the connection after a whole answer, and close it after any other instead of reading the rest."""
     if response.closed:
         response.release_conn()
     else:
@@ -125,16 +138,17 @@ def _release(response: urllib3.BaseHTTPResponse) -> None:
 
 
 def _snapshot(body: bytes) -> SanctumSnapshot:
-    if _MARK not in body:
+    if _MARKER_METRIC not in body:
         raise UnreachableError("what answers there is no rl_exporter: it shows no run")
     try:
+        # A foreign body may be in any encoding; the parser then names what it lacks.
         return parse_snapshot(body.decode("utf-8", errors="replace"))
     except NotAnExporterError as error:
         raise UnreachableError(str(error)) from error
 
 
 def _clock_offset(date: str | None) -> float:
-    """How far the server's clock is ahead of ours; what its whole seconds and the way may explain is none."""
+    """Seconds that the server's clock is ahead of ours, from its Date header; 0 within the tolerance."""
     if date is None:
         return 0.0
     try:
@@ -145,17 +159,17 @@ def _clock_offset(date: str | None) -> float:
 
 
 def _is_refused(error: BaseException | None) -> bool:
-    """Whether the connection was refused; urllib3 wraps that twice."""
+    """Whether the connection was refused. urllib3 wraps the error of the socket twice."""
     while error is not None and not isinstance(error, ConnectionRefusedError):
         error = error.reason if isinstance(error, MaxRetryError) else error.__cause__
     return error is not None
 
 
 def _reason(error: BaseException, timeout: float) -> str:
-    """What went wrong, for people; urllib3 wraps it."""
+    """Describe an error of urllib3 in one line for people."""
     if isinstance(error, MaxRetryError) and error.reason is not None:
         error = error.reason
-    reason = _last(error)
+    reason = _last_part(error)
     if isinstance(error, NameResolutionError):
         reason = f"the host name cannot be resolved: {reason}"
     elif isinstance(error, NewConnectionError):
@@ -180,7 +194,7 @@ def _tls_reason(text: str) -> str:
     return f"TLS fails: {' '.join(text.split())[:160]}"
 
 
-def _last(error: BaseException) -> str:
-    """The last part of a message that urllib3 built from the objects involved."""
+def _last_part(error: BaseException) -> str:
+    """The last part of a message of urllib3; the parts before it are reprs of its own objects."""
     text = " ".join(str(error).split())
     return (text.rpartition("] ")[2] or text.rpartition(": ")[2])[:160].rstrip(")") or type(error).__name__

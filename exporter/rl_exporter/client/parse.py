@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import fields
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from rl_exporter.heads import Head, Heads
-from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Condition, HeadState
+from rl_exporter.health import Condition, HeadState
 from rl_exporter.histogram import Histogram
+from rl_exporter.numbers import DurationNumbers, attributes
 from rl_exporter.snapshot import (
     NO_DURATIONS,
     NO_RATIOS,
@@ -50,19 +51,28 @@ def parse_snapshot(text: str) -> SanctumSnapshot:
 def _snapshot(series: _Series) -> SanctumSnapshot:
     run = _run_info(series)
     states = series.by_label("rl_training_run_state", "state")
+    histograms: dict[str, Any] = {
+        f"{number.name}s": _histogram(series, number.row.metric, {}, NO_DURATIONS)
+        for number in attributes(DurationNumbers)
+    }
     return SanctumSnapshot(
         run=run,
         tamiyo=_tamiyo(series, _heads(series)),
         run_state=RunState(_present("rl_training_run_state", _active(states))),
-        start_timestamp=series.required("rl_training_start_timestamp_seconds"),
-        last_update_timestamp=series.value("rl_training_last_update_timestamp_seconds"),
-        environment_steps=int(series.required("rl_training_environment_steps_total")),
-        episodes=int(series.required("rl_training_episodes_total")),
-        episode_return=series.value("rl_training_episode_return"),
-        rollout_durations=_histogram(series, "rl_training_rollout_duration_seconds", {}, NO_DURATIONS),
-        update_durations=_histogram(series, "rl_training_update_duration_seconds", {}, NO_DURATIONS),
         record_errors=int(series.required("rl_exporter_record_errors_total")),
+        **_numbers(series, SanctumSnapshot),
+        **histograms,
     )
+
+
+def _numbers(series: _Series, owner: type) -> dict[str, Any]:
+    """The numbers of the run or its policy, by attribute. Every run has counters, and what has no default."""
+    found = {}
+    for number in attributes(owner):
+        needed = number.row.kind == "counter" or not number.optional
+        value = series.required(number.row.metric) if needed else series.value(number.row.metric)
+        found[number.name] = int(value) if number.whole and value is not None else value
+    return found
 
 
 class _Series:
@@ -141,48 +151,23 @@ def _heads(series: _Series) -> Heads:
 
 
 def _tamiyo(series: _Series, heads: Heads) -> TamiyoState:
-    updates = int(series.required("rl_training_updates_total"))
-    return TamiyoState(
-        heads=heads,
-        readings=MappingProxyType({head.name: _reading(series, head.name, updates) for head in heads}),
-        updates=updates,
-        entropy=series.value("rl_policy_entropy_nats"),
-        entropy_coefficient=series.value("rl_policy_entropy_coefficient"),
-        kl_divergence=series.value("rl_policy_kl_divergence_nats"),
-        clipped_share=series.value("rl_policy_clipped_steps_ratio"),
-        gradient_norm=series.value("rl_policy_gradient_norm"),
-        policy_loss=series.value("rl_policy_loss"),
-        value_loss=series.value("rl_value_loss"),
-        explained_variance=series.value("rl_value_explained_variance"),
-    )
+    numbers = _numbers(series, TamiyoState)
+    readings = {head.name: _reading(series, head.name, numbers["updates"]) for head in heads}
+    return TamiyoState(heads=heads, readings=MappingProxyType(readings), **numbers)
 
 
 def _reading(series: _Series, head: str, updates: int) -> HeadReading:
-    def value(name: str, **labels: str) -> float | None:
-        return series.value(f"rl_policy_head_{name}", head=head, **labels)
-
-    def whole(name: str, **labels: str) -> int | None:
-        number = value(name, **labels)
-        return None if number is None else int(number)
-
-    unmeasured = whole("unmeasured_updates")
+    numbers: dict[str, Any] = {}
+    for number in attributes(HeadReading):
+        value = series.value(number.row.metric, head=head, **dict(number.row.labels))
+        if value is not None:
+            numbers[number.name] = int(value) if number.whole else value
+    unmeasured = series.value("rl_policy_head_unmeasured_updates", head=head)
     state = _active(series.by_label("rl_policy_head_state", "state", head=head))
     return HeadReading(
-        entropy=value("entropy_nats") or 0.0,
-        normalized=value("entropy_normalized_ratio"),
-        choice_entropy=value("choice_entropy_ratio"),
-        choice_share=value("choice_steps_ratio"),
-        open_share=value("open_steps_ratio"),
-        measured_update=0 if unmeasured is None else updates - unmeasured,
-        gradient_norm=value("gradient_norm"),
-        importance_ratio_max=value("importance_ratio_max"),
+        **numbers,
+        measured_update=0 if unmeasured is None else updates - int(unmeasured),
         state=None if state is None else HeadState(state),
-        state_streak=whole("state_streak_updates") or 0,
-        warning_streak=whole("low_entropy_streak_updates", threshold=f"{WARNING_THRESHOLD:g}"),
-        critical_streak=whole("low_entropy_streak_updates", threshold=f"{CRITICAL_THRESHOLD:g}"),
-        slope=value("entropy_slope_ratio"),
-        nan_values=whole("nonfinite_values_total", kind="nan") or 0,
-        inf_values=whole("nonfinite_values_total", kind="inf") or 0,
         effective_histogram=_histogram(
             series, "rl_policy_head_effective_entropy_ratio", {"head": head}, NO_RATIOS
         ),

@@ -1,1 +1,1 @@
-"""How Prometheus finds runs: entries in a directory, in the format of its file-based discovery."""
+"""Registers runs in a directory where Prometheus finds them, in the format of its file-based discovery."""

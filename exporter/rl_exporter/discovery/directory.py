@@ -1,4 +1,4 @@
-"""Targets from a directory of target files, as Prometheus reads them."""
+"""Reads the targets in a directory of target files, as Prometheus does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rl_exporter.discovery.file_sd import SUFFIXES, read_groups
 
 
 class DiscoveryError(ValueError):
-    """A directory that cannot be read; the message names it and says what is wrong."""
+    """A directory cannot be read. The message names it and gives the reason."""
 
 
 def require_directory(directory: Path) -> None:
@@ -26,7 +26,10 @@ def require_directory(directory: Path) -> None:
 
 
 def read_directory(directory: Path) -> tuple[list[Target], list[str]]:
-    """All targets of a directory in the order of its files, each once, and what is wrong with which file."""
+    """Read all targets of a directory, each once, in the order of the files. Returns them and the problems.
+
+    One bad file is a problem and not an error, because Prometheus also goes on with the other files.
+    """
     targets: dict[str, Target] = {}
     problems: list[str] = []
     try:
@@ -37,7 +40,7 @@ def read_directory(directory: Path) -> tuple[list[Target], list[str]]:
         try:
             targets |= {target.url: target for target in _read_file(path)}
         except FileNotFoundError:
-            continue  # it went away after the directory was listed: the run ended
+            continue  # its run ended after the directory was listed
         except (OSError, ValueError, yaml.YAMLError) as error:
             problems.append(f"{str(path)!r} is no list of targets: {' '.join(str(error).split())[:200]}")
     return list(targets.values()), problems

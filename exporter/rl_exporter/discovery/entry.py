@@ -1,4 +1,4 @@
-"""An entry: the file that says where one run is. Its name says which run, its mtime when it last lived."""
+"""An entry: the target file of one run. Its name holds the run_id, its mtime is the last heartbeat."""
 
 from __future__ import annotations
 
@@ -10,78 +10,92 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from rl_exporter.discovery.file_sd import PARTIAL_PREFIX, PARTIAL_SUFFIX, Version, parse_groups, version
+from rl_exporter.discovery.file_sd import (
+    PARTIAL_PREFIX,
+    PARTIAL_SUFFIX,
+    FileVersion,
+    file_version,
+    parse_groups,
+)
 
 ENTRY_SUFFIX = ".run.json"
-"""Tells entries from target files that people wrote."""
+"""Tells entries from target files that people wrote, which this project never removes."""
 
 HEARTBEAT_SECONDS = 60.0
-"""A run touches its entry this often. It never rewrites it: Prometheus would read every file again."""
+"""A run touches its entry this often.
+
+It sets only the mtime, because a rewrite makes Prometheus read all files of the directory again.
+"""
 
 STALE_SECONDS = 300.0
-"""Five missed heartbeats: a run that does not answer either is taken for dead, and its entry may be pruned."""
+"""Age of the last heartbeat, five of them missed, at which a run that does not answer either counts as dead."""
 
 _LONGEST_STEM, _KEPT, _DIGEST_BYTES = 200, 120, 16
-_LARGEST = 2**16
+"""File names are limited to 255 bytes; a longer one is cut and told apart by a digest."""
+
+_MAX_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry as it was read.
+    """An entry, as read from its file.
 
-    ``age``: seconds since the last heartbeat. ``address`` is None before the run listens, and where ``problem``
-    says what is wrong with the file.
+    ``age``: seconds since the last heartbeat. ``address``: None before the run listens, and if the file is
+    invalid; ``problem`` then gives the reason.
     """
 
     path: Path
     age: float
-    version: Version
+    version: FileVersion
     address: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
 
     @property
     def run_id(self) -> str:
-        """The run, from the name of the file; cut short, with an ellipsis, where it did not fit."""
+        """The run_id, from the file name. Ends with an ellipsis if the name was too long to hold it."""
         stem, cut, _ = self.path.name.removesuffix(ENTRY_SUFFIX).partition("=")
         return unquote(stem.partition("@")[0]) + ("…" if cut else "")
 
 
 def entry_path(directory: Path, run_id: str, labels: Mapping[str, str]) -> Path:
-    """Where the entry of a run is. A run is (cluster, namespace, run_id), and no two share a name."""
+    """Path of a run's entry. Cluster and namespace are part of it: another cluster may reuse a run_id."""
+    # quote escapes slashes, and also the separator "@", so that two runs never share a file name.
     parts = (run_id, labels.get("cluster", ""), labels.get("namespace", ""))
     stem = "@".join(quote(part, safe="") for part in parts).rstrip("@")
+    # The readable beginning stays, for people who list the directory.
     if len(stem) > _LONGEST_STEM:
         digest = hashlib.blake2b(stem.encode(), digest_size=_DIGEST_BYTES).hexdigest()
         stem = f"{stem[:_KEPT]}={digest}"
     if stem.startswith("."):
-        stem = "%2E" + stem[1:]  # nothing hidden
+        stem = "%2E" + stem[1:]  # ls and many globs skip hidden files
     return directory / (stem + ENTRY_SUFFIX)
 
 
 def read_entry(path: Path) -> Entry:
-    """Read an entry. Raises OSError; what is wrong with its content is its ``problem``."""
-    seen = version(path)
-    age = time.time() - seen[1] / 1e9
+    """Read an entry. Raises OSError; an invalid content becomes its ``problem``."""
+    version = file_version(path)
+    age = time.time() - version[1] / 1e9
     try:
-        groups = parse_groups(_text(path))
+        groups = parse_groups(_read_regular_file(path))
         if len(groups) != 1 or len(groups[0].targets) > 1:
             raise ValueError("it does not list one run")
     except ValueError as error:
-        return Entry(path, age, seen, problem=" ".join(str(error).split())[:200])
-    return Entry(path, age, seen, next(iter(groups[0].targets), None), groups[0].labels)
+        return Entry(path, age, version, problem=" ".join(str(error).split())[:200])
+    return Entry(path, age, version, next(iter(groups[0].targets), None), groups[0].labels)
 
 
-def _text(path: Path) -> str:
-    """Content of a file in a directory where others may write: no pipe to wait at, no device to read from."""
+def _read_regular_file(path: Path) -> str:
+    # Others may write to the directory: reading a pipe would block, and a device may never end.
+    # lstat, because a symbolic link could point to any of these.
     status = path.lstat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
         raise ValueError("it is no file, or larger than an entry")
     return path.read_text(encoding="utf-8")
 
 
 def read_entries(directory: Path) -> Iterator[Entry]:
-    """All entries of a directory by name. Raises OSError when it cannot be listed."""
+    """Read all entries of a directory in the order of their names. Raises OSError if it cannot be listed."""
     for path in sorted(path for path in directory.iterdir() if path.name.endswith(ENTRY_SUFFIX)):
         try:
             yield read_entry(path)
@@ -92,12 +106,12 @@ def read_entries(directory: Path) -> Iterator[Entry]:
 
 
 def partial_files(directory: Path, older_than: float) -> list[Path]:
-    """What writers that were killed left behind, last changed ``older_than`` seconds ago or more."""
+    """Temporary files that killed writers left behind, unchanged for ``older_than`` seconds or more."""
     names = directory.glob(f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}")
-    return sorted(path for path in names if _age(path) >= older_than)
+    return sorted(path for path in names if _seconds_unchanged(path) >= older_than)
 
 
-def _age(path: Path) -> float:
+def _seconds_unchanged(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:

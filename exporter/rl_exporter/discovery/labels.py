@@ -1,4 +1,4 @@
-"""Labels of a target, such as the cluster: what may be one, checked before Prometheus rejects the file."""
+"""Checks labels of a target, such as the cluster, before Prometheus rejects the whole file for one of them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _OWN = {
     *(label for metric in (*UPDATE_METRICS, *LIVE_METRICS) for label in metric.labels),
     *(label for _, _, labels, _ in SELF_METRICS for label in labels),
 }
-"""Labels of the metrics themselves: Prometheus would rename those to exported_…, and no rule would fit."""
+"""Labels of the metrics themselves. Prometheus would rename them to exported_…, and no rule would match."""
 
 
 def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
-    """``labels`` if Prometheus takes them for a target; else ValueError naming the label and the remedy."""
+    """Return ``labels`` if Prometheus accepts them. Raises ValueError that names the label and the remedy."""
     for name, value in labels.items():
-        reason = _objection(name, value)
+        reason = _label_error(name, value)
         if reason:
             raise ValueError(f"label {name!r} is not possible: {reason}; write for example cluster=lab")
         require_label_value(f"value of label {name}", value)
     return labels
 
 
-def _objection(name: str, value: str) -> str:
+def _label_error(name: str, value: str) -> str:
     if not _NAME.fullmatch(name):
         return "a name has letters, digits and _, and no digit first"
     if name == "run_id":
@@ -41,7 +41,7 @@ def _objection(name: str, value: str) -> str:
 
 
 def parse_label(text: str) -> tuple[str, str]:
-    """NAME=VALUE as a checked pair; ValueError with the remedy."""
+    """Parse NAME=VALUE and check it. Raises ValueError with the remedy."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"{text!r} is not NAME=VALUE; write for example cluster=lab")

@@ -1,4 +1,4 @@
-"""Whether the run of an entry is alive: what answers at its address, and when its last heartbeat was."""
+"""Whether the run of an entry is alive, from what answers at its address and from its last heartbeat."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from rl_exporter.client.addresses import parse_target
 from rl_exporter.discovery.entry import STALE_SECONDS, Entry
 
 PROBE_SECONDS = 5.0
-"""How long an answer is waited for."""
+"""Time limit for an answer."""
 
 
 class Liveness(StrEnum):
-    """What was found at the address of an entry."""
+    """Result of a probe of an entry's address."""
 
     UP = "up"
     """The run answers."""
     STARTING = "starting"
-    """It has not said where it listens."""
+    """The entry has no address yet."""
     SILENT = "silent"
-    """No answer that tells: the machine or the network may be down."""
+    """No answer, or none that tells which run it is: the machine or the network may be down."""
     GONE = "gone"
-    """Nobody listens there, or another run does."""
+    """Nothing listens at the address, or another run does."""
     BROKEN = "broken"
-    """The file is no entry."""
+    """The file is no valid entry."""
 
 
 Probe = Callable[[Entry], Liveness]
 
 
 def liveness_probe(timeout: float = PROBE_SECONDS) -> Probe:
-    """A function that asks the address of an entry who answers there; thread-safe."""
-    from rl_exporter.client.fetch import Fetcher, RefusedError, UnreachableError  # noqa: PLC0415 - only where asked
+    """Make a thread-safe probe that fetches /metrics from an entry's address and compares the run_id."""
+    from rl_exporter.client.fetch import Fetcher, RefusedError, UnreachableError  # noqa: PLC0415 - a run that registers under a free name needs no HTTP client
 
     fetcher = Fetcher(timeout=timeout)
 
@@ -49,19 +49,21 @@ def liveness_probe(timeout: float = PROBE_SECONDS) -> Probe:
             return Liveness.GONE
         except (UnreachableError, ValueError):
             return Liveness.SILENT
-        return Liveness.UP if _same(found, entry.run_id) else Liveness.GONE
+        return Liveness.UP if _matches(found, entry.run_id) else Liveness.GONE
 
     return probe
 
 
-def _same(found: str, expected: str) -> bool:
+def _matches(found: str, expected: str) -> bool:
+    # An entry's file name holds only the beginning of a long run_id.
     return found.startswith(expected[:-1]) if expected.endswith("…") else found == expected
 
 
-def keeps_its_name(entry: Entry, liveness: Liveness) -> bool:
-    """Whether the run of ``entry`` is to be taken for alive, so that no other may have its run_id.
+def holds_run_id(entry: Entry, liveness: Liveness) -> bool:
+    """Whether the run of ``entry`` counts as alive, so that no other run may take its run_id.
 
-    A refused connection ends a name at once: a job that is started again must not wait for its former self.
+    After a refused connection the run_id is free at once: a job that restarts must not wait for its former
+    self.
     """
     if liveness in {Liveness.UP, Liveness.GONE}:
         return liveness is Liveness.UP
@@ -71,14 +73,14 @@ def keeps_its_name(entry: Entry, liveness: Liveness) -> bool:
 def is_dead(entry: Entry, liveness: Liveness, older_than: float = STALE_SECONDS) -> bool:
     """Whether an entry may be removed: its run does not answer, and its last heartbeat is old enough.
 
-    On this machine a refused connection is enough; from elsewhere it may be a firewall.
+    On the run's own machine a refused connection is enough; from another one it may come from a firewall.
     """
     if liveness is Liveness.UP:
         return False
-    return entry.age >= older_than or (liveness is Liveness.GONE and _is_here(entry))
+    return entry.age >= older_than or (liveness is Liveness.GONE and _is_on_this_machine(entry))
 
 
-def _is_here(entry: Entry) -> bool:
+def _is_on_this_machine(entry: Entry) -> bool:
     host = (entry.address or "").rpartition(":")[0].strip("[]")
     if host in {socket.gethostname(), socket.getfqdn()}:
         return True
@@ -86,10 +88,13 @@ def _is_here(entry: Entry) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    return not address.is_loopback and _is_own(host, address.version)
+    # Every machine has the loopback address, so in an entry it does not say which one.
+    return not address.is_loopback and _can_bind(host, address.version)
 
 
-def _is_own(host: str, version: int) -> bool:
+def _can_bind(host: str, version: int) -> bool:
+    # The kernel binds only to addresses of this machine; a datagram socket needs no free port and sends
+    # nothing.
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:

@@ -1,4 +1,4 @@
-"""A run's own entry: taken before it starts, its address once it listens, heartbeats, removal at its end."""
+"""A run's own entry, from the claim of its run_id through address and heartbeats to its removal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from rl_exporter.discovery.entry import HEARTBEAT_SECONDS, Entry, entry_path, read_entry
-from rl_exporter.discovery.file_sd import Group, create_file, dump_groups, remove_file, replace_file
+from rl_exporter.discovery.file_sd import TargetGroup, create_file, dump_groups, remove_file, replace_file
 from rl_exporter.discovery.labels import check_labels
-from rl_exporter.discovery.liveness import Probe, keeps_its_name, liveness_probe
+from rl_exporter.discovery.liveness import Probe, holds_run_id, liveness_probe
 from rl_exporter.heads import require_label_value
 
 CLOSE_SECONDS = 10.0
-"""How long the end of a run waits for a file system that does not answer."""
+"""How long a run waits at its end for a file system that hangs."""
 
 _LOG = logging.getLogger("rl_exporter")
 _REMEDIES = {
@@ -33,49 +33,51 @@ _REMEDIES = {
 
 
 class RegistrationError(ValueError):
-    """A run cannot be registered; the message names what, the reason and the remedy."""
+    """A run cannot be registered. The message gives the reason and the remedy."""
 
 
 def claim(directory: Path, run_ids: Iterable[str], labels: Mapping[str, str] | None = None) -> Registration:
-    """Register a run, without an address yet, under the first of ``run_ids`` that no run alive has.
+    """Register a run under the first of ``run_ids`` that no live run holds, without an address yet.
 
-    Of several processes that claim a run_id at once, one gets it. Raises RegistrationError when all are taken
-    or the directory cannot be written, ValueError for labels or names that Prometheus rejects; nothing is left.
+    Of processes that claim a run_id concurrently, one gets it. Raises RegistrationError if all run_ids are
+    taken or the directory cannot be written, ValueError for labels or names that Prometheus rejects; an error
+    leaves no file.
     """
     labels = check_labels(labels or {})
-    content = dump_groups(Group([], labels))
-    occupant, run_id, make_probe = None, "", cache(liveness_probe)
+    content = dump_groups(TargetGroup([], labels))
+    holder, run_id = None, ""
+    make_probe = cache(liveness_probe)  # at most one HTTP client, and none if the first run_id is free
     for run_id in run_ids:
         if not run_id:
             raise ValueError("run_id is empty; give the run a name, or leave it out for a generated one")
         require_label_value("run_id", run_id)
         path = entry_path(directory, run_id, labels)
         try:
-            occupant = _occupant(path, content, make_probe)
+            holder = _create_or_find_holder(path, content, make_probe)
         except OSError as error:
-            raise _unwritable(directory, error) from error
-        if occupant is None:
+            raise _not_writable(directory, error) from error
+        if holder is None:
             return Registration(path, run_id, labels)
-    raise _taken(run_id, occupant)
+    raise _run_id_taken(run_id, holder)
 
 
-def _occupant(path: Path, content: bytes, make_probe: Callable[[], Probe]) -> Entry | None:
-    """Write ``content`` to ``path`` unless a run that is alive has it: then its entry."""
-    while True:
+def _create_or_find_holder(path: Path, content: bytes, make_probe: Callable[[], Probe]) -> Entry | None:
+    """Create the entry at ``path``, replacing that of a dead run. Returns the entry of a live run instead."""
+    while True:  # until no other process changes the entry in between
         with suppress(FileExistsError):
             create_file(path, content)
             return None
-        with suppress(FileNotFoundError):  # it went away in between
+        with suppress(FileNotFoundError):  # its run ended just now
             entry = read_entry(path)
-            if keeps_its_name(entry, make_probe()(entry)):
+            if holds_run_id(entry, make_probe()(entry)):
                 return entry
             try:
                 remove_file(path, entry.version)
             except PermissionError:
-                return entry  # somebody else's, in a directory like /tmp
+                return entry  # another user's, in a directory with the sticky bit, such as /tmp
 
 
-def _taken(run_id: str, entry: Entry | None) -> RegistrationError:
+def _run_id_taken(run_id: str, entry: Entry | None) -> RegistrationError:
     if entry is None:
         return RegistrationError("there is no run_id to register; give one")
     where = f"at {entry.address}" if entry.address else "and starting"
@@ -85,7 +87,7 @@ def _taken(run_id: str, entry: Entry | None) -> RegistrationError:
     )
 
 
-def _unwritable(directory: Path, error: OSError) -> RegistrationError:
+def _not_writable(directory: Path, error: OSError) -> RegistrationError:
     remedy = _REMEDIES.get(error.errno or 0, "give a directory that can be written")
     return RegistrationError(f"cannot register in {str(directory)!r}: {error.strerror}; {remedy}")
 
@@ -93,8 +95,8 @@ def _unwritable(directory: Path, error: OSError) -> RegistrationError:
 class Registration:
     """An entry that this run owns until ``close``.
 
-    Once it has published, errors of the directory are logged, never raised, and a file system that hangs holds
-    up nobody but the thread of this object.
+    After ``publish`` only the thread of this object touches the directory, and it logs errors instead of
+    raising them: training must not stop for a file system that fails or hangs.
     """
 
     def __init__(
@@ -108,29 +110,30 @@ class Registration:
         self.run_id = run_id
         self._path = path
         self._labels = labels
-        self._content = dump_groups(Group([], labels))
-        self._heartbeat = heartbeat
+        self._content = dump_groups(TargetGroup([], labels))
+        self._interval = heartbeat
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._troubled = False
-        self._thread = threading.Thread(target=self._live, name="registration", daemon=True)
+        self._closed = threading.Event()
+        self._failing = False
+        # A daemon: a run that ends without close() must not wait for its next heartbeat.
+        self._thread = threading.Thread(target=self._keep_alive, name="registration", daemon=True)
         self._thread.start()
 
     def publish(self, address: str) -> None:
-        """Say where the run listens, HOST:PORT. Raises RegistrationError."""
-        content = dump_groups(Group([address], self._labels))
+        """Write the address of the run, HOST:PORT, into the entry. Raises RegistrationError."""
+        content = dump_groups(TargetGroup([address], self._labels))
         with self._lock:
             try:
                 replace_file(self._path, content)
             except OSError as error:
-                raise _unwritable(self._path.parent, error) from error
+                raise _not_writable(self._path.parent, error) from error
             self._content = content
 
     def close(self) -> None:
-        """Remove the entry, unless it is another run's by now. May be called again."""
-        if self._closing.is_set():
+        """Remove the entry, unless another run has taken it over. May be called again."""
+        if self._closed.is_set():
             return
-        self._closing.set()
+        self._closed.set()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             _LOG.warning("%s: no answer within %g s; the entry stays", self._path, CLOSE_SECONDS)
@@ -143,38 +146,42 @@ class Registration:
     ) -> None:
         self.close()
 
-    def _live(self) -> None:
-        while not self._closing.wait(self._heartbeat):
-            self._attempt(self._beat, "Prometheus may lose sight of this run")
+    def _keep_alive(self) -> None:
+        while not self._closed.wait(self._interval):
+            self._attempt(self._heartbeat, "Prometheus may lose sight of this run")
+        # On this thread too: close() can then give up on a file system that hangs.
         self._attempt(self._remove, "the entry stays; rl-exporter targets prune removes it")
 
     def _attempt(self, action: Callable[[], None], consequence: str) -> None:
-        """Log the first of a row of errors."""
+        """Log only the first of consecutive errors: a full disk must not fill the training log."""
         try:
             with self._lock:
                 action()
         except OSError as error:
-            if not self._troubled:
+            if not self._failing:
                 _LOG.warning("%s: %s; %s", self._path, error.strerror, consequence)
-            self._troubled = True
+            self._failing = True
         else:
-            self._troubled = False
+            self._failing = False
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         try:
-            self._require_own()
+            self._require_ownership()
         except FileNotFoundError:
-            create_file(self._path, self._content)  # somebody pruned it while this run was out of reach
+            create_file(self._path, self._content)  # somebody pruned it while this run did not answer
             return
-        os.utime(self._path)  # no times: on NFS the server's clock, one for all
+        # Touched, not rewritten: Prometheus reads all files again after a write. Without times, NFS takes the
+        # server's clock, which is the same for all runs.
+        os.utime(self._path)
 
     def _remove(self) -> None:
         try:
-            self._require_own()
+            self._require_ownership()
         except FileNotFoundError:
             return
         self._path.unlink(missing_ok=True)
 
-    def _require_own(self) -> None:
+    def _require_ownership(self) -> None:
+        # The content tells runs apart: after a crash and a restart the file name is the same.
         if self._path.read_bytes() != self._content:
             raise FileExistsError(errno.EEXIST, "another run has registered under this run_id")

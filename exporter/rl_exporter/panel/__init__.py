@@ -1,1 +1,1 @@
-"""The panel ACTION HEADS: one picture of a run for the terminal, for scripts and for the landing page."""
+"""``rl-exporter watch``: the terminal panel ACTION HEADS, and its output for scripts."""

@@ -1,57 +1,24 @@
-"""The Textual widget ACTION HEADS: one run, a column per head."""
+"""The Textual widget ACTION HEADS: one run, one column for each head."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.style import Style
 from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
-from rl_exporter.health import Level, level
-from rl_exporter.view.cells import Cell, Tone
 from rl_exporter.view.layout import Line, finding_lines, lay_out
+from rl_exporter.view.rich_text import entropy_color, styled_lines
 from rl_exporter.view.run_view import RunView
 from rl_exporter.view.verdict import Finding
 
-_LEVEL_COLORS = {Level.HEALTHY: "green", Level.WARNING: "yellow", Level.CRITICAL: "red"}
-_TONES = {
-    Tone.PLAIN: "",
-    Tone.DIM: "dim",
-    Tone.STRONG: "bold",
-    Tone.HEALTHY: "green",
-    Tone.WARNING: "yellow",
-    Tone.CRITICAL: "bold red",
-}
-
-
-def _entropy_color(normalized: float | None) -> str:
-    """Colour of an entropy ratio: green above 0.5, yellow above 0.25, else red; none without a level."""
-    verdict = level(normalized)
-    return _LEVEL_COLORS[verdict] if verdict else ""
-
-
-def cell_style(cell: Cell) -> Style:
-    """How a cell looks: names of the 16 ANSI colours, which the terminal or the theme makes concrete."""
-    color = _entropy_color(cell.ratio)
-    style = Style.parse(_TONES[cell.tone])
-    return style + Style(color=color, bold=style.bold or color == "red") if color else style
-
-
-def styled(lines: Sequence[Line]) -> Text:
-    """Lines of cells as one text."""
-    text = Text(no_wrap=True, overflow="crop", end="")
-    for number, line in enumerate(lines):
-        if number:
-            text.append("\n")
-        for cell in line:
-            text.append(cell.text, cell_style(cell))
-    return text
+_entropy_color = entropy_color
+"""The specification knows the colour rule under this name, beside the panel."""
 
 
 class ActionHeadsPanel(Widget):
-    """Shows a ``RunView``; takes the width that it is given and the height that it needs."""
+    """Shows a ``RunView`` in the width that it gets, as high as it needs."""
 
     DEFAULT_CSS = """
     ActionHeadsPanel { height: auto; padding: 0 1; border: round ansi_bright_black; border-title-style: bold; }
@@ -71,7 +38,8 @@ class ActionHeadsPanel(Widget):
         self._laid_out: tuple[int, list[Line]] | None = None
 
     def show(self, view: RunView | None, notices: Sequence[Finding] = (), *, with_legend: bool = True) -> None:
-        """Show another picture; ``notices`` stand above it, and ``view`` is None before there is one."""
+        """Show ``view``, None before the first, below ``notices``."""
+        # Compared first: a layout costs far more, and most refreshes bring nothing new.
         shown = (view, tuple(notices), with_legend)
         if shown == (self._view, self._notices, self._with_legend):
             return
@@ -81,15 +49,16 @@ class ActionHeadsPanel(Widget):
         self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Lines that the panel takes at ``width``."""
+        """Number of lines at ``width``. Textual asks for it to lay out the screen."""
         del container, viewport
         return len(self._lines(width))
 
     def render(self) -> Text:
-        """The panel at its present width."""
-        return styled(self._lines(self.content_size.width))
+        """The panel at its current width."""
+        return styled_lines(self._lines(self.content_size.width))
 
     def _lines(self, width: int) -> list[Line]:
+        # Kept, because Textual asks for the height and then for the text of the same picture.
         if self._laid_out is None or self._laid_out[0] != width:
             lines = finding_lines(self._notices, width)
             if lines and self._view:

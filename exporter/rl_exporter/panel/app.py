@@ -1,4 +1,4 @@
-"""The terminal panel: looks at runs in the background and shows them."""
+"""The terminal panel: polls runs in the background and shows them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from rl_exporter.view.cells import Tone
 from rl_exporter.view.verdict import Finding
 
 REFRESH_SECONDS = 0.1
-"""Within this time a look that brought something is shown, however many there are."""
+"""A new snapshot is shown within this time. All runs share one redraw: a fleet would redraw all the time."""
 
 _TICKS_PER_AGE = 5
-"""Ages are shown anew every so many times."""
+"""Refreshes between two redraws without a new snapshot, which only count the ages on."""
 
 RESCAN_SECONDS = 5.0
-LOOKS_AT_ONCE = 16
+CONCURRENT_POLLS = 16
+"""More would open that many connections and threads at once for a fleet of hundreds of runs."""
 
 
 def _theme(*colors: str) -> TerminalTheme:
-    """A theme from background, foreground, and the 16 colours, as RRGGBB."""
+    """Make a theme from background, foreground and the 16 ANSI colours, as RRGGBB."""
     background, foreground, *ansi = (tuple(bytes.fromhex(color)) for color in colors)
-    return TerminalTheme(background, foreground, ansi[:8], ansi[8:])  # type: ignore[arg-type]
+    return TerminalTheme(background, foreground, ansi[:8], ansi[8:])  # type: ignore[arg-type]  # tuples of 3
 
 
 COLORS = _theme(
@@ -42,19 +43,19 @@ COLORS = _theme(
     *("12161d", "f06068", "4cc38a", "e3b341", "61a0f5", "be8cf0", "56bec8", "c8ced8"),
     *("6e7888", "ff787e", "6ed7a0", "f5cd69", "82b9ff", "d2aaff", "78d7e1", "ffffff"),
 )
-"""What the 16 ANSI colours look like where the terminal has more."""
+"""The 16 ANSI colours as RGB, for terminals with more colours and for the SVG picture."""
 
 Discover = Callable[[], tuple[Sequence[ObservedRun], Sequence[str]]]
-"""All runs that are listed now, old ones as they were, and what is wrong with the list. May block."""
+"""Returns the runs that are listed now, known ones as the same objects, and problems of the list. May block."""
 
 
 def _few_colors() -> bool:
-    """Whether the terminal has 16 colours or the user wants none: the terminal's own colours serve then."""
+    """Whether the terminal has 16 colours or the user wants none: then use the terminal's own."""
     return "NO_COLOR" in os.environ or Console(force_terminal=True).color_system in {None, "standard"}
 
 
 class WatchApp(App[None]):
-    """One run, or a list of them. ``discover`` makes it a list that follows a directory."""
+    """Shows one run or a list of runs. With ``discover``, a list that follows a directory."""
 
     TITLE = "rl-exporter watch"
     ENABLE_COMMAND_PALETTE = False
@@ -73,7 +74,7 @@ class WatchApp(App[None]):
         Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("question_mark", "help", "Help"),
         Binding("p", "pause", "Pause"),
-        Binding("r", "look", "Refresh"),
+        Binding("r", "poll", "Refresh"),
         Binding("s", "save", "Save SVG"),
         Binding("l", "legend", "Legend"),
     ]
@@ -83,24 +84,25 @@ class WatchApp(App[None]):
         super().__init__(ansi_color=True if few else None)
         if few:
             self.theme = "ansi-dark"
+        # Textual would otherwise replace the 16 colours by a palette of its choice.
         self.ansi_theme_dark = COLORS
         self.runs: Sequence[ObservedRun] = list(runs)
         self.with_legend = True
         self.paused = False
         self._discover = discover
         self._leaving = False
-        self._news = False
+        self._new_snapshot = False
         self._ticks = 0
         self._problems: Sequence[str] = ()
-        self._look_now = asyncio.Event()
-        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self._followed: dict[str, asyncio.Task[None]] = {}
+        self._poll_now = asyncio.Event()
+        self._poll_slots = asyncio.Semaphore(CONCURRENT_POLLS)
+        self._polling: dict[str, asyncio.Task[None]] = {}
 
     def on_mount(self) -> None:
-        """Show what there is, and begin to look."""
+        """Show the first screen and start polling."""
         single = len(self.runs) == 1 and self._discover is None
         self.push_screen(RunScreen(self.runs[0]) if single else RunListScreen())
-        self._follow_all()
+        self._start_and_stop_polling()
         if self._leaving:
             self.exit()
         self.set_interval(REFRESH_SECONDS, self._tick)
@@ -108,77 +110,79 @@ class WatchApp(App[None]):
             self.run_worker(self._rescan(self._discover), exit_on_error=False)
 
     def on_unmount(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self.runs = ()
-        self._follow_all()
+        self._start_and_stop_polling()
 
     def notices(self) -> list[Finding]:
-        """What concerns the whole program."""
+        """Findings about the program rather than a run: a pause, problems of the target files."""
         paused = [Finding("paused", Tone.WARNING, "", "p goes on")] if self.paused else []
         return [*paused, *(Finding("targets", Tone.WARNING, "", problem) for problem in self._problems)]
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._news or self._ticks % _TICKS_PER_AGE == 0:
+        if self._new_snapshot or self._ticks % _TICKS_PER_AGE == 0:
             self.refresh_screen()
 
     def refresh_screen(self) -> None:
-        """Show what is known now."""
-        self._news = False
+        """Redraw the current screen from the last snapshots."""
+        self._new_snapshot = False
         if isinstance(self.screen, RunScreen | RunListScreen) and self.screen.ready:
             self.screen.show()
 
-    def _follow_all(self) -> None:
-        """A task for each run; those that are listed no more end."""
+    def _start_and_stop_polling(self) -> None:
+        """Start a task for each new run, and cancel those of runs that are no longer listed."""
+        # A task for each run, so that one that does not answer delays no other.
         names = {run.source.name for run in self.runs}
-        for name in self._followed.keys() - names:
-            self._followed.pop(name).cancel()
+        for name in self._polling.keys() - names:
+            self._polling.pop(name).cancel()
         for run in self.runs:
-            if run.source.name not in self._followed:
-                self._followed[run.source.name] = asyncio.create_task(self._follow(run))
+            if run.source.name not in self._polling:
+                self._polling[run.source.name] = asyncio.create_task(self._poll(run))
 
-    async def _follow(self, run: ObservedRun) -> None:
+    async def _poll(self, run: ObservedRun) -> None:
         while True:
-            async with self._looks:
-                delay = await run.look()
-            self._news = True
+            async with self._poll_slots:
+                delay = await run.poll()
+            self._new_snapshot = True
             await self._wait(delay)
 
     async def _wait(self, delay: float) -> None:
-        """Until the time has come, or the user wants to look now; a pause lasts until it ends."""
+        """Wait for ``delay`` seconds, or until the user refreshes; during a pause, until it ends."""
         try:
-            await asyncio.wait_for(self._look_now.wait(), None if self.paused else delay)
+            await asyncio.wait_for(self._poll_now.wait(), None if self.paused else delay)
         except TimeoutError:
-            if self.paused:
-                await self._look_now.wait()
+            if self.paused:  # the user paused during the delay
+                await self._poll_now.wait()
 
     async def _rescan(self, discover: Discover) -> None:
         while True:
             runs, self._problems = await in_thread(discover)
             self.runs = runs
-            self._follow_all()
+            self._start_and_stop_polling()
             self.refresh_screen()
             await asyncio.sleep(RESCAN_SECONDS)
 
     def leave(self) -> None:
-        """End, from any thread; also before the screen is there."""
+        """Exit. May be called from any thread, and before the screen exists: then ``on_mount`` exits."""
         self._leaving = True
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # the loop has just ended by itself
+            with suppress(RuntimeError):  # the user quit meanwhile, and the loop is closed
                 loop.call_soon_threadsafe(self.exit)
 
     def action_pause(self) -> None:
-        """Look no more, or go on."""
+        """Pause polling, or resume it with a poll."""
         self.paused = not self.paused
         if not self.paused:
-            self.action_look()
+            self.action_poll()
         self.refresh_screen()
 
-    def action_look(self) -> None:
-        """Look now, everywhere."""
-        self._look_now.set()
-        self._look_now.clear()
+    def action_poll(self) -> None:
+        """Poll every run now."""
+        # Setting wakes every task that waits; cleared at once, so that the next delay is waited for again.
+        self._poll_now.set()
+        self._poll_now.clear()
 
     def action_legend(self) -> None:
         """Show or hide the legend."""
@@ -186,22 +190,22 @@ class WatchApp(App[None]):
         self.refresh_screen()
 
     def action_help(self) -> None:
-        """Open the help, once."""
+        """Open the help, unless it is open."""
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen())
 
     def action_leave(self) -> None:
-        """From a run to the list, where there is one."""
-        if len(self.screen_stack) > 2:
+        """Go back from a run to the list, if there is one."""
+        if len(self.screen_stack) > 2:  # Textual's blank screen, the list, the run
             self.pop_screen()
             self.refresh_screen()
 
     def picture(self) -> str:
-        """The screen as SVG that loads nothing from elsewhere: any monospaced font will do."""
+        """The screen as SVG. Without the web fonts that Rich links: a saved picture must load nothing."""
         return re.sub(r"@font-face \{.*?\}", "", self.export_screenshot(), flags=re.DOTALL)
 
     def action_save(self) -> None:
-        """Save the screen as SVG into the working directory."""
+        """Save the screen as SVG in the working directory."""
         path = _free_path(self._picture_name())
         try:
             path.write_text(self.picture(), encoding="utf-8")
@@ -218,6 +222,6 @@ class WatchApp(App[None]):
 
 
 def _free_path(stem: str) -> Path:
-    """A file that is not there yet, so that no picture is overwritten."""
+    """A path where no file is yet, so that saving overwrites no picture."""
     paths = (Path(f"{stem}{suffix}.svg") for suffix in ("", *(f"-{number}" for number in range(2, 1000))))
     return next((path for path in paths if not path.exists()), Path(f"{stem}.svg"))

@@ -1,4 +1,4 @@
-"""A run as its watcher knows it: the last picture, how old it is, and why there is no newer one."""
+"""A run as its watcher knows it: the last snapshot, its age, and why there is no newer one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
-from rl_exporter.client.fetch import Sighting, UnreachableError
+from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.sources import Backoff, Source, in_thread
 from rl_exporter.snapshot import RunState, SanctumSnapshot
 from rl_exporter.view.cells import Tone, age
@@ -15,13 +15,14 @@ from rl_exporter.view.run_view import RunView, run_view
 from rl_exporter.view.verdict import Finding, Status, rank, run_status, weakest
 
 _GRACE = 1.0
-"""Seconds beyond its own limit after which a source is no longer waited for."""
+"""Seconds to wait beyond the source's own time limit, so that its own message, which says more, comes first."""
 
 
 class ObservedRun:
-    """One source: look at it again and again, and keep what was seen. Not thread-safe.
+    """Polls one source and keeps its last snapshot. Not thread-safe.
 
-    ``clock`` gives Unix seconds and ``monotonic`` seconds that only grow; tests give their own.
+    ``clock`` gives Unix seconds, to compare with timestamps of the run; ``monotonic`` measures delays and ages,
+    which must not jump when somebody sets the clock. Tests give their own.
     """
 
     def __init__(
@@ -35,30 +36,30 @@ class ObservedRun:
     ) -> None:
         self.source = source
         self.problem: str | None = None
-        """Why the last look showed nothing; None when it did, or before the first."""
+        """Why the last poll failed; None when it succeeded, or before the first."""
         self._backoff = backoff
         self._timeout = timeout
         self._clock, self._monotonic = clock, monotonic
         self._history = History()
-        self._sighting: Sighting | None = None
-        self._seen = self._next_look = monotonic()
-        self._pending: asyncio.Future[Sighting] | None = None
+        self._fetched: FetchedSnapshot | None = None
+        self._fetched_at = self._next_poll = monotonic()
+        self._pending: asyncio.Future[FetchedSnapshot] | None = None
 
     @property
     def snapshot(self) -> SanctumSnapshot | None:
-        """What was seen last."""
-        return self._sighting.snapshot if self._sighting else None
+        """The last snapshot; None before the first."""
+        return self._fetched.snapshot if self._fetched else None
 
     @property
     def status(self) -> Status:
-        """The verdict on what was seen last."""
+        """The verdict on the last snapshot."""
         return run_status(self.snapshot)
 
-    async def look(self) -> float:
-        """Look once; returns the seconds to wait until the next look. Raises nothing."""
+    async def poll(self) -> float:
+        """Read the source once. Returns the seconds until the next poll; raises nothing."""
         try:
-            self._sighting = await self._read()
-        except Exception as error:  # noqa: BLE001 - a panel outlives whatever a source does
+            self._fetched = await self._read()
+        except Exception as error:  # noqa: BLE001 - one broken source must not end the panel of all
             known = isinstance(error, UnreachableError)
             self.problem = (
                 str(error) if known else f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
@@ -66,14 +67,14 @@ class ObservedRun:
             delay = self._backoff.failed()
         else:
             self.problem = None
-            self._history.add(self._sighting.snapshot)
-            self._seen = self._monotonic()
+            self._history.add(self._fetched.snapshot)
+            self._fetched_at = self._monotonic()
             delay = self._backoff.succeeded()
-        self._next_look = self._monotonic() + delay
+        self._next_poll = self._monotonic() + delay
         return delay
 
-    async def _read(self) -> Sighting:
-        """Read on a thread; one that does not come back, as a name lookup may not, is not started twice."""
+    async def _read(self) -> FetchedSnapshot:
+        """Read on a thread. While one hangs, as a name lookup may, no second one starts: they would pile up."""
         if self._pending is None or self._pending.done():
             self._pending = in_thread(self.source.read)
         await asyncio.wait({self._pending}, timeout=self._timeout + _GRACE)
@@ -82,34 +83,34 @@ class ObservedRun:
         return self._pending.result()
 
     def view(self) -> RunView | None:
-        """How the last picture looks now; None before the first."""
-        if self._sighting is None:
+        """The last snapshot as it is shown now; None before the first."""
+        if self._fetched is None:
             return None
-        return run_view(self._sighting.snapshot, self._clock() + self._sighting.clock_offset, self._history)
+        return run_view(self._fetched.snapshot, self._clock() + self._fetched.clock_offset, self._history)
 
     def notice(self) -> Finding | None:
-        """What to know about the picture itself: stale, gone, or never there. None when it is current."""
+        """Why the picture may mislead: no data yet, stale, or of a run that ended. None when it is current."""
         if self.problem is None:
             return (
                 Finding("connecting", Tone.WARNING, "", f"to {self.source.name}")
-                if self._sighting is None
+                if self._fetched is None
                 else None
             )
-        wait = max(self._next_look - self._monotonic(), 0.0)
+        wait = max(self._next_poll - self._monotonic(), 0.0)
         again = f"{self.problem}; trying again in {age(wait)}"
-        if self._sighting is None:
+        if self._fetched is None:
             return Finding("no data", Tone.WARNING, "", again)
-        old = age(self._monotonic() - self._seen)
-        if self._sighting.snapshot.run_state is not RunState.RUNNING:
+        old = age(self._monotonic() - self._fetched_at)
+        if self._fetched.snapshot.run_state is not RunState.RUNNING:
             return Finding("ended", Tone.DIM, "", f"this is its last picture, {old} old; {again}")
         return Finding("stale", Tone.WARNING, "", f"this picture is {old} old: {again}")
 
-    def order(self) -> tuple[int, float, str]:
-        """Sorts runs worst first, those of one status by their weakest head."""
+    def sort_key(self) -> tuple[int, float, str]:
+        """Sorts runs worst first, and runs of one status by their weakest head."""
         low = weakest(self.snapshot) if self.snapshot else None
         return rank(self.status), low[1] if low else 2.0, self.source.name
 
 
 def worst_first(runs: Iterable[ObservedRun]) -> list[ObservedRun]:
-    """The runs, worst first."""
-    return sorted(runs, key=ObservedRun.order)
+    """Sort the runs, worst first."""
+    return sorted(runs, key=ObservedRun.sort_key)

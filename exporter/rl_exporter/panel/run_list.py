@@ -1,4 +1,4 @@
-"""A run as a row of the list."""
+"""A run as a row of the run list."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Row = tuple[tuple[Cell, ...], ...]
 
 
 def run_row(run: ObservedRun) -> Row:
-    """The cells of a run, one for each of ``COLUMNS``."""
+    """The cells of a run, one tuple for each of ``COLUMNS``."""
     status = Cell(run.status.name.lower().replace("_", " "), _TONES[run.status])
     notice = run.notice()
-    address = Cell(_short(printable(run.source.name)), Tone.DIM)
+    address = Cell(_short_address(printable(run.source.name)), Tone.DIM)
     snapshot = run.snapshot
     if snapshot is None:
         why = Cell(notice.word if notice else ABSENT, Tone.WARNING)
@@ -51,8 +51,8 @@ def run_row(run: ObservedRun) -> Row:
     )
 
 
-def _short(address: str) -> str:
-    """An address without what goes without saying."""
+def _short_address(address: str) -> str:
+    """Drop the scheme and the path that nearly every address has: the column is narrow."""
     return address.removeprefix("http://").removesuffix("/metrics")
 
 

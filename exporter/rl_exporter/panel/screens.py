@@ -14,11 +14,12 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Static
 
 from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW
-from rl_exporter.panel.action_heads_panel import ActionHeadsPanel, cell_style, styled
+from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.observed_run import ObservedRun, worst_first
 from rl_exporter.panel.run_list import COLUMNS, run_row
 from rl_exporter.view.cells import Cell, Tone
 from rl_exporter.view.layout import Line, finding_lines, legend
+from rl_exporter.view.rich_text import styled_cells, styled_lines
 from rl_exporter.view.verdict import Finding
 
 KEYS = (
@@ -47,17 +48,17 @@ ROWS = (
 
 
 class PanelApp(Protocol):
-    """What a screen asks the app."""
+    """What the screens use of the app. A protocol, because the app imports the screens."""
 
     runs: Sequence[ObservedRun]
     with_legend: bool
 
     def notices(self) -> list[Finding]:
-        """What concerns the whole program, such as a pause."""
+        """Findings about the program rather than a run, such as a pause."""
 
 
 class RunScreen(Screen[None]):
-    """One run."""
+    """The panel of one run."""
 
     CSS = """
     RunScreen VerticalScroll { scrollbar-size-vertical: 1; }
@@ -71,19 +72,19 @@ class RunScreen(Screen[None]):
         self._panel = ActionHeadsPanel()
 
     def compose(self) -> ComposeResult:
-        """The panel above the keys."""
+        """Place the panel above the keys."""
         with VerticalScroll():
             yield self._panel
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """The heads scroll with the arrow keys at once."""
+        """Focus the scroll area, so that the arrow keys work at once."""
         self.query_one(VerticalScroll).focus()
         self.ready = True
         self.show()
 
     def show(self) -> None:
-        """Take over what is known now."""
+        """Show the run's last snapshot."""
         app = cast(PanelApp, self.app)
         notice = self.run.notice()
         notices = [*app.notices(), *([notice] if notice else [])]
@@ -92,17 +93,17 @@ class RunScreen(Screen[None]):
 
 
 class RunTable(DataTable[Text]):
-    """Rows of runs. ``touched``: a person has moved the cursor, or clicked; until then it is on the worst."""
+    """Rows of runs. ``touched``: the user has moved the cursor. Until then it stays on the worst run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
     touched = False
 
     def on_key(self) -> None:
-        """From now on the cursor belongs to the person."""
+        """Leave the cursor to the user from now on."""
         self.touched = True
 
     def on_click(self) -> None:
-        """From now on the cursor belongs to the person."""
+        """Leave the cursor to the user from now on."""
         self.touched = True
 
 
@@ -122,13 +123,13 @@ class RunListScreen(Screen[None]):
         self._notices = Static(id="notices")
 
     def compose(self) -> ComposeResult:
-        """Notices, the table, the keys."""
+        """Place notices, table and keys."""
         yield self._notices
         yield self._table
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Columns first: their widths follow from the rows."""
+        """Add the columns. Their widths follow from the rows."""
         for column in COLUMNS:
             self._table.add_column(column, key=column)
         self._table.focus()
@@ -136,7 +137,7 @@ class RunListScreen(Screen[None]):
         self.show()
 
     def show(self) -> None:
-        """Sort the runs anew; the cursor stays on its run."""
+        """Sort the runs again and update changed cells. The cursor stays on its run."""
         app = cast(PanelApp, self.app)
         table = self._table
         selected = self._selected()
@@ -148,6 +149,7 @@ class RunListScreen(Screen[None]):
                 table.add_row(*self._row(run), key=run.source.name)
             if table.touched and selected in names:
                 table.move_cursor(row=names.index(selected), scroll=False)
+        # Only what changed: replacing every row of a fleet would flicker and lose the scroll position.
         for run in runs:
             for column, text in zip(COLUMNS, self._row(run), strict=True):
                 if table.get_cell(run.source.name, column) != text:
@@ -158,10 +160,10 @@ class RunListScreen(Screen[None]):
                 Finding("no runs", Tone.WARNING, "", "no target is listed yet; looking again every few seconds")
             )
         self._notices.display = bool(notices)
-        self._notices.update(styled(finding_lines(notices, max(self.size.width - 2, 20))))
+        self._notices.update(styled_lines(finding_lines(notices, max(self.size.width - 2, 20))))
 
     def _row(self, run: ObservedRun) -> list[Text]:
-        return [Text.assemble(*((part.text, cell_style(part)) for part in parts)) for parts in run_row(run)]
+        return [styled_cells(parts) for parts in run_row(run)]
 
     def _selected(self) -> str | None:
         table = self._table
@@ -170,7 +172,7 @@ class RunListScreen(Screen[None]):
         return table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Open the run."""
+        """Open the selected run."""
         app = cast(PanelApp, self.app)
         run = next((run for run in app.runs if run.source.name == event.row_key.value), None)
         if run is not None:
@@ -193,22 +195,22 @@ class HelpScreen(ModalScreen[None]):
     ]
 
     def compose(self) -> ComposeResult:
-        """One scrolling box."""
+        """Place the help in one scrolling box."""
         with VerticalScroll() as box:
             box.border_title = "Help"
-            yield Static(styled(help_lines(74)))
+            yield Static(styled_lines(help_lines(74)))
 
     def on_mount(self) -> None:
-        """It scrolls with the arrow keys."""
+        """Focus the box, so that the arrow keys scroll it."""
         self.query_one(VerticalScroll).focus()
 
     def on_resize(self) -> None:
-        """Wrapped anew for a narrow terminal."""
-        self.query_one(Static).update(styled(help_lines(min(self.size.width, 80) - 5)))
+        """Wrap the text again for the new width."""
+        self.query_one(Static).update(styled_lines(help_lines(min(self.size.width, 80) - 5)))
 
 
 def help_lines(width: int) -> list[Line]:
-    """The page in lines of at most ``width`` columns, 20 at least."""
+    """The help in lines of at most ``width`` columns, but at least 20."""
     width = max(width, 20)
     lines = [*_section("Keys", KEYS, width), (), *_section("Rows", ROWS, width), ()]
     return [*lines, (Cell("Symbols, letters, colours", Tone.STRONG),), *legend(width)]

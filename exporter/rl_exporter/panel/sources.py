@@ -1,4 +1,4 @@
-"""Where a panel's snapshots come from, read so that nothing slow ever holds up the screen."""
+"""Sources of a panel's snapshots. They are read on threads, so that a slow one never blocks the screen."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rl_exporter.client.addresses import Target
-from rl_exporter.client.fetch import Fetcher, Sighting
+from rl_exporter.client.fetch import FetchedSnapshot, Fetcher
 from rl_exporter.snapshot import SanctumSnapshot
 
 T = TypeVar("T")
 
-LONGEST_WAIT = 30.0
-"""Seconds between two tries at most."""
+MAX_DELAY_SECONDS = 30.0
+"""Longest delay between two polls of a run that does not answer."""
 
 
 class Source(Protocol):
-    """One run to watch. ``name`` is what people know it by before it told its own."""
+    """One run to watch."""
 
     @property
     def name(self) -> str:
-        """Address, or what stands for it."""
+        """The address, or what stands for it. People know the run by it until they see its run_id."""
 
-    def read(self) -> Sighting:
-        """The run now; UnreachableError when it cannot be had. May block; called on threads of their own."""
+    def read(self) -> FetchedSnapshot:
+        """Read the run now. May block, so call it on a thread. Raises UnreachableError."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSource:
-    """A run behind a /metrics address."""
+    """A run that serves /metrics."""
 
     target: Target
     fetcher: Fetcher
@@ -43,32 +43,36 @@ class EndpointSource:
         """The address, without credentials."""
         return self.target.url
 
-    def read(self) -> Sighting:
-        """Fetch it."""
+    def read(self) -> FetchedSnapshot:
+        """Fetch /metrics and parse it."""
         return self.fetcher.fetch(self.target)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSource:
-    """A run of this process."""
+    """A run in this process."""
 
     snapshot: Callable[[], SanctumSnapshot]
     name: str = "this process"
 
-    def read(self) -> Sighting:
-        """Look at it."""
-        return Sighting(self.snapshot())
+    def read(self) -> FetchedSnapshot:
+        """Take the snapshot directly. Its clock is ours, so the offset is 0."""
+        return FetchedSnapshot(self.snapshot())
 
 
 def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
-    """Run ``function`` on a daemon thread: whatever it waits for, it cannot keep the program from ending."""
+    """Run ``function`` on a daemon thread.
+
+    Not in asyncio's executor: Python joins its threads at exit, so one that hangs in a name lookup would keep
+    the program from ending.
+    """
     outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()  # nobody can cancel a thread
+    outcome.set_running_or_notify_cancel()  # a thread cannot be cancelled: refuse to pretend
 
     def work() -> None:
         try:
             outcome.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - whoever awaits it is to see it
+        except BaseException as error:  # noqa: BLE001 - the future carries it to the caller
             outcome.set_exception(error)
 
     threading.Thread(target=work, name="watch", daemon=True).start()
@@ -76,20 +80,23 @@ def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
 
 
 class Backoff:
-    """How long to wait until the next look: the interval, and longer after each failure, with jitter."""
+    """Delays between polls: the interval, doubled after each failure, with jitter from ``rng``."""
 
-    def __init__(self, interval: float, chance: random.Random | None = None) -> None:
+    def __init__(self, interval: float, rng: random.Random | None = None) -> None:
         self._interval = interval
-        self._chance = chance or random.Random()
+        self._rng = rng or random.Random()
         self._failures = 0
 
     def succeeded(self) -> float:
-        """Seconds until the next look."""
+        """Reset the failures. Returns the seconds until the next poll."""
         self._failures = 0
         return self._interval
 
     def failed(self) -> float:
-        """Seconds until the next try: doubled each time, so that watchers do not storm a host."""
+        """Count a failure. Returns the seconds until the next poll.
+
+        Doubled, and drawn from the upper half, so that many watchers do not hit a host that comes back at once.
+        """
         self._failures += 1
-        longest = max(self._interval, min(self._interval * 2.0 ** min(self._failures, 16), LONGEST_WAIT))
-        return longest * self._chance.uniform(0.5, 1.0)
+        doubled = self._interval * 2.0 ** min(self._failures, 16)  # capped: a float overflows beyond 1024
+        return max(self._interval, min(doubled, MAX_DELAY_SECONDS)) * self._rng.uniform(0.5, 1.0)

@@ -1,4 +1,4 @@
-"""``rl-exporter watch``: finds the runs, and shows them on the terminal or prints them once."""
+"""``rl-exporter watch``: finds the runs, and shows them in the panel or prints them once."""
 
 from __future__ import annotations
 
@@ -25,59 +25,64 @@ from rl_exporter.view.layout import lay_out, plain_text
 from rl_exporter.view.verdict import Status, worst
 
 _PIPE_WIDTH = 120
-_LOOKS_AT_ONCE = 16
+"""Columns where standard output is no terminal, which has no width."""
+
+_CONCURRENT_POLLS = 16
 
 
 class UsageError(ValueError):
-    """Something asked for is not possible; the message says why and what to do."""
+    """The options ask for what cannot be done. The message says why, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
-    """The runs that were asked for: some by address, some listed in a directory."""
+class RunSelection:
+    """The runs that the user asked for: some by address, some listed in a directory of target files."""
 
     targets: Sequence[Target]
     directory: Path | None
-    watched: Callable[[Target], ObservedRun]
-    known: dict[str, ObservedRun]
+    observe: Callable[[Target], ObservedRun]
+    observed: dict[str, ObservedRun]
+    """By URL. A run stays the same object between two scans, so that it keeps its history."""
 
     def discover(self) -> tuple[list[ObservedRun], list[str]]:
-        """Every run that is asked for now, those known as they are, and what is wrong with the directory."""
+        """Scan the directory. Returns the runs that are selected now, and the problems of the directory."""
         listed, problems = read_directory(self.directory) if self.directory else ([], [])
+        # By URL, because several files may list one run.
         targets = {target.url: target for target in (*self.targets, *listed)}
-        for gone in self.known.keys() - targets.keys():
-            del self.known[gone]
+        for gone in self.observed.keys() - targets.keys():
+            del self.observed[gone]
         for url, target in targets.items():
-            if url not in self.known:
-                self.known[url] = self.watched(target)
-        return [self.known[url] for url in targets], problems
+            if url not in self.observed:
+                self.observed[url] = self.observe(target)
+        return [self.observed[url] for url in targets], problems
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Show the panel or print once, as the options say. Returns the exit status."""
     try:
-        runs = _runs(options)
+        selection = _selection(options)
         if options.once:
-            return _once(runs, as_json=options.json)
+            return _print_once(selection, as_json=options.json)
         _require_terminal(options)
     except (UsageError, DiscoveryError, ValueError) as error:
         sys.stderr.write(f"rl-exporter watch: error: {error}\n")
         return int(Status.NO_DATA)
-    return _show(runs)
+    return _run_panel(selection)
 
 
-def _runs(options: argparse.Namespace) -> Runs:
+def _selection(options: argparse.Namespace) -> RunSelection:
     if options.insecure:
+        # The user has asked for it; a warning for each request would cover the panel.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if options.targets is not None:
         require_directory(options.targets)
     fetcher = Fetcher(tls_context(options.ca_file, insecure=options.insecure), options.timeout)
 
-    def watched(target: Target) -> ObservedRun:
+    def observe(target: Target) -> ObservedRun:
         return ObservedRun(EndpointSource(target, fetcher), Backoff(options.interval), timeout=options.timeout)
 
     addresses = options.urls or ([] if options.targets is not None else [DEFAULT_ADDRESS])
-    return Runs([_target(address) for address in addresses], options.targets, watched, {})
+    return RunSelection([_target(address) for address in addresses], options.targets, observe, {})
 
 
 def _target(address: str) -> Target:
@@ -86,28 +91,28 @@ def _target(address: str) -> Target:
     return parse_target(address)
 
 
-def _once(runs: Runs, *, as_json: bool) -> int:
-    """Print every run, worst first; what cannot be had is a line on standard error."""
-    watched, problems = runs.discover()
-    asyncio.run(_look_at_all(watched))
-    problems += [f"{run.source.name}: {run.problem}" for run in watched if run.problem]
-    if not watched and not problems:
-        problems = [f"no target is listed in {str(runs.directory)!r}"]
+def _print_once(selection: RunSelection, *, as_json: bool) -> int:
+    """Print every run that answers, worst first, and every problem on standard error."""
+    runs, problems = selection.discover()
+    asyncio.run(_poll_all(runs))
+    problems += [f"{run.source.name}: {run.problem}" for run in runs if run.problem]
+    if not runs and not problems:
+        problems = [f"no target is listed in {str(selection.directory)!r}"]
     for problem in problems:
         sys.stderr.write(f"rl-exporter watch: {problem}\n")
-    seen = [run for run in worst_first(watched) if run.snapshot]
-    _print((_json(run) for run in seen) if as_json else _texts(seen))
-    return int(worst([run.status for run in watched] + [Status.NO_DATA] * len(problems)))
+    answered = [run for run in worst_first(runs) if run.snapshot]
+    _print((_json(run) for run in answered) if as_json else _panel_texts(answered))
+    return int(worst([run.status for run in runs] + [Status.NO_DATA] * len(problems)))
 
 
-async def _look_at_all(watched: Iterable[ObservedRun]) -> None:
-    slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
+async def _poll_all(runs: Iterable[ObservedRun]) -> None:
+    slots = asyncio.Semaphore(_CONCURRENT_POLLS)
 
-    async def look(run: ObservedRun) -> None:
+    async def poll(run: ObservedRun) -> None:
         async with slots:
-            await run.look()
+            await run.poll()
 
-    await asyncio.gather(*map(look, watched))
+    await asyncio.gather(*map(poll, runs))
 
 
 def _json(run: ObservedRun) -> str:
@@ -115,17 +120,17 @@ def _json(run: ObservedRun) -> str:
     return json_line(run.snapshot, run.source.name) + "\n"
 
 
-def _texts(seen: Sequence[ObservedRun]) -> Iterable[str]:
+def _panel_texts(runs: Sequence[ObservedRun]) -> Iterable[str]:
     width = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
-    for number, run in enumerate(seen):
+    for number, run in enumerate(runs):
         view = run.view()
         assert view is not None
-        title = f"{run.source.name}\n" if len(seen) > 1 else ""
+        title = f"{run.source.name}\n" if len(runs) > 1 else ""
         yield ("\n" if number else "") + title + plain_text(lay_out(view, width))
 
 
 def _print(parts: Iterable[str]) -> None:
-    """Write to standard output, which may be in an encoding that lacks a symbol, or closed by its reader."""
+    """Write to standard output, whose encoding may lack a symbol, and whose reader (head) may close it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -133,6 +138,7 @@ def _print(parts: Iterable[str]) -> None:
             sys.stdout.write(part)
         sys.stdout.flush()
     except BrokenPipeError:
+        # Python flushes once more when it exits; without this it would print a traceback there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -145,9 +151,9 @@ def _require_terminal(options: argparse.Namespace) -> None:
         raise UsageError("the panel needs a terminal; --once prints it as text")
 
 
-def _show(runs: Runs) -> int:
+def _run_panel(selection: RunSelection) -> int:
     from rl_exporter.panel.app import WatchApp  # noqa: PLC0415 - textual may not be installed
 
-    app = WatchApp((), runs.discover) if runs.directory else WatchApp(runs.discover()[0])
+    app = WatchApp((), selection.discover) if selection.directory else WatchApp(selection.discover()[0])
     app.run()
     return app.return_code or 0

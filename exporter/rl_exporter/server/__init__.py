@@ -1,1 +1,1 @@
-"""The HTTP server of a run."""
+"""The HTTP server of a run: /metrics, probes and the landing page."""

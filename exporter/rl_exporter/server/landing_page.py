@@ -1,4 +1,4 @@
-"""The landing page of a run: the panel as HTML. No script, nothing from elsewhere, refreshes itself."""
+"""The landing page of a run: the panel as HTML, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rl_exporter.view.verdict import Finding
 REFRESH_SECONDS = 3
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""Content-Security-Policy of the page: what a name might smuggle in could neither run nor load anything."""
+"""Content-Security-Policy, a second line behind escaping: markup in a run's name could run or load nothing."""
 
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1d2330;--dim:#5c6575;--line:#e1e5ec;--track:#e6e9ef;
@@ -51,63 +51,66 @@ footer{margin-top:1.25rem;font-size:.875rem}a{color:inherit}
 
 
 def landing_page(snapshot: SanctumSnapshot, now: float) -> str:
-    """The page of ``snapshot`` at Unix time ``now``."""
+    """Render ``snapshot`` at Unix time ``now``."""
     view = run_view(snapshot, now)
     name, *rest = view.title
+    # Refreshed by a meta element, so that the policy can forbid scripts. The empty icon saves a request that
+    # fails.
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(name.text)}</title>'
         '<meta name="viewport" content="width=device-width">'
         f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>'
-        f"<h1>{escape(name.text)}{''.join(map(_cell, rest))}</h1>{_facts(view)}"
-        f"<ul>{''.join(map(_finding, view.findings))}</ul>{_table(view)}{_footer()}</body></html>"
+        f"<h1>{escape(name.text)}{''.join(map(_cell_html, rest))}</h1>"
+        f"{_facts_html(view)}<ul>{''.join(map(_finding_html, view.findings))}</ul>"
+        f"{_table_html(view)}{_footer_html()}</body></html>"
     )
 
 
-def _class(part: Part) -> str:
+def _css_class(part: Part) -> str:
     verdict = level(part.ratio)
     return (verdict or part.tone).value
 
 
-def _cell(cell: Cell) -> str:
-    return f'<span class="{_class(cell)}">{escape(cell.text)}</span>'
+def _cell_html(cell: Cell) -> str:
+    return f'<span class="{_css_class(cell)}">{escape(cell.text)}</span>'
 
 
-def _facts(view: RunView) -> str:
-    facts = (f"<div><dt>{escape(label)}</dt><dd>{_cell(cell)}</dd></div>" for label, cell in view.facts)
+def _facts_html(view: RunView) -> str:
+    facts = (f"<div><dt>{escape(label)}</dt><dd>{_cell_html(cell)}</dd></div>" for label, cell in view.facts)
     return f"<dl>{''.join(facts)}</dl>"
 
 
-def _finding(finding: Finding) -> str:
+def _finding_html(finding: Finding) -> str:
     word, head, text = map(escape, (finding.word, finding.head, finding.text))
     return f'<li><b class="{finding.tone.value}">{word}</b><i>{head}</i><span>{text}</span></li>'
 
 
-def _table(view: RunView) -> str:
+def _table_html(view: RunView) -> str:
     if not view.heads:
         return ""
-    names = "".join(f"<th>{_cell(Cell(head.name, ratio=head.effective))}</th>" for head in view.heads)
-    rows = (_row(label, (head.rows[label] for head in view.heads)) for label in view.labels)
+    names = "".join(f"<th>{_cell_html(Cell(head.name, ratio=head.effective))}</th>" for head in view.heads)
+    rows = (_row_html(label, (head.rows[label] for head in view.heads)) for label in view.labels)
     return (
         '<div class="scroll"><table><caption>ACTION HEADS</caption>'
         f"<thead><tr><th></th>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _row(label: str, columns: Iterable[tuple[Part, ...]]) -> str:
+def _row_html(label: str, columns: Iterable[tuple[Part, ...]]) -> str:
     kind = {"": "bar", "Grad": "grad"}.get(label, "")
-    cells = (f'<td class="{kind}">{" ".join(map(_part, parts))}</td>' for parts in columns)
+    cells = (f'<td class="{kind}">{" ".join(map(_part_html, parts))}</td>' for parts in columns)
     return f'<tr class="{kind}"><th>{escape(label)}</th>{"".join(cells)}</tr>'
 
 
-def _part(part: Part) -> str:
+def _part_html(part: Part) -> str:
     if isinstance(part, Cell):
-        return _cell(part)
+        return _cell_html(part)
     filled = f'<span style="width:{part.fill:.1%}"></span>'
-    return f'<span class="track {_class(part)}" role="presentation">{filled}</span>'
+    return f'<span class="track {_css_class(part)}" role="presentation">{filled}</span>'
 
 
-def _footer() -> str:
-    lines = ("".join(map(_cell, line)) for line in legend(width=200))
+def _footer_html() -> str:
+    lines = ("".join(map(_cell_html, line)) for line in legend(width=200))
     links = " · ".join(f'<a href="{path}">{path}</a>' for path in ("/metrics", "/-/healthy", "/-/ready"))
     return f"<footer>{''.join(f'<div>{line}</div>' for line in lines)}<p>{links}</p></footer>"

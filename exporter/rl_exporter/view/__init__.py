@@ -1,1 +1,1 @@
-"""What a snapshot looks like, whatever shows it: numbers, verdicts, colours, rows."""
+"""How a snapshot is shown, in every output: numbers, verdicts, colours, rows, JSON."""

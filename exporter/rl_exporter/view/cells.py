@@ -1,4 +1,8 @@
-"""Every number of a head as people read it. The terminal panel, ``--once`` and the landing page share these."""
+"""Formats every number of a head for people.
+
+The terminal panel, ``--once``, the landing page and the trainer's table share these cells, so that a number
+looks the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW, HeadState, leve
 from rl_exporter.snapshot import HeadReading
 
 ABSENT = "-"
-"""Stands for what was not measured."""
+"""Shown for a value that was not measured. Never 0: a zero would look like a collapse."""
 
 
 class Tone(StrEnum):
-    """How a text is meant to look where no ratio decides its colour."""
+    """Meaning of a text's colour, where no ratio decides it. Each output maps it to its own colours."""
 
     PLAIN = "plain"
     DIM = "dim"
@@ -27,7 +31,7 @@ class Tone(StrEnum):
 
 
 class Cell(NamedTuple):
-    """A text. ``ratio`` is the entropy ratio whose level colours it; without one ``tone`` does."""
+    """A text in the colour of the level of ``ratio``, or of ``tone`` where there is no level."""
 
     text: str
     tone: Tone = Tone.PLAIN
@@ -35,7 +39,7 @@ class Cell(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar, filled from 0 to 1, that takes what room there is; coloured as a cell is."""
+    """A bar, filled from 0 to 1, as wide as the output has room for. Coloured as a cell."""
 
     fill: float
     tone: Tone = Tone.PLAIN
@@ -57,28 +61,29 @@ SYMBOLS = {
 """Triangle, circle, diamond, half moon, dot, dim dot."""
 
 NO_CHOICE = Cell("◇", Tone.DIM)
-"""A deterministic head that could not do otherwise."""
+"""A deterministic head that had no choice: no sign of a collapse, so it is dim."""
 
 
 def printable(text: str) -> str:
-    """``text`` with what could steer a terminal, or break a line, replaced."""
+    """Replace control characters: a name must not steer the terminal or break a line."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def number(plain: float | None) -> str:
-    """Three decimals; beyond a thousand three digits and an exponent."""
+    """A number with three decimals, or with three digits and an exponent from a thousand on."""
     if plain is None:
         return ABSENT
     if math.isnan(plain):
         return "NaN"
     if math.isinf(plain):
         return "Inf" if plain > 0 else "-Inf"
+    # A small negative loss would otherwise round to "-0.000".
     text = f"{plain:.3f}" if abs(plain) < 1000 else f"{plain:.2e}"
     return "0.000" if text == "-0.000" else text
 
 
 def share(value: float | None) -> str:
-    """A share in [0, 1] as a percentage. Only none and all read 0% and 100%."""
+    """A share in [0, 1] as a percentage. Only never reads 0%, and only always reads 100%."""
     if value is None or not math.isfinite(value):
         return ABSENT if value is None else number(value)
     if 0 < value < 0.01:
@@ -89,31 +94,50 @@ def share(value: float | None) -> str:
 
 
 def level_letter(ratio: float | None) -> str:
-    """H, W or C; empty for a ratio without a level."""
+    """H, W or C, so that the level shows without colours too. Empty for a ratio without a level."""
     verdict = level(ratio)
     return verdict[0].upper() if verdict else ""
 
 
 def prefix(head: Head) -> str:
-    """``1.3x`` for a head whose entropy coefficient is above the base, else nothing."""
+    """``1.3x`` for a head with an entropy coefficient above the base, else empty."""
     return f"{head.entropy_multiplier:g}x" if head.entropy_multiplier > 1 else ""
 
 
 def judged(text: str, ratio: float | None) -> Cell:
-    """``text`` with the letter of the level of ``ratio``, in the colour of that level."""
+    """``text`` with the letter and in the colour of the level of ``ratio``."""
     letter = level_letter(ratio)
     return Cell(f"{text} {letter}", ratio=ratio) if letter else Cell(text, Tone.DIM)
 
 
+def judged_ratio(value: float | None) -> Cell:
+    """An entropy ratio with the letter and in the colour of its own level."""
+    return judged(number(value), value)
+
+
+def level_word(value: float | None) -> Cell:
+    """The level of an entropy ratio as a word, in its colour."""
+    verdict = level(value)
+    return Cell(verdict.value, ratio=value) if verdict else NOTHING
+
+
+def nats(value: float | None) -> str:
+    """An entropy with its unit."""
+    return ABSENT if value is None else f"{number(value)} nats"
+
+
 def entropy(head: Head, reading: HeadReading) -> Cell:
-    """Entropy in nats behind the coefficient's prefix; the normalized entropy decides the colour."""
+    """Entropy in nats after the coefficient's prefix.
+
+    The normalized entropy decides letter and colour, because the maximum in nats differs between heads.
+    """
     if not reading.measured:
         return NOTHING
     return judged(f"{prefix(head)}{number(reading.entropy)}", reading.normalized)
 
 
 def entropy_bar(reading: HeadReading) -> Part:
-    """The normalized entropy as a bar; a head without one has none."""
+    """The normalized entropy as a bar, or an empty cell."""
     ratio = reading.normalized
     if ratio is None or not math.isfinite(ratio):
         return Cell("")
@@ -121,19 +145,15 @@ def entropy_bar(reading: HeadReading) -> Part:
 
 
 def choice(reading: HeadReading) -> tuple[Part, ...]:
-    """Choice entropy in the colour of its own level, and the share of the steps that it is from."""
-    shown = (
-        NOTHING
-        if reading.choice_entropy is None
-        else judged(number(reading.choice_entropy), reading.choice_entropy)
-    )
+    """Choice entropy in the colour of its own level, and the share of steps that it was measured at."""
+    judged_entropy = judged_ratio(reading.choice_entropy)
     if reading.choice_share is None:
-        return (shown,)
-    return shown, Cell(share(reading.choice_share), Tone.DIM)
+        return (judged_entropy,)
+    return judged_entropy, Cell(share(reading.choice_share), Tone.DIM)
 
 
 def gradient(reading: HeadReading, trend: str = "") -> tuple[Part, ...]:
-    """Gradient norm, its trend, and a bar: empty where it vanishes, full where it explodes, logarithmic."""
+    """Gradient norm, its trend, and a logarithmic bar: empty when it vanishes, full when it explodes."""
     norm = reading.gradient_norm
     if norm is None or not math.isfinite(norm):
         return (Cell(number(norm), Tone.DIM),)
@@ -142,11 +162,12 @@ def gradient(reading: HeadReading, trend: str = "") -> tuple[Part, ...]:
         tone = Tone.CRITICAL
     elif norm < VANISHING_BELOW:
         tone = Tone.WARNING
+    # A blank instead of no trend keeps the bar in its place.
     return Cell(f"{number(norm)}{trend or ' '}", tone), Bar(gradient_fill(norm), tone)
 
 
 def gradient_fill(norm: float) -> float:
-    """0 at or below the vanishing norm, 1 at or above the exploding one, in proportion to the logarithm."""
+    """Fill of the bar: 0 up to the vanishing norm, 1 from the exploding one on, logarithmic between."""
     if norm <= VANISHING_BELOW:
         return 0.0
     return min(math.log(norm / VANISHING_BELOW) / math.log(EXPLODING_ABOVE / VANISHING_BELOW), 1.0)
@@ -162,7 +183,7 @@ def state(reading: HeadReading) -> tuple[Cell, ...]:
 
 
 def nonfinite(reading: HeadReading) -> Cell:
-    """How many NaNs and infinities were counted."""
+    """How many NaNs and infinities the run has counted."""
     if not reading.nan_values and not reading.inf_values:
         return NOTHING
     counted = ((reading.nan_values, "NaN"), (reading.inf_values, "Inf"))
@@ -175,7 +196,7 @@ def value(plain: float | None) -> Cell:
 
 
 def updates_old(updates: int | None) -> Cell:
-    """How many updates ago a head was last measured, when it was not the last one."""
+    """How many updates ago the head was last measured. Absent if it was the last one."""
     return Cell(f"{updates} update{'' if updates == 1 else 's'}", Tone.WARNING) if updates else NOTHING
 
 
@@ -183,7 +204,7 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(ratios: Iterable[float | None]) -> tuple[Cell, ...]:
-    """A ratio a character, each in the colour of its level; a gap where nothing can be said."""
+    """One character for each ratio, in the colour of its level. A gap for an update without a ratio."""
     return tuple(
         Cell(" ")
         if ratio is None or not math.isfinite(ratio)
@@ -193,7 +214,8 @@ def sparkline(ratios: Iterable[float | None]) -> tuple[Cell, ...]:
 
 
 def age(seconds: float) -> str:
-    """A time span in its largest unit."""
+    """A time span, in whole units of its largest unit."""
+    # The clocks of two machines differ, so an age can come out negative.
     whole = max(int(seconds), 0)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if whole >= size:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 
 from rl_exporter.heads import Head
 from rl_exporter.histogram import Histogram
-from rl_exporter.snapshot import HeadReading, SanctumSnapshot
+from rl_exporter.numbers import DurationNumbers, attributes
+from rl_exporter.snapshot import HeadReading, SanctumSnapshot, TamiyoState
 from rl_exporter.view.verdict import head_status, run_status
 
 
@@ -21,31 +23,15 @@ def document(snapshot: SanctumSnapshot, url: str | None = None) -> dict[str, obj
     run, tamiyo = snapshot.run, snapshot.tamiyo
     return {
         "url": url,
-        "run_id": run.run_id,
+        **{field.name: getattr(run, field.name) for field in fields(run)},
         "run_state": snapshot.run_state.value,
         "status": run_status(snapshot).name.lower(),
-        "experiment": run.experiment,
-        "algorithm": run.algorithm,
-        "environment": run.environment,
-        "seed": run.seed,
-        "device": run.device,
-        "world_size": run.world_size,
-        "updates": tamiyo.updates,
-        "start_timestamp": snapshot.start_timestamp,
-        "last_update_timestamp": snapshot.last_update_timestamp,
-        "environment_steps": snapshot.environment_steps,
-        "episodes": snapshot.episodes,
-        "episode_return": snapshot.episode_return,
-        "entropy": tamiyo.entropy,
-        "entropy_coefficient": tamiyo.entropy_coefficient,
-        "kl_divergence": tamiyo.kl_divergence,
-        "clipped_share": tamiyo.clipped_share,
-        "gradient_norm": tamiyo.gradient_norm,
-        "policy_loss": tamiyo.policy_loss,
-        "value_loss": tamiyo.value_loss,
-        "explained_variance": tamiyo.explained_variance,
-        "rollout_durations": _histogram(snapshot.rollout_durations),
-        "update_durations": _histogram(snapshot.update_durations),
+        **{number.name: number.of(tamiyo) for number in attributes(TamiyoState)},
+        **{number.name: number.of(snapshot) for number in attributes(SanctumSnapshot)},
+        **{
+            f"{number.name}s": _histogram(getattr(snapshot, f"{number.name}s"))
+            for number in attributes(DurationNumbers)
+        },
         "record_errors": snapshot.record_errors,
         "heads": [
             _head(head, tamiyo.readings[head.name], tamiyo.unmeasured_updates(head.name))
@@ -61,25 +47,14 @@ def _head(head: Head, reading: HeadReading, unmeasured: int | None) -> dict[str,
         "choices": head.choices,
         "max_entropy": head.max_entropy,
         "entropy_multiplier": head.entropy_multiplier,
-        "entropy": reading.entropy if reading.measured else None,
-        "normalized": reading.normalized,
-        "choice_entropy": reading.choice_entropy,
-        "choice_share": reading.choice_share,
-        "open_share": reading.open_share,
+        **{number.name: number.of(reading) for number in attributes(HeadReading)},
         "effective": reading.effective,
         "level": reading.level.value if reading.level else None,
         "status": status.name.lower() if status is not None else None,
         "state": reading.state.value if reading.state else None,
         "state_streak": reading.state_streak,
-        "warning_streak": reading.warning_streak,
-        "critical_streak": reading.critical_streak,
         "conditions": {condition.value: since for condition, since in reading.conditions},
-        "slope": reading.slope,
         "unmeasured_updates": unmeasured,
-        "gradient_norm": reading.gradient_norm,
-        "importance_ratio_max": reading.importance_ratio_max,
-        "nan_values": reading.nan_values,
-        "inf_values": reading.inf_values,
         "effective_histogram": _histogram(reading.effective_histogram),
     }
 

@@ -1,4 +1,4 @@
-"""What a watcher remembers of a run: effective ratios and gradient norms of the updates that it saw."""
+"""The recent past of a run as a watcher saw it: effective ratios and gradient norms."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 
 from rl_exporter.snapshot import SanctumSnapshot
 
-REMEMBERED = 240
+MAX_UPDATES = 240
 TREND_UPDATES = 5
-"""A gradient norm is compared with the mean of as many before it."""
+"""The trend compares a gradient norm with the mean of this many before it."""
 
 TREND_SHARE = 0.1
-"""A change by more than this share is a trend."""
+"""Smaller relative changes are noise, shown as no trend."""
 
 
 class History:
-    """The updates of one run as they were seen, at most ``REMEMBERED``; a run that restarts begins anew."""
+    """Up to ``MAX_UPDATES`` observed updates of one run. A restart of the run clears it."""
 
     def __init__(self) -> None:
         self._run: object = None
@@ -24,12 +24,13 @@ class History:
         self._norms: dict[str, deque[float]] = {}
 
     def add(self, snapshot: SanctumSnapshot) -> None:
-        """Remember the last update of ``snapshot``, unless it is already there."""
+        """Add the last update of ``snapshot``, unless it was added before: polls may be faster than updates."""
         tamiyo = snapshot.tamiyo
+        # A restart may reuse the run_id, and one from a checkpoint may have fewer updates than were seen.
         run = (snapshot.run.run_id, snapshot.start_timestamp, tamiyo.heads)
         if run != self._run or tamiyo.updates < self._update:
             self._run, self._update = run, 0
-            self._ratios = {name: deque(maxlen=REMEMBERED) for name in tamiyo.heads.names}
+            self._ratios = {name: deque(maxlen=MAX_UPDATES) for name in tamiyo.heads.names}
             self._norms = {name: deque(maxlen=TREND_UPDATES + 1) for name in tamiyo.heads.names}
         if tamiyo.updates == self._update:
             return
@@ -40,11 +41,11 @@ class History:
                 self._norms[name].append(reading.gradient_norm)
 
     def ratios(self, name: str) -> tuple[float | None, ...]:
-        """Effective ratios of a head, oldest first; None where an update had none."""
+        """Effective ratios of a head, oldest first. None for an update without one."""
         return tuple(self._ratios.get(name, ()))
 
     def trend(self, name: str) -> str:
-        """An arrow from the mean of the norms before to the last; empty before the second."""
+        """An arrow for the last gradient norm against the mean of those before. Empty before the second."""
         norms = list(self._norms.get(name, ()))
         if len(norms) < 2:
             return ""

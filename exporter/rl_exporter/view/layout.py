@@ -1,4 +1,4 @@
-"""The panel as lines of text for a given width: a column per head, in as many blocks as it takes."""
+"""Lays out the panel as lines of text of a given width: one column for each head, in as few blocks as fit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from rl_exporter.view.verdict import Finding
 Line = tuple[Cell, ...]
 
 _LABEL_WIDTH = 8
-_NARROWEST = 12
-_WIDEST = 24
+_MIN_COLUMN, _MAX_COLUMN = 12, 24
 _GAPS = (2, 1)
 _WORD_WIDTH = 10
-_TEXT_AT_LEAST = 30
-_SHOWN_FINDINGS = 5
+_MIN_TEXT = 30
+_MAX_FINDINGS = 5
+"""The first are the worst; more would push the heads off a small terminal."""
+
+# Cut in the middle like a name, it would hardly be readable.
 _SHORT_WORDS = {HeadState.DETERMINISTIC.value: "determin."}
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def lay_out(view: RunView, width: int, *, with_legend: bool = False) -> list[Line]:
-    """The whole panel in lines of at most ``width`` columns, 20 at least."""
+    """Lay out the whole panel in lines of at most ``width`` columns, but at least 20."""
     width = max(width, 20)
     lines = flow([(cell,) for cell in view.title], width)
     lines += flow([(Cell(f"{label} ", Tone.DIM), cell) for label, cell in view.facts], width)
@@ -39,12 +41,12 @@ def lay_out(view: RunView, width: int, *, with_legend: bool = False) -> list[Lin
 
 
 def plain_text(lines: Iterable[Line]) -> str:
-    """The lines without colours."""
+    """Join the lines, without colours."""
     return "".join("".join(cell.text for cell in line).rstrip() + "\n" for line in lines)
 
 
 def legend(width: int) -> list[Line]:
-    """What symbols, letters and colours mean."""
+    """Explain symbols, letters and colours."""
     states = [(symbol, Cell(f" {state.value}")) for state, symbol in SYMBOLS.items()]
     states.insert(list(SYMBOLS).index(HeadState.DETERMINISTIC) + 1, (NO_CHOICE, Cell(" had no choice")))
     levels = [
@@ -56,7 +58,7 @@ def legend(width: int) -> list[Line]:
 
 
 def flow(items: Sequence[Line], width: int, gap: int = 3) -> list[Line]:
-    """Items side by side, as many as fit on a line."""
+    """Place items side by side, as many as fit on a line. An item is never split."""
     lines: list[Line] = []
     used = 0
     for item in items:
@@ -79,25 +81,25 @@ def _fitted(line: Line, width: int) -> Line:
 
 
 def finding_lines(findings: Sequence[Finding], width: int) -> list[Line]:
-    """Findings one below the other, the first few."""
+    """Lay out the first findings, one below the other."""
     lines = [
         line
-        for finding in findings[:_SHOWN_FINDINGS]
+        for finding in findings[:_MAX_FINDINGS]
         for line in _finding(finding, _indent(findings, width), width)
     ]
-    if len(findings) > _SHOWN_FINDINGS:
-        lines.append((Cell(f"{'':{_WORD_WIDTH}}and {len(findings) - _SHOWN_FINDINGS} more", Tone.DIM),))
+    if len(findings) > _MAX_FINDINGS:
+        lines.append((Cell(f"{'':{_WORD_WIDTH}}and {len(findings) - _MAX_FINDINGS} more", Tone.DIM),))
     return lines
 
 
 def _indent(findings: Sequence[Finding], width: int) -> int:
     heads = max((text_width(finding.head) + 2 for finding in findings if finding.head), default=0)
     indent = _WORD_WIDTH + min(heads, width // 3)
-    return indent if width - indent >= _TEXT_AT_LEAST else 2
+    return indent if width - indent >= _MIN_TEXT else 2
 
 
 def _finding(finding: Finding, indent: int, width: int) -> Iterator[Line]:
-    """Word and head, then the numbers beside them, or below where there is no room."""
+    """Lay out word and head, with the text beside them, or below them on a narrow terminal."""
     beside = indent >= _WORD_WIDTH
     name = shortened(finding.head, indent - _WORD_WIDTH - 2 if beside else width - _WORD_WIDTH)
     title = (Cell(finding.word.ljust(_WORD_WIDTH), finding.tone), Cell(name, Tone.STRONG))
@@ -112,14 +114,15 @@ def _finding(finding: Finding, indent: int, width: int) -> Iterator[Line]:
 
 
 def _blocks(heads: Sequence[HeadColumn], labels: Sequence[str], width: int) -> Iterator[list[Line]]:
-    """The heads' columns, spread evenly over as few blocks as fit."""
+    """Spread the heads' columns evenly over as few blocks as the width allows."""
     if not heads:
         return
     room = width - _LABEL_WIDTH
-    needed = min(max(_NARROWEST, *map(_needed, heads)), _WIDEST, room)
+    needed = min(max(_MIN_COLUMN, *map(_needed_width, heads)), _MAX_COLUMN, room)
+    # The wide gap, unless the narrow one saves a block.
     gap = min(_GAPS, key=lambda gap: _block_count(len(heads), room, needed, gap))
     each = math.ceil(len(heads) / _block_count(len(heads), room, needed, gap))
-    column = max(min((room + gap) // each - gap, _WIDEST), needed)
+    column = max(min((room + gap) // each - gap, _MAX_COLUMN), needed)
     for first in range(0, len(heads), each):
         yield _block(heads[first : first + each], labels, column, gap)
 
@@ -128,8 +131,8 @@ def _block_count(heads: int, room: int, column: int, gap: int) -> int:
     return math.ceil(heads / max((room + gap) // (column + gap), 1))
 
 
-def _needed(head: HeadColumn) -> int:
-    """Columns that a head's name and its widest numbers take; bars and state words take what there is."""
+def _needed_width(head: HeadColumn) -> int:
+    """Width of a head's name and widest numbers. Bars and state words adapt to what is left."""
     return max(
         text_width(head.name), *(_parts_width(head.rows[label]) for label in ("Entr", "Choice", "NaN/Inf"))
     )
@@ -161,7 +164,7 @@ def _drawn(label: str, parts: Sequence[Part], column: int) -> Line:
         if cells:
             cells.append(Cell(" "))
         used = sum(text_width(cell.text) for cell in cells)
-        cells += _bar(part, column - used) if isinstance(part, Bar) else [_cut(part, column - used)]
+        cells += bar_cells(part, column - used) if isinstance(part, Bar) else [_cut(part, column - used)]
     return tuple(cells)
 
 
@@ -170,8 +173,8 @@ def _cut(cell: Cell, width: int) -> Cell:
     return cell._replace(text=shortened(text, width))
 
 
-def _bar(bar: Bar, width: int) -> list[Cell]:
-    """A bar of ``width`` columns, exact to an eighth of a column, on its track."""
+def bar_cells(bar: Bar, width: int) -> list[Cell]:
+    """Draw a bar of ``width`` columns, exact to an eighth of a column."""
     eighths = round(bar.fill * width * 8)
     full, rest = divmod(eighths, 8)
     filled = "█" * full + (_EIGHTHS[rest] if rest else "")
@@ -179,7 +182,7 @@ def _bar(bar: Bar, width: int) -> list[Cell]:
 
 
 def text_width(text: str) -> int:
-    """Terminal columns that ``text`` takes."""
+    """Terminal columns of ``text``. East Asian characters take two, combining ones none."""
     if text.isascii():
         return len(text)
     return sum(_char_width(char) for char in text)
@@ -192,7 +195,7 @@ def _char_width(char: str) -> int:
 
 
 def shortened(text: str, width: int) -> str:
-    """``text`` in at most ``width`` columns, with an ellipsis in its middle where it is longer."""
+    """Cut ``text`` to ``width`` columns in the middle, because names often differ only at their ends."""
     if text_width(text) <= width:
         return text
     if width < 1:

@@ -1,4 +1,7 @@
-"""A snapshot as the panel shows it: title, facts, findings, and rows of cells for each head."""
+"""A snapshot as the panel shows it: title, facts, findings, and rows of cells for each head.
+
+Terminal, text and HTML draw the same ``RunView``, so they cannot disagree.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,13 @@ RUN_STATES = {
 
 NO_HISTORY = History()
 
+# Rows of trouble: without any they would only make the panel longer.
 _NOT_SHOWN_WHEN_EMPTY = {"NaN/Inf", "Age", "History"}
 
 
 @dataclass(frozen=True, slots=True)
 class HeadColumn:
-    """One head: its name, the ratio whose level is the verdict on it, and its rows by label."""
+    """One head: its name, the effective ratio that the verdict comes from, and its rows by label."""
 
     name: str
     effective: float | None
@@ -33,7 +37,7 @@ class HeadColumn:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run as it is shown. ``labels`` are the rows in order; ``heads`` is empty before the first update."""
+    """A run as it is shown. ``labels`` name the rows in order. ``heads`` is empty before the first update."""
 
     status: Status
     title: tuple[Cell, ...]
@@ -44,7 +48,7 @@ class RunView:
 
 
 def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTORY) -> RunView:
-    """How ``snapshot`` looks at Unix time ``now``."""
+    """Make the view of ``snapshot`` at Unix time ``now``."""
     tamiyo = snapshot.tamiyo
     if not tamiyo.updates:
         return RunView(Status.NO_DATA, _title(snapshot, now), (), (_waiting(snapshot),), (), ())
@@ -57,14 +61,14 @@ def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTOR
     labels = tuple(
         label
         for label in columns[0].rows
-        if label not in _NOT_SHOWN_WHEN_EMPTY or any(_says_something(column.rows[label]) for column in columns)
+        if label not in _NOT_SHOWN_WHEN_EMPTY or any(_has_content(column.rows[label]) for column in columns)
     )
     return RunView(
         run_status(snapshot), _title(snapshot, now), _facts(snapshot), findings(snapshot), labels, columns
     )
 
 
-def _says_something(parts: tuple[Part, ...]) -> bool:
+def _has_content(parts: tuple[Part, ...]) -> bool:
     return any(isinstance(part, Bar) or part.text not in {"", ABSENT} for part in parts)
 
 
@@ -102,7 +106,7 @@ def _waiting(snapshot: SanctumSnapshot) -> Finding:
 def _facts(snapshot: SanctumSnapshot) -> tuple[tuple[str, Cell], ...]:
     tamiyo = snapshot.tamiyo
     facts = (
-        ("total", cells.number(tamiyo.entropy) + ("" if tamiyo.entropy is None else " nats")),
+        ("total", cells.nats(tamiyo.entropy)),
         ("KL", cells.number(tamiyo.kl_divergence)),
         ("clip", cells.share(tamiyo.clipped_share)),
         ("return", cells.number(snapshot.episode_return)),

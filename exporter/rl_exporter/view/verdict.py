@@ -1,4 +1,4 @@
-"""What a snapshot says about a run as a whole, in one status and a few lines."""
+"""The verdict on a run: one status, and findings that explain it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rl_exporter.view.cells import Tone, number, printable, share
 
 
 class Status(IntEnum):
-    """The verdict on a run; the value is the exit status of ``rl-exporter watch --once``."""
+    """The verdict on a run or a head. The value is the exit status of ``rl-exporter watch --once``."""
 
     HEALTHY = 0
     WARNING = 1
@@ -22,32 +22,36 @@ class Status(IntEnum):
 
 
 _RANK = (Status.CRITICAL, Status.NO_DATA, Status.WARNING, Status.HEALTHY)
-"""Worst first: not knowing is worse than a warning, but no reason to hide what is known to be critical."""
+"""Worst first. No data ranks above a warning, which it may hide, and below a known critical head."""
 
-_OF_LEVEL = {Level.HEALTHY: Status.HEALTHY, Level.WARNING: Status.WARNING, Level.CRITICAL: Status.CRITICAL}
+_STATUS_OF_LEVEL = {
+    Level.HEALTHY: Status.HEALTHY,
+    Level.WARNING: Status.WARNING,
+    Level.CRITICAL: Status.CRITICAL,
+}
 _TONES = {Status.WARNING: Tone.WARNING, Status.CRITICAL: Tone.CRITICAL}
 
 
 def rank(status: Status) -> int:
-    """Position in the order worst first."""
+    """Position in the order from worst to best, for sorting."""
     return _RANK.index(status)
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """The worst of some statuses; of none it is no data."""
+    """The worst of ``statuses``, or no data if there are none."""
     return min(statuses, key=rank, default=Status.NO_DATA)
 
 
 def head_status(reading: HeadReading) -> Status | None:
-    """By the level of the effective ratio; gradients that explode are critical, as they are for the alerts."""
+    """Status from the level of the effective ratio. Exploding gradients are critical, as in the alert rules."""
     if reading.state is HeadState.EXPLODING:
         return Status.CRITICAL
     verdict = reading.level
-    return _OF_LEVEL[verdict] if verdict else None
+    return _STATUS_OF_LEVEL[verdict] if verdict else None
 
 
 def run_status(snapshot: SanctumSnapshot | None) -> Status:
-    """The worst head; no data before an update said something about one."""
+    """Status of the worst head, or no data before an update has measured one."""
     if snapshot is None:
         return Status.NO_DATA
     statuses = map(head_status, snapshot.tamiyo.readings.values())
@@ -55,14 +59,14 @@ def run_status(snapshot: SanctumSnapshot | None) -> Status:
 
 
 def weakest(snapshot: SanctumSnapshot) -> tuple[str, float] | None:
-    """Name and effective ratio of the weakest head; None when no head has a ratio."""
+    """Name and effective ratio of the weakest head, or None if no head has a ratio."""
     ratios = {name: reading.effective for name, reading in snapshot.tamiyo.readings.items()}
     known = {name: r for name, r in ratios.items() if r is not None and not math.isnan(r)}
     return min(known.items(), key=lambda item: item[1], default=None)
 
 
 class Finding(NamedTuple):
-    """One thing that a person should know: a word, the head that it is about, and the numbers."""
+    """One fact to know about a run: a word, the head it concerns (empty: the run), and the numbers."""
 
     word: str
     tone: Tone
@@ -71,11 +75,11 @@ class Finding(NamedTuple):
 
 
 def findings(snapshot: SanctumSnapshot) -> tuple[Finding, ...]:
-    """Worst first: which head, since when, and what looks like a collapse and is none."""
+    """List what stands out, worst first. Names the low heads, and those that look collapsed but are not."""
     found = [
         Finding(word, tone, printable(name), text)
         for name, reading in snapshot.tamiyo.readings.items()
-        for word, tone, text in _of_head(reading)
+        for word, tone, text in _head_findings(reading)
     ]
     if snapshot.record_errors:
         text = f"telemetry failed {_times(snapshot.record_errors)}: values may be missing or old"
@@ -93,13 +97,13 @@ _WORDS = ("exploding", "critical", "errors", "warning", "starved", "diluted")
 """Worst first."""
 
 
-def _of_head(reading: HeadReading) -> Iterator[tuple[str, Tone, str]]:
+def _head_findings(reading: HeadReading) -> Iterator[tuple[str, Tone, str]]:
     if reading.state is HeadState.EXPLODING:
         text = f"gradient norm {number(reading.gradient_norm)} {_updates(reading.state_streak)}"
         yield "exploding", Tone.CRITICAL, text
     verdict = reading.level
     if verdict in {Level.CRITICAL, Level.WARNING}:
-        status = _OF_LEVEL[verdict]
+        status = _STATUS_OF_LEVEL[verdict]
         streak = reading.critical_streak if verdict is Level.CRITICAL else reading.warning_streak
         what = "normalized entropy" if reading.choice_entropy is None else "choice entropy"
         text = f"{what} {number(reading.effective)} {_updates(streak)}".rstrip()

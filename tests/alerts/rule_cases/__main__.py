@@ -1,4 +1,4 @@
-"""``python -m tests.alerts.rule_cases``: write the generated tests anew."""
+"""``python -m tests.alerts.rule_cases`` replaces the generated tests in ``alerts/tests``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A promtool test group: simulated runs, and what must be true of the rules' results at which time."""
+"""A promtool test group: simulated runs, and the results that the rules must have at certain times."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RULE_FILES: Mapping[str, str] = MappingProxyType(
         "monitoring": "../rules/monitoring.yml",
     }
 )
-"""The files of rules, as seen from the test files."""
+"""Paths of the rule files, relative to the test files."""
 
-# Alerts before recording rules: an alert then sees what was recorded one interval earlier, which is the
-# worst that can happen between two groups of one Prometheus.
+# Alerts before recording rules, so that an alert reads what was recorded one interval earlier: Prometheus
+# evaluates groups independently, and this is the worst order.
 _GROUPS = ("heads", "training", "monitoring", "entropy")
 
 _FIRING = 'ALERTS{alertstate="firing", severity!="info", alertname!~"RLMonitoring.+"}'
@@ -34,7 +34,7 @@ Expected = tuple[tuple[Mapping[str, str], float], ...]
 
 @dataclass(frozen=True)
 class Check:
-    """One expression at one time, and its exact result: values by label set."""
+    """An expression with its exact result at one time: values by label set."""
 
     at: float
     expression: str
@@ -51,33 +51,33 @@ class Case:
     checks: tuple[Check, ...]
     extra: Mapping[str, str] = field(default_factory=dict)
     alerts: tuple[Mapping[str, Any], ...] = ()
-    """Tests of whole alerts, with annotations, as promtool takes them."""
+    """Tests of complete alerts with annotations, in promtool's format."""
 
 
 def alert(name: str, head: str = "", run_id: str = "a") -> Mapping[str, str]:
-    """The labels by which a firing alert is known here."""
+    """The labels that identify a firing alert in a check."""
     return {"alertname": name, **({"run_id": run_id} if run_id else {}), **({"head": head} if head else {})}
 
 
 def firing(at: float, *alerts: Mapping[str, str]) -> Check:
-    """Exactly these alerts are firing, of those that page."""
+    """Exactly these alerts fire, except for those of severity info and about the monitoring."""
     return Check(at, f"group by ({_BY}) ({_FIRING})", tuple((labels, 1.0) for labels in alerts))
 
 
 def is_firing(at: float, name: str, count: int = 1) -> Check:
-    """``count`` alerts of this name are firing, whatever else is."""
+    """Exactly ``count`` alerts of this name fire. Others may fire too."""
     found: Expected = (({}, float(count)),) if count else ()
     return Check(at, f'count(ALERTS{{alertstate="firing", alertname="{name}"}})', found)
 
 
 def nothing_at_all(seconds: float, since: float) -> Check:
-    """Not even an info has fired after ``since`` and up to ``seconds``."""
+    """No alert, not even of severity info, has fired between ``since`` and ``seconds``."""
     every = 'ALERTS{alertstate="firing", alertname!~"RLMonitoring.+"}'
     return Check(seconds, f"count(count_over_time({every}[{int(seconds - since)}s]))")
 
 
 def ever(seconds: float, *alerts: Mapping[str, str], since: float = 0) -> Check:
-    """Of the alerts that page, exactly these have fired at any time after ``since`` and up to ``seconds``."""
+    """Like ``firing``, but counts alerts that fired at any time between ``since`` and ``seconds``."""
     window = int(seconds - since)
     return Check(
         seconds,
@@ -87,9 +87,10 @@ def ever(seconds: float, *alerts: Mapping[str, str], since: float = 0) -> Check:
 
 
 def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
-    """In no ten minutes up to ``seconds`` did an alert of this name open twice.
+    """No alert of this name opened twice within ten minutes, up to ``seconds``.
 
-    ALERTS_FOR_STATE holds the time of the opening: it changed, and both times are within the ten minutes.
+    The value of ALERTS_FOR_STATE is the time of opening. The check looks for a change between two such times
+    that are both within ten minutes.
     """
     since = f'ALERTS_FOR_STATE{{alertname="{name}"}}[10m]'
     twice = f"changes({since}) > 0 and min_over_time({since}) > time() - 600"
@@ -97,7 +98,7 @@ def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
 
 
 def settings(rules: Iterable[str]) -> dict[str, Any]:
-    """The part of a test file of promtool before its tests: it loads these files of rules."""
+    """The part of a promtool test file before its tests: it loads these rule files."""
     loaded = tuple(rules)
     return {
         "rule_files": [RULE_FILES[name] for name in loaded],

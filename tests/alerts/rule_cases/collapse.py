@@ -1,4 +1,4 @@
-"""Collapse and low entropy: when they page, when they clear, and what never pages."""
+"""Cases of collapse and low entropy: what pages, when it clears, and what never pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.alerts.rule_cases.case import (
     is_firing,
     opens_at_most_once_in_ten_minutes,
 )
-from tests.alerts.rule_cases.simulation import Measured, Policy, Run, decides, plain, series
+from tests.alerts.rule_cases.simulation import Measured, Policy, Run, constant, decides, normalized_only, series
 
 PERIODS = (1.0, 30.0, 600.0)
 """Update periods at which every promise is tested, in seconds."""
@@ -35,7 +35,7 @@ def _when(run: Run, first: int, last: int) -> tuple[float, float, float]:
 
 
 def _promises(period: float, phase: float, bad: float) -> Case:
-    """Silent before, pages within two minutes of meeting both conditions, clears within five."""
+    """Silent before, fires within two minutes of meeting both conditions, clears within five minutes."""
     first = math.ceil(300 / period) + 1
     last = first + max(2, math.ceil(300 / period))
     run = Run(policy=bad_from(first, last, bad), period=period, phase=phase)
@@ -93,31 +93,26 @@ def _boundaries() -> Iterator[Case]:
         (0.55, 0, ()),
     )
     for ratio, level, alerts in rows:
-        for kind, name in ((decides, "choice"), (plain, "normalized-only")):
-            run = Run(policy=_constant(kind(ratio)), period=30)
+        for kind, name in ((decides, "choice"), (normalized_only, "normalized-only")):
+            run = Run(policy=constant(kind(ratio)), period=30)
             yield Case(
                 f"{name} entropy at {ratio} exactly", (run,), 900, (*_ratio(ratio, level), ever(900, *alerts))
             )
 
 
-def _constant(measured: Measured) -> Policy:
-    measurements: Mapping[str, Measured] = {"op": measured}
-    return lambda _number: measurements
-
-
 def _never() -> Iterator[Case]:
     nan = float("nan")
     broken = Measured(normalized=nan, choice=nan, share=0.5, open=0.8)
-    for name, measured in (("choice", broken), ("normalized-only", plain(nan))):
-        run = Run(policy=_constant(measured), period=30)
+    for name, measured in (("choice", broken), ("normalized-only", normalized_only(nan))):
+        run = Run(policy=constant(measured), period=30)
         yield Case(f"{name} entropy NaN has no level", (run,), 900, (*_ratio(nan, None), ever(900)))
-    run = Run(policy=_constant(decides(0.1)), period=30, phase=10_000)
+    run = Run(policy=constant(decides(0.1)), period=30, phase=10_000)
     nothing = Check(540, 'count({__name__=~"head:.+"})')
     yield Case("before the first update there is no verdict", (run,), 540, (nothing, ever(540)))
 
 
 def _absent(period: float) -> Case:
-    """Only every third update has a choice step for the head; all of those are collapsed."""
+    """The head has a choice step only in every third update, and is collapsed in all of those."""
     idle = Measured(normalized=0.7, share=0.0, open=0.5)
     run = Run(policy=lambda n: {"op": decides(CRITICAL) if n % 3 == 0 else idle}, period=period)
     met = max(run.update_time(9), run.update_time(3) + 60)
@@ -127,7 +122,7 @@ def _absent(period: float) -> Case:
 
 
 def _between_scrapes() -> Case:
-    """No scrape meets an update at which the head decides; the page has its hysteresis all the same."""
+    """No scrape sees an update with a choice step. The alert must fire and keep its hysteresis all the same."""
     idle = Measured(normalized=0.7, share=0.0, open=0.5)
     last = 120
 
@@ -141,14 +136,14 @@ def _between_scrapes() -> Case:
 
 
 def _scrape_fails() -> Case:
-    """A failed scrape or two do not resolve the page and open it again."""
-    run = Run(policy=_constant(decides(CRITICAL)), period=30, failed_scrapes=(900, 1200, 1215, 1500))
+    """One or two failed scrapes neither resolve the alert nor open it again."""
+    run = Run(policy=constant(decides(CRITICAL)), period=30, failed_scrapes=(900, 1200, 1215, 1500))
     checks = (opens_at_most_once_in_ten_minutes(2400, "RLPolicyHeadCollapsed"), ever(2400, COLLAPSED, LOW))
     return Case("failed scrapes neither resolve nor reopen", (run,), 2400, checks)
 
 
 def _restart() -> Case:
-    """A counter that starts again under the same labels does not count as a minute of low entropy."""
+    """A restart under the same labels does not join two short low phases to a minute of low entropy."""
     first = Run(policy=bad_from(0, -1, CRITICAL), period=1, gone=600)
     second = Run(policy=bad_from(1, 40, CRITICAL), period=1, start=630)
     both = series(first, second, seconds=1500)
@@ -156,7 +151,7 @@ def _restart() -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     for period in PERIODS:
         for bad in (CRITICAL, WARNING):
             yield _promises(period, 1, bad)

@@ -1,4 +1,4 @@
-"""How runs end: cleanly, by a crash, with the target removed or its entry left; and what is down."""
+"""Cases of runs that end, cleanly or by a crash, with the target removed or left, and of targets that are down."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from dataclasses import replace
 from math import inf
 
 from tests.alerts.rule_cases.case import Case, alert, ever, firing, is_firing, nothing_at_all
-from tests.alerts.rule_cases.collapse import COLLAPSED, CRITICAL, LOW, PERIODS
-from tests.alerts.rule_cases.simulation import Policy, Run, decides
+from tests.alerts.rule_cases.collapse import COLLAPSED, LOW, PERIODS
+from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, Run
 
 FAILED = alert("RLTrainingFailed")
 VANISHED, DOWN = alert("RLTrainingVanished"), alert("RLTrainingTargetDown")
 
 
-COLLAPSING: Policy = lambda _number: {"op": decides(CRITICAL)}  # noqa: E731
-HEALTHY: Policy = lambda _number: {"op": decides(0.8)}  # noqa: E731
-
-
 _AN_HOUR = {("completed", "entry left"), ("interrupted", "target removed")}
-"""Ends that are watched until every memory of the rules is over."""
+"""Ends that are checked until the longest range of the rules has passed. Only these, because they take long."""
 
 
 def _clean(period: float, state: str, fate: str) -> Case:
@@ -27,7 +23,7 @@ def _clean(period: float, state: str, fate: str) -> Case:
     end = max(1200.0, 4.5 * period)
     gone = inf if fate == "still served" else end + 60
     removed = end + 60 if fate == "target removed" else inf
-    run = Run(policy=COLLAPSING, period=period, end=(end, state), gone=gone, removed=removed)
+    run = Run(policy=ALWAYS_COLLAPSED, period=period, end=(end, state), gone=gone, removed=removed)
     seconds = end + (4200 if period == 30 and (state, fate) in _AN_HOUR else 600)
     checks = [firing(end - 15, COLLAPSED, LOW), firing(end + 60), nothing_at_all(seconds, since=end + 60)]
     return Case(f"{state}, {fate}, one update in {period:g} s", (run,), seconds, tuple(checks))
@@ -37,7 +33,7 @@ def _crash(period: float, fate: str) -> Case:
     """A run is killed: one alert says so, and no other starts."""
     end = max(1200.0, 2.5 * period)
     removed = end + 20 if fate == "target removed" else inf
-    run = Run(policy=HEALTHY, period=period, gone=end, removed=removed)
+    run = Run(policy=ALWAYS_HEALTHY, period=period, gone=end, removed=removed)
     seconds = end + 1800
     page = VANISHED if fate == "target removed" else DOWN
     late = 240 if fate == "target removed" else 150
@@ -47,13 +43,13 @@ def _crash(period: float, fate: str) -> Case:
 
 def _collapsed_crash() -> Case:
     """The alerts on the heads of a killed run resolve."""
-    run = Run(policy=COLLAPSING, period=30, gone=1200, removed=1220)
+    run = Run(policy=ALWAYS_COLLAPSED, period=30, gone=1200, removed=1220)
     return Case("killed while collapsed", (run,), 1800, (firing(1200, COLLAPSED, LOW), firing(1500, VANISHED)))
 
 
 def _failed() -> Iterator[Case]:
     for fate, removed in (("target removed", 1260.0), ("entry left", inf)):
-        run = Run(policy=HEALTHY, period=30, end=(1200, "failed"), gone=1245, removed=removed)
+        run = Run(policy=ALWAYS_HEALTHY, period=30, end=(1200, "failed"), gone=1245, removed=removed)
         checks = (
             ever(1199),
             firing(1215, FAILED),
@@ -65,11 +61,11 @@ def _failed() -> Iterator[Case]:
 
 
 def _taken_over() -> Iterator[Case]:
-    """The clean end of a run says nothing about one that crashed on the same address before."""
-    first = Run(policy=HEALTHY, period=30, gone=1200, removed=1215)
+    """The clean end of a run does not hide or change an earlier crash at the same address."""
+    first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1215)
     for fate, removed in (("removed", 2460.0), ("left", inf)):
         second = Run(
-            policy=HEALTHY,
+            policy=ALWAYS_HEALTHY,
             period=30,
             run_id="b",
             start=1245,
@@ -83,7 +79,7 @@ def _taken_over() -> Iterator[Case]:
     for fate, removed in (("removed", 1560.0), ("left", inf)):
         brief = replace(second, end=(1500, "completed"), gone=1545, removed=removed)
         yield Case(f"a younger run on the same target, {fate}, ends soon", (first, brief), 3000, (ever(3000),))
-    second = Run(policy=HEALTHY, period=30, run_id="b", start=1245, gone=2400)
+    second = Run(policy=ALWAYS_HEALTHY, period=30, run_id="b", start=1245, gone=2400)
     down = alert("RLTrainingTargetDown", run_id="b")
     yield Case("a younger run on the same target crashes", (first, second), 3000, (ever(3000, down),))
     again = replace(second, run_id="a", phase=5000, gone=1700)
@@ -92,49 +88,49 @@ def _taken_over() -> Iterator[Case]:
 
 
 def _together() -> Iterator[Case]:
-    """Two runs that one process serves at the same address are both lost with it."""
+    """Two runs that one process serves at one address are both lost with it."""
     for fate, removed, name in (
         ("removed", 1210.0, "RLTrainingVanished"),
         ("left", inf, "RLTrainingTargetDown"),
     ):
-        first = Run(policy=HEALTHY, period=30, gone=1200, removed=removed)
+        first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=removed)
         second = replace(first, run_id="b", start=600)
         checks = (ever(1300), firing(1500, alert(name), alert(name, run_id="b")))
         yield Case(f"two runs of one process are killed, {fate}", (first, second), 1500, checks)
 
 
 def _moved() -> Case:
-    """A job that is scheduled again on another machine has not vanished."""
-    first = Run(policy=HEALTHY, period=30, gone=1200, removed=1210)
-    second = Run(policy=HEALTHY, period=30, start=1230, instance="other:28008")
+    """A job that is rescheduled to another machine has not vanished."""
+    first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1210)
+    second = Run(policy=ALWAYS_HEALTHY, period=30, start=1230, instance="other:28008")
     return Case("rescheduled elsewhere under the same name", (first, second), 1800, (ever(1800),))
 
 
 def _same_name() -> Case:
     """A run of the same name on another cluster does not hide the loss of this one."""
-    first = Run(policy=HEALTHY, period=30, gone=1200, removed=1210, labels={"cluster": "east"})
-    second = Run(policy=HEALTHY, period=30, labels={"cluster": "west"}, instance="other:28008")
+    first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1210, labels={"cluster": "east"})
+    second = Run(policy=ALWAYS_HEALTHY, period=30, labels={"cluster": "west"}, instance="other:28008")
     checks = (firing(1500, VANISHED), is_firing(1500, "RLTrainingVanished"))
     return Case("vanished on one cluster, running on another", (first, second), 1500, checks)
 
 
 def _ended_before() -> Case:
     """A run of the same name that has ended elsewhere does not hide the loss of this one."""
-    first = Run(policy=HEALTHY, period=30, gone=1200, removed=1210)
-    second = Run(policy=HEALTHY, period=30, instance="other:28008", end=(600, "completed"))
+    first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1210)
+    second = Run(policy=ALWAYS_HEALTHY, period=30, instance="other:28008", end=(600, "completed"))
     return Case("vanished, another of the name completed", (first, second), 1500, (firing(1500, VANISHED),))
 
 
 def _blip() -> Case:
     """A target that misses a few scrapes is not down."""
     failed = tuple(range(1200, 1305, 15))
-    run = Run(policy=HEALTHY, period=30, failed_scrapes=failed)
+    run = Run(policy=ALWAYS_HEALTHY, period=30, failed_scrapes=failed)
     return Case("down for 105 seconds", (run,), 2400, (ever(2400),))
 
 
 def _down_for_long() -> Iterator[Case]:
-    """A target that stays down keeps its alert; one that came back to say that the run ended has none."""
-    run = Run(policy=HEALTHY, period=30, gone=1200)
+    """A target that stays down keeps its alert; one that came back to report the end of its run has none."""
+    run = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200)
     yield Case("killed, entry left for two hours", (run,), 8400, (firing(8400, DOWN),))
     gone = replace(run, removed=1210)
     checks = (firing(1200 + 3600, VANISHED), firing(1200 + 4200))
@@ -148,7 +144,7 @@ def _down_for_long() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     for period in PERIODS:
         for state in ("completed", "interrupted"):
             for fate in ("target removed", "entry left"):

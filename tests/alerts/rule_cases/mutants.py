@@ -1,4 +1,4 @@
-"""Faults that a careless edit of the rules would bring in; for each, some test of the rules must fail."""
+"""Mutants of the rules: faults that a careless edit could introduce. Each must make some rule test fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("a dropped scrape since", r"\n +unless ignoring \(state\) [^\n]*", ""),
     ("a dropped scrape state", r" and ignoring \(run_id\) up == 0", ""),
 )  # fmt: skip
-"""What happens, where (a regular expression over the text of a rule), and what stands there then."""
+"""Name of a fault, regular expression over the text of a rule, and replacement."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Mutant:
 
 
 def mutants() -> Iterator[Mutant]:
-    """Every fault at every place at which it is possible."""
+    """Yield every fault at every place where it applies."""
     for file in RULES:
         text = (ROOT / file).read_text()
         for start, end, rule in _rules(text):
@@ -65,7 +65,7 @@ def mutants() -> Iterator[Mutant]:
 
 
 def _rules(text: str) -> Iterator[tuple[int, int, str]]:
-    """Where each rule's expression and duration stand: from its name to its labels, comments left out."""
+    """Yield the span of each rule's expression and duration, from its name to its labels, without comments."""
     for found in re.finditer(r"- (?:alert|record): (\S+)\n(?:        #[^\n]*\n)*", text):
         end = re.compile(r"\n        labels:|\n\n|\n      #|\Z").search(text, found.end())
         assert end is not None
@@ -107,14 +107,17 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("RecordErrors", "telemetry error"),
     ("RuleFailures", "monitoring"),
 )
-"""Which tests are to find the faults of which rule, by parts of their names."""
+"""Which tests must find the faults of which rule: patterns of rule names and of case names.
+
+Running every test for every mutant would take hours.
+"""
 
 
-def pool(mutant: Mutant) -> list[str]:
-    """The tests that are to find a fault, each as a test file that loads as few rules as will do."""
+def candidate_tests(mutant: Mutant) -> list[str]:
+    """Test files, one of which must find the fault. Each loads only the rules that it needs."""
     names = "|".join(names for rules, names in _POOLS if re.search(rules, mutant.rule))
     rules = _ALONE.get(mutant.file, ("entropy", "heads"))
-    return [_text(name, rules) for name in _cases() if re.search(names, name)]
+    return [_test_file(name, rules) for name in _cases() if re.search(names, name)]
 
 
 _ALONE = {"alerts/rules/training.yml": ("training",), "alerts/rules/monitoring.yml": ("monitoring",)}
@@ -122,11 +125,11 @@ _ALONE = {"alerts/rules/training.yml": ("training",), "alerts/rules/monitoring.y
 
 @cache
 def _cases() -> dict[str, Case]:
-    """Every test by its name, the quick ones first."""
+    """Every case by name, the short ones first, because they find most faults."""
     every = sorted((case for cases in SUBJECTS.values() for case in cases()), key=lambda case: case.seconds)
     return {case.name: case for case in every}
 
 
 @cache
-def _text(name: str, rules: tuple[str, ...]) -> str:
+def _test_file(name: str, rules: tuple[str, ...]) -> str:
     return rule_test_file([_cases()[name]], rules)

@@ -1,4 +1,4 @@
-"""The series notation of promtool's tests: values, gaps and staleness, written short."""
+"""Writes samples in promtool's series notation, in its short form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ GAP = None
 """No sample at a scrape."""
 
 STALE = "stale"
-"""The marker that Prometheus writes when a series ends."""
+"""The staleness marker, which Prometheus writes when a series ends."""
 
 Value = float | str | None
 
 
 def selector(name: str, labels: Mapping[str, str]) -> str:
-    """A series with its labels, in their order, escaped as PromQL wants it."""
+    """A PromQL selector with these labels, in order and escaped."""
     inside = ",".join(f"{key}={_quoted(value)}" for key, value in labels.items())
     return f"{name}{{{inside}}}" if inside else name
 
@@ -25,8 +25,8 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-def number(value: float) -> str:
-    """A number as promtool reads it."""
+def promtool_number(value: float) -> str:
+    """A number in the form that promtool reads."""
     if math.isnan(value):
         return "NaN"
     if value == int(value):
@@ -83,6 +83,6 @@ def _part(value: Value, count: int, step: float) -> str:
     if isinstance(value, str) or math.isnan(value):
         return " ".join([value if isinstance(value, str) else "NaN"] * count)
     if count == 1:
-        return number(value)
+        return promtool_number(value)
     slope = f"{step:+.0f}" if step else ""
-    return f"{number(value)}{slope}x{count - 1}"
+    return f"{promtool_number(value)}{slope}x{count - 1}"

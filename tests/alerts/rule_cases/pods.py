@@ -1,4 +1,4 @@
-"""Runs in pods, which come and go under labels of their own: the retry of a run has another pod and address."""
+"""Cases of runs in pods. The retry of a run has another pod, so other target labels and another address."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tests.alerts.rule_cases.case import Case, Check, ever, firing, nothing_at_all
 from tests.alerts.rule_cases.collapse import COLLAPSED, LOW
-from tests.alerts.rule_cases.ends import COLLAPSING, FAILED, HEALTHY, VANISHED
-from tests.alerts.rule_cases.simulation import Run
+from tests.alerts.rule_cases.ends import FAILED, VANISHED
+from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, Run
 
 
 def _in_pod(run: Run, pod: str, address: str) -> Run:
@@ -23,25 +23,25 @@ def _in_pod(run: Run, pod: str, address: str) -> Run:
     return replace(run, instance=f"{address}:28008", labels=labels)
 
 
-_LOST = _in_pod(Run(policy=HEALTHY, period=30, gone=300, removed=300), "x", "10.0.0.1")
+_LOST = _in_pod(Run(policy=ALWAYS_HEALTHY, period=30, gone=300, removed=300), "x", "10.0.0.1")
 
 
 def _retry(start: float, end: tuple[float, str], phase: float = 1) -> Run:
-    """The same run in the next pod, to its end, after which that pod is gone as well."""
+    """The same run in the next pod, which disappears after the run has ended."""
     gone = end[0] + 30
-    run = Run(policy=HEALTHY, period=30, start=start, phase=phase, end=end, gone=gone, removed=gone)
+    run = Run(policy=ALWAYS_HEALTHY, period=30, start=start, phase=phase, end=end, gone=gone, removed=gone)
     return _in_pod(run, "y", "10.0.0.2")
 
 
 def _clean() -> Case:
-    """A pod that ends cleanly is gone from discovery a moment after its final state was scraped."""
-    run = Run(policy=COLLAPSING, period=30, end=(450, "completed"), gone=480, removed=480)
+    """A pod that completes leaves discovery soon after a scrape of its final state."""
+    run = Run(policy=ALWAYS_COLLAPSED, period=30, end=(450, "completed"), gone=480, removed=480)
     checks = (firing(435, COLLAPSED, LOW), firing(510), nothing_at_all(900, since=510))
     return Case("a pod completes", (_in_pod(run, "x", "10.0.0.1"),), 900, checks)
 
 
 def _retried() -> Iterator[Case]:
-    """A pod is lost and the run goes on in another, to an end: the loss pages nobody, then or later."""
+    """A pod is lost and the run ends in another one: the loss never pages."""
     for state in ("completed", "failed"):
         pages = (FAILED,) if state == "failed" else ()
         runs = (_LOST, _retry(345, (600, state)))
@@ -51,7 +51,7 @@ def _retried() -> Iterator[Case]:
 
 
 def _retried_late() -> Case:
-    """The page about a lost pod resolves when the run goes on, and stays so."""
+    """The alert about a lost pod resolves for good when the run continues."""
     checks = (firing(600, VANISHED), firing(930), ever(1600, since=930))
     return Case(
         "a lost pod is retried after ten minutes", (_LOST, _retry(900, (1200, "completed"))), 1600, checks
@@ -59,7 +59,7 @@ def _retried_late() -> Case:
 
 
 def _retried_and_lost() -> Case:
-    """A retry that is lost as well is one page, about the last pod."""
+    """If the retry is lost too, one alert fires, about the last pod."""
     again = replace(_retry(345, (10_000, "completed")), gone=600, removed=600)
     pod = 'group by (alertname, pod) (ALERTS{alertstate="firing", alertname="RLTrainingVanished"})'
     page = Check(900, pod, (({"alertname": "RLTrainingVanished", "pod": "grasp-0-y"}, 1.0),))
@@ -68,7 +68,7 @@ def _retried_and_lost() -> Case:
 
 def _relabelled() -> Case:
     """A target whose labels change, between two updates of a slow run that then completes, has not vanished."""
-    before = Run(policy=HEALTHY, period=300, removed=645)
+    before = Run(policy=ALWAYS_HEALTHY, period=300, removed=645)
     unseen = tuple(range(0, 645, 15))
     after = replace(
         before, labels={"team": "b"}, failed_scrapes=unseen, end=(1200, "completed"), gone=1230, removed=1230
@@ -77,7 +77,7 @@ def _relabelled() -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     yield _clean()
     yield from _retried()
     yield _retried_late()

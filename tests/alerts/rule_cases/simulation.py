@@ -1,6 +1,6 @@
-"""A simulated run: what the exporter shows at every scrape, from what each update measured.
+"""A simulated run: what the exporter exposes at every scrape, from what each update measured.
 
-Written from the definitions and not from the exporter, so that the two can be compared.
+Implemented from the definitions and not with the exporter's code, so that a test can compare the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RUN_STATES = ("running", "completed", "interrupted", "failed")
 
 
 class Measured(NamedTuple):
-    """What one update measured of one head: ratios in [0, 1], gradient norm ``g``; None is not measured."""
+    """What one update measured of one head: ratios in [0, 1] and gradient norm ``g``. None: not measured."""
 
     normalized: float | None = None
     choice: float | None = None
@@ -30,12 +30,12 @@ class Measured(NamedTuple):
 
 
 def decides(ratio: float) -> Measured:
-    """A head that decides at half of the steps, with this choice entropy."""
+    """A head with choice steps in half of the steps, and this choice entropy."""
     return Measured(normalized=0.9 * ratio, choice=ratio, share=0.5, open=0.8)
 
 
-def plain(ratio: float) -> Measured:
-    """A head of a policy that reports normalized entropy only."""
+def normalized_only(ratio: float) -> Measured:
+    """A head of a policy that reports only normalized entropy."""
     return Measured(normalized=ratio)
 
 
@@ -44,15 +44,25 @@ CLOSED = Measured(normalized=0.0, share=0.0, open=0.0)
 UNMEASURED = Measured(g=None)
 
 Policy = Callable[[int], Mapping[str, Measured]]
-"""What update number 1, 2, … measured, by head."""
+"""Returns what update number 1, 2, … measured, by head."""
+
+
+def constant(measured: Measured) -> Policy:
+    """A policy whose head op measures the same in every update."""
+    measurements: Mapping[str, Measured] = {"op": measured}
+    return lambda _number: measurements
+
+
+ALWAYS_HEALTHY = constant(decides(0.8))
+ALWAYS_COLLAPSED = constant(decides(0.1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run, its target and its fate. All times are seconds since the start of the test.
+    """A run, its target and its end. All times are seconds since the start of the test.
 
-    Update k happens at ``start + phase + k * period``, up to ``last_update`` or the end. ``gone`` is when
-    nothing answers any more; ``removed`` when the target leaves discovery. ``failed_scrapes`` are times.
+    Update k happens at ``start + phase + k * period``, until ``last_update`` or the end. From ``gone`` on
+    nothing answers; at ``removed`` the target leaves discovery. ``failed_scrapes``: times of scrapes that fail.
     """
 
     policy: Policy
@@ -73,14 +83,14 @@ class Run:
     """Whether the training loop reports how long rollouts and updates take."""
 
     def update_time(self, number: int) -> float:
-        """When update ``number``, from 1, happens."""
+        """Time of update ``number``, counted from 1."""
         return self.start + self.phase + number * self.period
 
 
 class _HeadState:
     def __init__(self) -> None:
         self.since: dict[str, tuple[int, float]] = {}
-        """Of each condition the updates in it and the time of its beginning."""
+        """Number of updates and time of beginning of each current condition."""
         self.normalized: float | None = None
         self.last = Measured()
         self.measured_update = 0
@@ -121,7 +131,7 @@ class _HeadState:
 
 
 def _ratio(measured: Measured) -> float | None:
-    """The effective ratio of an update that measured the head."""
+    """The effective ratio of one update; None without a finite one."""
     ratio = measured.normalized if measured.share is None else measured.choice
     return ratio if ratio is not None and math.isfinite(ratio) else None
 
@@ -151,7 +161,7 @@ Sample = tuple[str, Labels, float]
 
 
 def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
-    """What each scrape shows; None when nothing answers or the target is not there yet."""
+    """Yield the samples of each scrape, or None if nothing answers or the target is not listed yet."""
     heads = {name: _HeadState() for name in run.choices}
     number = 0
     for tick in range(ticks):
@@ -169,7 +179,7 @@ def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
 
 
 def exposed(run: Run, updates: int) -> dict[Key, float]:
-    """What /metrics shows right after update number ``updates``, without run_id."""
+    """Samples of /metrics right after update number ``updates``, without run_id."""
     heads = {name: _HeadState() for name in run.choices}
     for number in range(1, updates + 1):
         for name, state in heads.items():
@@ -228,9 +238,9 @@ def _head(head: _HeadState, number: int) -> Iterator[Sample]:
 
 
 def series(*runs: Run, seconds: float) -> dict[str, str]:
-    """Every series that Prometheus has of these runs and their targets, in promtool's notation.
+    """All series that Prometheus stores for these runs and their targets, in promtool's notation.
 
-    Where two runs share a series, as a restart under the same labels does, the later run wins.
+    If two runs share a series, as after a restart under the same labels, the later run wins.
     """
     merged: dict[str, list[Value]] = {}
     for run in runs:
@@ -245,7 +255,7 @@ def _columns(run: Run, seconds: float) -> dict[Key, list[Value]]:
     ticks = int(seconds // SCRAPE_SECONDS) + 1
     columns: dict[Key, list[Value]] = defaultdict(lambda: [GAP] * ticks)
     before: dict[Key, float] = {}
-    # Prometheus notices that a target has left discovery, and marks its series stale, two intervals later.
+    # Prometheus marks the series of a target stale two intervals after it has left discovery.
     dropped = math.ceil(run.removed / SCRAPE_SECONDS) + 2 if math.isfinite(run.removed) else ticks
     for tick, shown in enumerate(_scrapes(run, ticks)):
         now = tick * SCRAPE_SECONDS

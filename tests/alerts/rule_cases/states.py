@@ -1,4 +1,4 @@
-"""Starved, closed, diluted, falling, dead, exploding, non-finite and missing heads."""
+"""Cases of starved, closed, diluted, falling, dead, exploding, non-finite and missing heads."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from tests.alerts.rule_cases.simulation import (
     Policy,
     Run,
     decides,
-    plain,
+    normalized_only,
 )
 
 DEAD = Measured(normalized=0.05, choice=0.05, share=0.5, open=0.8, g=0.001)
 EXPLODING = Measured(normalized=0.7, choice=0.8, share=0.5, open=0.8, g=50.0)
-HEALTHY = decides(0.8)
+HEALTHY_HEAD = decides(0.8)
 
 
 def _from(first: int, measured: Measured, last: int = 10**9) -> Policy:
-    return lambda n: {"op": measured if first <= n <= last else HEALTHY}
+    return lambda n: {"op": measured if first <= n <= last else HEALTHY_HEAD}
 
 
 def _starved(period: float) -> Iterator[Case]:
@@ -59,13 +59,13 @@ def _starved(period: float) -> Iterator[Case]:
     checks = (ever(met - 1), firing(met + 90, alert("RLPolicyHeadStarved", "op")))
     yield Case(f"closed, then starved, one update in {period:g} s", (opens,), met + 120, checks)
 
-    seldom = replace(run, policy=lambda n: {"op": STARVED if n % 3 else HEALTHY})
+    seldom = replace(run, policy=lambda n: {"op": STARVED if n % 3 else HEALTHY_HEAD})
     seconds = max(2400.0, 7 * period)
     yield Case(f"consulted every third update, one in {period:g} s", (seldom,), seconds, (ever(seconds),))
 
 
 def _handover(period: float) -> Case:
-    """A collapsed head that nothing consults any more: Starved takes over, never both, never neither."""
+    """A collapsed head that no operation consults any more: Starved takes over, without overlap or gap."""
     first = max(5, int(300 / period))
     collapsed = decides(0.1)
     run = Run(policy=lambda n: {"op": STARVED if n >= first else collapsed}, period=period)
@@ -83,11 +83,13 @@ def _first_minutes() -> Iterator[Case]:
     yield Case("starved from the start", (run,), 900, (ever(630), firing(700, starved)))
     ended = replace(run, end=(800, "completed"))
     yield Case("starved, then completed", (ended,), 900, (firing(795, starved), firing(900)))
-    unknown = replace(run, policy=lambda n: {"op": HEALTHY if n < 5 else STARVED if n == 5 else UNMEASURED})
+    unknown = replace(
+        run, policy=lambda n: {"op": HEALTHY_HEAD if n < 5 else STARVED if n == 5 else UNMEASURED}
+    )
     yield Case(
         "starved once, then measured no more", (unknown,), 1200, (is_firing(1200, "RLPolicyHeadStarved", 0),)
     )
-    blind = replace(run, policy=lambda n: {"op": HEALTHY if n < 5 else STARVED if n < 9 else UNMEASURED})
+    blind = replace(run, policy=lambda n: {"op": HEALTHY_HEAD if n < 5 else STARVED if n < 9 else UNMEASURED})
     yield Case("starved, then measured no more", (blind,), 1200, (is_firing(1200, "RLPolicyHeadStarved", 0),))
     slow = Run(policy=_from(1, STARVED), period=600, start=0)
     yield Case("two slow updates are not three", (slow,), 1795, (ever(1795),))
@@ -107,7 +109,7 @@ def _diluted() -> Iterator[Case]:
         ("both critical", Measured(normalized=0.2, choice=0.2, share=0.1, open=0.9)),
         ("normalized above critical", Measured(normalized=0.26, choice=0.9, share=0.1, open=0.9)),
         ("no choice", CLOSED),
-        ("normalized only", plain(0.1)),
+        ("normalized only", normalized_only(0.1)),
     ):
         silent = Run(policy=_from(1, measured), period=30)
         yield Case(f"not diluted: {name}", (silent,), 900, (Check(900, alerts),))
@@ -170,7 +172,7 @@ def _state(period: float, measured: Measured, name: str) -> Iterator[Case]:
         seconds = run.update_time(first + length) + 900
         yield Case(f"{length} updates of {period:g} s: {name} is silent", (brief,), seconds, (ever(seconds),))
 
-    hover = replace(run, policy=lambda n: {"op": measured if n % 6 else HEALTHY})
+    hover = replace(run, policy=lambda n: {"op": measured if n % 6 else HEALTHY_HEAD})
     seconds = max(1800.0, 12 * period)
     once = opens_at_most_once_in_ten_minutes(seconds, name)
     yield Case(f"{name} hovering, one update in {period:g} s", (hover,), seconds, (once,))
@@ -195,17 +197,17 @@ def _nonfinite() -> Iterator[Case]:
     name = "RLPolicyHeadNonFinite"
     for period in PERIODS:
         first = int(300 / period) + 2
-        run = Run(policy=_from(first, HEALTHY._replace(nans=3), first), period=period)
+        run = Run(policy=_from(first, HEALTHY_HEAD._replace(nans=3), first), period=period)
         at = run.update_time(first)
         checks = (is_firing(at - 1, name, 0), is_firing(at + 60, name), is_firing(at + 400, name, 0))
         yield Case(f"NaN counted, one update in {period:g} s", (run,), at + 400, checks)
-    ended = Run(policy=_from(20, HEALTHY._replace(nans=3), 20), period=30, end=(660, "completed"))
+    ended = Run(policy=_from(20, HEALTHY_HEAD._replace(nans=3), 20), period=30, end=(660, "completed"))
     yield Case("NaN counted, then completed", (ended,), 720, (is_firing(655, name), is_firing(720, name, 0)))
 
 
 def _slot(unmeasured: Callable[[int], bool]) -> Policy:
-    """Head op is always measured; head slot is not at these updates."""
-    return lambda n: {"op": HEALTHY, "slot": UNMEASURED if unmeasured(n) else HEALTHY}
+    """Head op is measured in every update, head slot is not measured in these."""
+    return lambda n: {"op": HEALTHY_HEAD, "slot": UNMEASURED if unmeasured(n) else HEALTHY_HEAD}
 
 
 def _never(_number: int) -> bool:
@@ -230,12 +232,12 @@ def _missing_briefly() -> Iterator[Case]:
     page = alert("RLPolicyHeadsMissing", "op")
     ended = Run(policy=lambda _n: {"op": UNMEASURED}, period=30, end=(300, "completed"))
     yield Case("never measured, then completed", (ended,), 600, (firing(295, page), firing(600)))
-    brief = Run(policy=lambda n: {"op": HEALTHY if n not in range(400, 430) else UNMEASURED}, period=1)
+    brief = Run(policy=lambda n: {"op": HEALTHY_HEAD if n not in range(400, 430) else UNMEASURED}, period=1)
     yield Case("unmeasured for half a minute", (brief,), 900, (ever(900),))
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     for period in PERIODS:
         yield from _starved(period)
         yield _handover(period)

@@ -1,4 +1,4 @@
-"""Stalled runs, telemetry errors, runs beside each other, the size of it all, and the monitoring itself."""
+"""Cases of stalled runs, telemetry errors, several runs, recorded series, and the monitoring itself."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from typing import Any
 from tests.alerts.rule_cases.case import Case, Check, Expected, alert, ever, firing, is_firing
 from tests.alerts.rule_cases.collapse import CRITICAL
 from tests.alerts.rule_cases.notation import compressed
-from tests.alerts.rule_cases.simulation import STARVED, Policy, Run, decides
+from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, STARVED, Run, decides
 
-HEALTHY: Policy = lambda _number: {"op": decides(0.8)}  # noqa: E731
-COLLAPSING: Policy = lambda _number: {"op": decides(CRITICAL)}  # noqa: E731
 STALLED = alert("RLTrainingStalled")
 
 
 def _stalled() -> Iterator[Case]:
     for period, last, wait in ((1, 300, 600), (30, 300, 600), (600, 1900, 3000)):
-        run = Run(policy=HEALTHY, period=period, phase=0, last_update=last)
+        run = Run(policy=ALWAYS_HEALTHY, period=period, phase=0, last_update=last)
         stopped = run.update_time(int((last - run.phase) / period))
         seconds = stopped + wait + 300
         checks = (ever(stopped + wait), firing(stopped + wait + 60, STALLED))
         yield Case(f"stalled, one update in {period} s", (run,), seconds, checks)
         resumed = replace(run, end=(stopped + wait + 120, "completed"))
         yield Case(f"stalled, then completed, {period} s", (resumed,), seconds, (firing(stopped + wait + 200),))
-    first = Run(policy=HEALTHY, period=600, phase=10_000)
+    first = Run(policy=ALWAYS_HEALTHY, period=600, phase=10_000)
     yield Case("no first update within ten minutes", (first,), 900, (ever(599), firing(630, STALLED)))
-    slow = Run(policy=HEALTHY, period=1200, phase=-600)
+    slow = Run(policy=ALWAYS_HEALTHY, period=1200, phase=-600)
     yield Case("an update in twenty minutes is not stalled", (slow,), 4000, (ever(4000),))
     silent = replace(slow, durations=False)
     yield Case("slow updates without durations are not stalled", (silent,), 4000, (ever(4000),))
@@ -40,20 +38,20 @@ def _stalled() -> Iterator[Case]:
 
 def _record_errors() -> Iterator[Case]:
     name = "RLExporterRecordErrors"
-    run = Run(policy=HEALTHY, period=30, record_errors=lambda now: float(now >= 600))
+    run = Run(policy=ALWAYS_HEALTHY, period=30, record_errors=lambda now: float(now >= 600))
     yield Case("a telemetry error", (run,), 1500, (ever(599), firing(630, alert(name)), firing(1500)))
     ended = replace(run, end=(700, "completed"))
     yield Case("a telemetry error, then completed", (ended,), 800, (firing(690, alert(name)), firing(800)))
 
 
 def _beside() -> Iterator[Case]:
-    """Runs with the same heads, and with the same names on two clusters, keep apart."""
-    bad = Run(policy=COLLAPSING, period=30, run_id="bad")
-    good = Run(policy=HEALTHY, period=30, run_id="good", instance="other:28008")
+    """Rules keep runs apart that have the same heads, or the same name on two clusters."""
+    bad = Run(policy=ALWAYS_COLLAPSED, period=30, run_id="bad")
+    good = Run(policy=ALWAYS_HEALTHY, period=30, run_id="good", instance="other:28008")
     page = alert("RLPolicyHeadCollapsed", "op", "bad"), alert("RLPolicyHeadEntropyLow", "op", "bad")
     yield Case("two runs with the same heads", (bad, good), 900, (ever(900, *page),))
     done = replace(bad, end=(300, "completed"))
-    more = replace(good, policy=COLLAPSING, start=400)
+    more = replace(good, policy=ALWAYS_COLLAPSED, start=400)
     page = alert("RLPolicyHeadCollapsed", "op", "good"), alert("RLPolicyHeadEntropyLow", "op", "good")
     yield Case("one completed, one running", (done, more), 900, (firing(900, *page),))
     east = replace(bad, run_id="a", labels={"cluster": "east"})
@@ -64,8 +62,9 @@ def _beside() -> Iterator[Case]:
 
 
 def _size() -> Iterator[Case]:
-    """Recorded series of a run with eight heads when everything that can be recorded is."""
-    sizes = dict(op=6, slot=3, blueprint=13, style=4, tempo=3, alpha_target=3, alpha_speed=4, alpha_curve=5)  # noqa: C408
+    """Number of recorded series of a run with eight heads in the worst case."""
+    sizes = {"op": 6, "slot": 3, "blueprint": 13, "style": 4, "tempo": 3}
+    sizes |= {"alpha_target": 3, "alpha_speed": 4, "alpha_curve": 5}
     dead = decides(0.05)._replace(g=0.0)
     count = 'count by (run_id) ({__name__=~".+:.+:.+", run_id!=""})'
     run = Run(policy=lambda _n: dict.fromkeys(sizes, dead), period=30, choices=sizes)
@@ -108,7 +107,7 @@ def _page(name: str, run: Run) -> dict[str, Any]:
 
 
 def _annotations() -> Case:
-    """Whole pages, with names that need encoding in a link, and the last ratio after updates without choice."""
+    """Complete pages: names that need URL encoding, and the last ratio after updates without a choice step."""
     idle = STARVED._replace(normalized=0.1)
     run = Run(
         policy=lambda n: {"op": decides(CRITICAL) if n < 18 else idle},
@@ -150,7 +149,7 @@ def _monitoring() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield all cases of this subject."""
     yield from _stalled()
     yield from _record_errors()
     yield from _beside()

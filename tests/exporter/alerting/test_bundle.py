@@ -1,11 +1,12 @@
 """What ``rl-exporter bundle`` writes, and what it refuses."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rl_exporter.alerting.bundle import GRAFANA_URL, RUNBOOK_URL, shipped_files
+from rl_exporter.alerting.bundle import GRAFANA_URL, REPOSITORY_URL, RUNBOOK_URL, shipped_files
 from rl_exporter.cli.main import main
 from tests.support import ROOT
 
@@ -14,11 +15,16 @@ def written(folder):
     return {path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def as_bundled(name):
+    """A file as it is shipped, but for links to what no bundle holds."""
+    return (ROOT / name).read_text().replace("](../../", f"]({REPOSITORY_URL}/")
+
+
 def test_a_bundle_holds_everything_as_it_is_shipped(tmp_path, capsys):
     assert main(["bundle", "--out", str(tmp_path / "bundle")]) == 0
     files = written(tmp_path / "bundle")
     assert set(files) == set(shipped_files())
-    assert all((ROOT / name).read_text() == text for name, text in files.items())
+    assert files == {name: as_bundled(name) for name in files}
     names = {str(name) for name in files}
     assert {"prometheus/prometheus.yml", "prometheus/rules/entropy.yml", "alerts/rules/heads.yml",
             "alerts/alertmanager.yml", "alerts/templates/rl.tmpl", "alerts/examples/slack.yml",
@@ -39,7 +45,7 @@ def test_links_get_the_bases_that_were_asked_for(tmp_path):
     back = {
         name: text.replace(grafana, GRAFANA_URL).replace(runbooks, RUNBOOK_URL) for name, text in files.items()
     }
-    assert back == {name: (ROOT / name).read_text() for name in files}
+    assert back == {name: as_bundled(name) for name in files}
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path, capsys):
@@ -63,3 +69,14 @@ def test_a_base_that_would_break_links_is_refused(tmp_path, url, capsys):
         main(["bundle", "--out", str(tmp_path / "bundle"), "--grafana-url", url])
     assert stopped.value.code == 2
     assert "is no base for links" in capsys.readouterr().err
+
+
+def test_every_link_of_a_bundled_runbook_leads_somewhere(tmp_path):
+    assert main(["bundle", "--out", str(tmp_path / "bundle")]) == 0
+    found = 0
+    for page in (tmp_path / "bundle/alerts/runbooks").glob("*.md"):
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            found += 1
+            local = link.removeprefix(f"{REPOSITORY_URL}/")
+            assert (ROOT / local if local != link else page.parent / link).exists(), f"{page.name}: {link}"
+    assert found > 50

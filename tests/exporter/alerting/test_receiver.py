@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
+from rl_exporter.alerting.bundle import REPOSITORY_URL
 from rl_exporter.alerting.receiver import PageReceiver
 from rl_exporter.cli.main import main
+from tests.support import ROOT
 
 NOW = datetime(2030, 1, 1, 12, 5, tzinfo=UTC)
 
@@ -134,6 +137,18 @@ def test_runbooks_are_served_as_html(receiver):
     assert "<h1>RLPolicyHeadCollapsed</h1>" in text
     assert '<a href="/runbooks/RLTrainingStalled">' in ask(receiver, path="/")[2]
     assert ask(receiver, "HEAD", "/runbooks/RLPolicyHeadCollapsed")[2] == ""
+
+
+def test_every_link_of_a_served_runbook_leads_somewhere(receiver):
+    names = re.findall(r'href="/runbooks/(\w+)"', ask(receiver, path="/")[2])
+    assert len(names) > 10
+    for name in names:
+        for link in re.findall(r'href="([^"#]+)', ask(receiver, path=f"/runbooks/{name}")[2]):
+            local = link.removeprefix(f"{REPOSITORY_URL}/")
+            if local != link:
+                assert (ROOT / local).exists(), f"{name}: {link}"
+            elif not link.startswith("http"):
+                assert ask(receiver, path=f"/runbooks/{link}")[0] == "200 OK", f"{name}: {link}"
 
 
 @pytest.mark.parametrize(

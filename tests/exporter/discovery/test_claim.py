@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rl_exporter.discovery.entry import STALE_SECONDS, entry_path, read_entry
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_exporter.discovery.registration import RegistrationError, claim
 from rl_exporter.identity import run_id_candidates
 from tests.support.entries import LABELS, age, files
@@ -54,7 +54,7 @@ def test_where_nobody_listens_any_more_the_name_is_free_at_once(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [dump_groups(Group([], {})), dump_groups(Group(["192.0.2.1:9"], {})), b"[{"]
+    "content", [dump_groups(TargetGroup([], {})), dump_groups(TargetGroup(["192.0.2.1:9"], {})), b"[{"]
 )
 def test_a_run_that_does_not_answer_keeps_its_name_as_long_as_its_heartbeat_is_fresh(
     content, tmp_path, monkeypatch
@@ -72,13 +72,17 @@ def test_a_run_that_does_not_answer_keeps_its_name_as_long_as_its_heartbeat_is_f
 
 def test_a_dead_run_of_somebody_else_keeps_its_name_where_it_cannot_be_removed(tmp_path, monkeypatch):
     path = entry_path(tmp_path, "a", {})
-    path.write_bytes(dump_groups(Group([], {})))
+    path.write_bytes(dump_groups(TargetGroup([], {})))
     age(path, STALE_SECONDS + 1)
 
-    def refused(self, target):
-        raise PermissionError(errno.EPERM, "Operation not permitted")
+    remove = Path.unlink
 
-    monkeypatch.setattr(Path, "rename", refused)
+    def refused(self, missing_ok=False):
+        if self == path:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        remove(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
     with pytest.raises(
         RegistrationError, match="run_id 'a' is already registered and starting, last heartbeat"
     ):
@@ -93,7 +97,9 @@ def unreachable(self, target):
     raise UnreachableError("no answer")
 
 
-NAMES = 12
+NAMES = 60
+"""Four processes race for each."""
+
 RACE = """
 import os, sys
 from pathlib import Path
@@ -115,7 +121,7 @@ os._exit(0)
 def test_of_many_processes_that_want_one_name_at_once_one_gets_it(stale, tmp_path):
     for number in range(NAMES * stale):
         path = entry_path(tmp_path, f"same-{number}", {})
-        path.write_bytes(dump_groups(Group([], {})))
+        path.write_bytes(dump_groups(TargetGroup([], {})))
         age(path, STALE_SECONDS + 1)
     command = [sys.executable, "-c", RACE, tmp_path, str(NAMES)]
     racers = [

@@ -13,7 +13,7 @@ from rl_exporter.discovery.entry import (
     read_entries,
     read_entry,
 )
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 identities = st.tuples(texts.filter(bool), texts, texts)
@@ -43,7 +43,7 @@ def test_every_run_has_a_file_of_its_own_that_can_be_one(tmp_path_factory, one, 
 )
 def test_the_name_of_the_file_says_which_run(run_id, tmp_path):
     path = entry_path(tmp_path, run_id, {"cluster": "lab", "namespace": "x", "team": "y"})
-    path.write_bytes(dump_groups(Group(["node1:9"], {"team": "y"})))
+    path.write_bytes(dump_groups(TargetGroup(["node1:9"], {"team": "y"})))
     entry = read_entry(path)
     assert (entry.run_id, entry.address, entry.labels) == (run_id, "node1:9", {"team": "y"})
 
@@ -59,14 +59,14 @@ def test_the_same_run_id_in_another_cluster_is_another_run(tmp_path):
 def test_a_long_run_id_is_cut_and_stays_its_own(tmp_path):
     one, two = (entry_path(tmp_path, "long" * 100 + end, {}) for end in "ab")
     assert one != two
-    one.write_bytes(dump_groups(Group([], {})))
+    one.write_bytes(dump_groups(TargetGroup([], {})))
     assert read_entry(one).run_id.startswith("longlong")
     assert read_entry(one).run_id.endswith("…")
 
 
 def test_the_age_is_that_of_the_last_heartbeat(tmp_path):
     path = entry_path(tmp_path, "a", {})
-    path.write_bytes(dump_groups(Group([], {})))
+    path.write_bytes(dump_groups(TargetGroup([], {})))
     os.utime(path, (time.time() - 1000,) * 2)
     assert 1000 <= read_entry(path).age < 2000
     os.utime(path)
@@ -94,9 +94,9 @@ def test_nothing_that_others_put_there_keeps_a_reader_waiting(tmp_path):
 
 
 def test_only_entries_are_read_not_what_people_wrote(tmp_path):
-    (tmp_path / "by-hand.json").write_bytes(dump_groups(Group(["a:1"], {})))
+    (tmp_path / "by-hand.json").write_bytes(dump_groups(TargetGroup(["a:1"], {})))
     (tmp_path / ".x.partial").write_text("half")
-    entry_path(tmp_path, "a", {}).write_bytes(dump_groups(Group(["a:2"], {})))
+    entry_path(tmp_path, "a", {}).write_bytes(dump_groups(TargetGroup(["a:2"], {})))
     assert [entry.run_id for entry in read_entries(tmp_path)] == ["a"]
     assert partial_files(tmp_path, 100) == []
     os.utime(tmp_path / ".x.partial", (1, 1))

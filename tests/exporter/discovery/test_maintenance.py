@@ -10,7 +10,7 @@ import pytest
 import rl_exporter
 from rl_exporter.cli.main import main
 from rl_exporter.discovery.entry import STALE_SECONDS, entry_path
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 
 OLD = STALE_SECONDS + 1
 
@@ -34,7 +34,7 @@ def nobody(monkeypatch):
 
 def put(directory, run_id, *targets, age=0.0):
     path = entry_path(directory, run_id, {})
-    path.write_bytes(dump_groups(Group(targets, {})))
+    path.write_bytes(dump_groups(TargetGroup(targets, {})))
     os.utime(path, (time.time() - age,) * 2)
     return path
 
@@ -85,7 +85,7 @@ def test_every_registered_run_is_listed_with_what_is_known_of_it(run, nobody, tm
 
 def test_dead_entries_are_removed_and_nothing_else(run, nobody, tmp_path, capsys):
     by_hand = tmp_path / "by-hand.json"
-    by_hand.write_bytes(dump_groups(Group([nobody], {})))
+    by_hand.write_bytes(dump_groups(TargetGroup([nobody], {})))
     os.utime(by_hand, (1, 1))
     (tmp_path / ".young.partial").write_text("half")
     (tmp_path / ".old.partial").write_text("half")
@@ -140,14 +140,14 @@ def test_what_cannot_be_removed_is_named_and_the_rest_goes(tmp_path, capsys, mon
 
     for name in ("mine", "theirs"):
         put(tmp_path, name, age=OLD)
-    real = Path.rename
+    real = Path.unlink
 
-    def rename(self, target):
+    def unlink(self, missing_ok=False):
         if "theirs" in self.name:
             raise PermissionError(13, "Permission denied")
-        return real(self, target)
+        real(self, missing_ok)
 
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(Path, "unlink", unlink)
     status, said = prune(tmp_path, capsys)
     assert status == 2
     assert "removed mine" in said.out

@@ -9,7 +9,7 @@ import pytest
 import rl_exporter
 from rl_exporter.discovery import registration
 from rl_exporter.discovery.entry import entry_path, read_entry
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_exporter.discovery.registration import Registration, claim
 from tests.support.entries import LABELS, age, files
 from tests.support.waiting import until
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 def quick(tmp_path):
     """A published entry with a heartbeat every few milliseconds."""
     path = entry_path(tmp_path, "a", LABELS)
-    path.write_bytes(dump_groups(Group([], LABELS)))
+    path.write_bytes(dump_groups(TargetGroup([], LABELS)))
     entry = Registration(path, "a", LABELS, heartbeat=0.01)
     entry.publish("node1:9")
     yield entry
@@ -75,7 +75,7 @@ def test_an_entry_that_was_pruned_while_the_run_lives_comes_back(quick, tmp_path
 
 def test_an_entry_that_another_run_took_over_is_neither_touched_nor_removed(quick, tmp_path, caplog):
     (path,) = tmp_path.iterdir()
-    other = dump_groups(Group(["node2:9"], LABELS))
+    other = dump_groups(TargetGroup(["node2:9"], LABELS))
     path.with_suffix(".new").write_bytes(other)
     path.with_suffix(".new").replace(path)
     age(path, 1000)

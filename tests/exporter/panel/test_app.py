@@ -10,7 +10,7 @@ from rl_exporter import (
     HeadMeasurement,
     HeadState,
 )
-from rl_exporter.client.fetch import Sighting
+from rl_exporter.client.fetch import FetchedSnapshot
 from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.screens import HelpScreen, RunScreen
 from tests.support.panel_pilot import drive, panel, shows, text
@@ -94,7 +94,7 @@ def test_nan_from_a_strange_exporter_is_shown_without_a_level():
         assert entr.split() == ["Entr", "NaN"]
         assert panel(pilot.app).has_class("no_data")
 
-    drive(WatchApp([watched(ScriptedSource(Sighting(broken)))]), script)
+    drive(WatchApp([watched(ScriptedSource(FetchedSnapshot(broken)))]), script)
 
 
 @pytest.mark.parametrize("heads", [1, 8, 40])
@@ -125,7 +125,7 @@ def shown_whole(app, heads, width):
 
 
 def test_pause_keeps_the_picture_until_it_ends():
-    source = ScriptedSource(Sighting(ratio_run(0.9).snapshot()))
+    source = ScriptedSource(FetchedSnapshot(ratio_run(0.9).snapshot()))
 
     async def script(pilot):
         await shows(pilot, "update 1")
@@ -133,7 +133,7 @@ def test_pause_keeps_the_picture_until_it_ends():
         await shows(pilot, "paused")
         await pilot.pause(0.1)
         reads = source.reads
-        source.outcomes = [Sighting(ratio_run(0.2).snapshot())]
+        source.outcomes = [FetchedSnapshot(ratio_run(0.2).snapshot())]
         await pilot.pause(0.3)
         assert source.reads == reads
         assert "1.248 H" in text(pilot.app)
@@ -147,11 +147,11 @@ def test_pause_keeps_the_picture_until_it_ends():
 
 
 def test_refresh_does_not_wait_for_the_interval():
-    source = ScriptedSource(Sighting(ratio_run(0.9).snapshot()))
+    source = ScriptedSource(FetchedSnapshot(ratio_run(0.9).snapshot()))
 
     async def script(pilot):
         await shows(pilot, "update 1")
-        source.outcomes = [Sighting(ratio_run(0.2).snapshot())]
+        source.outcomes = [FetchedSnapshot(ratio_run(0.2).snapshot())]
         await pilot.press("r")
         await shows(pilot, "0.277 C")
 
@@ -238,7 +238,7 @@ def test_few_colours_use_those_of_the_terminal(monkeypatch, variable):
 
 def test_the_drill_collapses_before_the_eyes():
     snapshots = list(drill())
-    source = ScriptedSource(*map(Sighting, snapshots))
+    source = ScriptedSource(*map(FetchedSnapshot, snapshots))
 
     async def script(pilot):
         await shows(pilot, "update 40", "critical  blueprint  choice entropy 0.008")

@@ -3,7 +3,7 @@
 import threading
 
 from rl_exporter import HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, RunState, SanctumAggregator
-from rl_exporter.client.fetch import Sighting, UnreachableError
+from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.screens import RunScreen
 from tests.support.panel_pilot import drive, panel, shows, text
@@ -25,7 +25,10 @@ def test_it_waits_for_the_first_update_and_then_shows_it():
 
 def test_a_picture_that_grows_old_is_kept_and_marked_and_the_source_comes_back():
     clock = Clock(NOW + 2)
-    good, gone = Sighting(ratio_run(0.9).snapshot()), UnreachableError("Connection refused (is the run up?)")
+    good, gone = (
+        FetchedSnapshot(ratio_run(0.9).snapshot()),
+        UnreachableError("Connection refused (is the run up?)"),
+    )
     source = ScriptedSource(good)
 
     async def script(pilot):
@@ -37,7 +40,7 @@ def test_a_picture_that_grows_old_is_kept_and_marked_and_the_source_comes_back()
         await shows(
             pilot, "stale", "this picture is 1 min old: Connection refused", "trying again in", "1.248 H"
         )
-        source.outcomes = [Sighting(ratio_run(0.2).snapshot())]
+        source.outcomes = [FetchedSnapshot(ratio_run(0.2).snapshot())]
         await shows(pilot, "0.277 C")
         assert "stale" not in text(pilot.app)
 
@@ -47,7 +50,7 @@ def test_a_picture_that_grows_old_is_kept_and_marked_and_the_source_comes_back()
 def test_a_run_that_said_it_ended_is_not_called_stale():
     aggregator = ratio_run(0.9)
     aggregator.set_run_state(RunState.COMPLETED)
-    source = ScriptedSource(Sighting(aggregator.snapshot()), UnreachableError("Connection refused"))
+    source = ScriptedSource(FetchedSnapshot(aggregator.snapshot()), UnreachableError("Connection refused"))
 
     async def script(pilot):
         await shows(pilot, "■ completed", "ended", "this is its last picture")

@@ -10,11 +10,11 @@ from textual.widgets import DataTable
 
 from rl_exporter import ListenAddress, MetricsServer
 from rl_exporter.cli.main import parser
-from rl_exporter.client.fetch import Sighting, UnreachableError
+from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.observed_run import worst_first
 from rl_exporter.panel.screens import RunListScreen, RunScreen
-from rl_exporter.panel.watch import _runs
+from rl_exporter.panel.watch import _selection
 from tests.support.bad_servers import BAD, answering
 from tests.support.panel_pilot import drive, rows, shows, text
 from tests.support.panel_runs import ScriptedSource, ratio_run, watched, watched_run
@@ -47,13 +47,15 @@ def test_several_runs_are_listed_worst_first_and_enter_opens_one():
 
 
 def test_the_cursor_stays_on_its_run_when_the_order_changes():
-    changing = ScriptedSource(Sighting(ratio_run(0.9, "changing").snapshot()), name="http://changing:1/metrics")
+    changing = ScriptedSource(
+        FetchedSnapshot(ratio_run(0.9, "changing").snapshot()), name="http://changing:1/metrics"
+    )
     app = WatchApp([watched_run(ratio_run(0.4, "low"), "http://low:1/metrics"), watched(changing)])
 
     async def script(pilot):
         await until_async(lambda: [row[1] for row in rows(app)] == ["low", "changing"], pilot)
         await pilot.press("down")
-        changing.outcomes = [Sighting(ratio_run(0.1, "changing").snapshot())]
+        changing.outcomes = [FetchedSnapshot(ratio_run(0.1, "changing").snapshot())]
         await until_async(lambda: [row[1] for row in rows(app)] == ["changing", "low"], pilot)
         assert app.screen.query_one(DataTable).cursor_row == 0
         await pilot.press("enter")
@@ -63,12 +65,14 @@ def test_the_cursor_stays_on_its_run_when_the_order_changes():
 
 
 def test_the_cursor_is_on_the_worst_run_until_somebody_moves_it():
-    changing = ScriptedSource(Sighting(ratio_run(0.9, "changing").snapshot()), name="http://changing:1/metrics")
+    changing = ScriptedSource(
+        FetchedSnapshot(ratio_run(0.9, "changing").snapshot()), name="http://changing:1/metrics"
+    )
     app = WatchApp([watched_run(ratio_run(0.4, "low"), "http://low:1/metrics"), watched(changing)])
 
     async def script(pilot):
         await until_async(lambda: [row[1] for row in rows(app)] == ["low", "changing"], pilot)
-        changing.outcomes = [Sighting(ratio_run(0.1, "changing").snapshot())]
+        changing.outcomes = [FetchedSnapshot(ratio_run(0.1, "changing").snapshot())]
         await until_async(lambda: [row[1] for row in rows(app)] == ["changing", "low"], pilot)
         await pilot.press("enter")
         await shows(pilot, "changing   ▶ running")
@@ -80,7 +84,7 @@ def test_worst_first_among_equals_is_the_weakest():
     async def look():
         runs = fleet()
         for run in runs:
-            await run.look()
+            await run.poll()
         return [run.source.name.split(":")[1][2:] for run in worst_first(runs)]
 
     assert asyncio.run(look()) == ["worse", "bad", "gone", "low", "fine"]
@@ -98,7 +102,7 @@ def test_a_directory_of_targets_is_followed(tmp_path, monkeypatch):
             (tmp_path / "new").write_text(text)
             (tmp_path / "new").rename(tmp_path / "runs.json")
 
-        runs = _runs(parser().parse_args(["watch", "--targets", str(tmp_path), "--interval", "0.1"]))
+        runs = _selection(parser().parse_args(["watch", "--targets", str(tmp_path), "--interval", "0.1"]))
         app = WatchApp((), runs.discover)
 
         async def script(pilot):
@@ -119,7 +123,7 @@ def test_a_run_behind_a_real_server_with_bad_neighbours(tmp_path):
     """The panel of one run is not held up by an address where nobody answers."""
     with MetricsServer(ratio_run(0.4, "real").snapshot, ListenAddress(port=0)) as server:
         options = parser().parse_args(["watch", server.url, "no-such-host.invalid", "--interval", "0.1"])
-        app = WatchApp(_runs(options).discover()[0])
+        app = WatchApp(_selection(options).discover()[0])
 
         async def script(pilot):
             await until_async(lambda: [row[1] for row in rows(app)] == ["-", "real"], pilot)
@@ -133,7 +137,7 @@ def test_bad_servers_are_named_in_the_panel_and_hold_nothing_up():
         addresses = {name: stack.enter_context(answering(talk)) for name, (talk, _) in BAD.items()}
         real = stack.enter_context(MetricsServer(ratio_run(0.4, "real").snapshot, ListenAddress(port=0)))
         options = parser().parse_args(["watch", real.url, *addresses.values(), "--timeout", "3"])
-        app = WatchApp(_runs(options).discover()[0])
+        app = WatchApp(_selection(options).discover()[0])
 
         async def script(pilot):
             await until_async(lambda: all(run.problem or run.snapshot for run in app.runs), pilot)

@@ -8,7 +8,7 @@ import pytest
 import textual
 
 from rl_exporter import HeadMeasurement, Heads, RunInfo, SanctumAggregator
-from rl_exporter.client.fetch import Sighting, UnreachableError
+from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
 from tests.support import ROOT
 from tests.support.panel_runs import (
@@ -37,7 +37,7 @@ def seen(outcomes, clock=None):
 
     async def look():
         for _ in outcomes:
-            await run.look()
+            await run.poll()
 
     asyncio.run(look())
     return run
@@ -59,22 +59,23 @@ def every_state():
         clipped_share=0.2,
         episode_return=-3.25,
     )
-    return seen([Sighting(aggregator.snapshot())])
+    return seen([FetchedSnapshot(aggregator.snapshot())])
 
 
 def stale():
     clock = Clock(NOW + 2)
     run = seen(
-        [Sighting(ratio_run(0.4).snapshot()), UnreachableError("Connection refused (is the run up?)")], clock
+        [FetchedSnapshot(ratio_run(0.4).snapshot()), UnreachableError("Connection refused (is the run up?)")],
+        clock,
     )
     clock.now += 75
-    run._next_look = clock() + 4
+    run._next_poll = clock() + 4
     return run
 
 
 def waiting():
     fresh = SanctumAggregator(Heads.of({"op": 6, "slot": 3}), RunInfo("fresh"), clock=lambda: NOW)
-    return seen([Sighting(fresh.snapshot())])
+    return seen([FetchedSnapshot(fresh.snapshot())])
 
 
 def fleet():
@@ -86,7 +87,7 @@ def fleet():
 
 
 SCENES = {
-    "drill": (lambda: [seen(list(map(Sighting, drill())))], (120, 20), "blueprint"),
+    "drill": (lambda: [seen(list(map(FetchedSnapshot, drill())))], (120, 20), "blueprint"),
     "states-80": (lambda: [every_state()], (80, 40), "exploding"),
     "stale-60": (lambda: [stale()], (60, 24), "stale"),
     "waiting-80": (lambda: [waiting()], (80, 10), "waiting"),
@@ -100,10 +101,10 @@ def picture(scene):
 
     async def main():
         app = WatchApp(runs)
-        app._follow_all = lambda: None  # the runs have been looked at; nothing changes any more
+        app._start_and_stop_polling = lambda: None  # the runs have been looked at; nothing changes any more
         for run in app.runs:
             if run.snapshot is None:
-                await run.look()
+                await run.poll()
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             app.refresh_screen()

@@ -94,7 +94,7 @@ def test_a_malformed_accept_header_gets_plain_text(server, accept):
 def test_formats_that_clients_make_up_do_not_pile_up(server, aggregator):
     for version in range(50):
         request(server, "/metrics", headers={"Accept": f"application/openmetrics-text; version=1.0.{version}"})
-    assert len(server._renderer._formats) <= 8
+    assert len(server._renderer._kept) <= 8
 
 
 def test_gzip_only_when_asked(server, aggregator):

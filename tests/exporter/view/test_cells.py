@@ -3,11 +3,12 @@ import math
 import pytest
 
 from rl_exporter import Head, HeadMeasurement, HeadState
-from rl_exporter.panel.action_heads_panel import _entropy_color, cell_style
+from rl_exporter.panel.action_heads_panel import _entropy_color
 from rl_exporter.snapshot import HeadReading
 from rl_exporter.view import cells
 from rl_exporter.view.cells import Bar, Cell, Tone
 from rl_exporter.view.history import History
+from rl_exporter.view.rich_text import cell_style
 from rl_exporter.view.run_view import run_view
 from tests.support.panel_runs import STATES, ratio_run, run_of
 

@@ -83,7 +83,9 @@ def test_the_healthy_twin_never_warns(tmp_path):
 @pytest.mark.slow
 def test_cartpole_is_solved_by_the_documented_command(tmp_path):
     command = next(
-        line.split() for line in Path("README.md").read_text().splitlines() if "rl-train --env CartPole" in line
+        line.split()
+        for line in Path("docs/train.md").read_text().splitlines()
+        if "rl-train --env CartPole" in line
     )
     updates = played(command[command.index("--env") :], 0, tmp_path)
     assert max(u.get("rl_training_episode_return", 0) for u in updates) >= 475

@@ -10,7 +10,7 @@ import torch
 from rl_exporter import Heads, RunInfo, RunState, SanctumAggregator
 from rl_training.algorithm.advantages import generalized_advantages, moments
 from rl_training.algorithm.ppo import with_multipliers
-from rl_training.ranks import SINGLE_PROCESS
+from rl_training.distributed.process_group import SINGLE_PROCESS
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter, build_payload
 from tests.support.agents import evaluate, poison, setup

@@ -11,7 +11,7 @@ import torch
 from rl_exporter import RunState
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import minibatches
-from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, pool
+from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, counts_of_all_ranks
 from rl_training.environments.adapter import make_environment
 from rl_training.environments.growing.vector import environment_seed
 from rl_training.ranks import SINGLE_PROCESS, RankLostError
@@ -88,15 +88,15 @@ def test_steps_with_broken_logits_are_counted_over_all_ranks(rollout):
 def test_telemetry_that_fails_on_one_rank_is_an_error_on_all_and_training_goes_on(rollout, monkeypatch):
     ranks = thread_ranks(2)
     agents = [agent_on(each) for each in ranks]
-    reduced = "rl_training.telemetry.update.UpdateTelemetry._reduction"
+    reduced = "rl_training.telemetry.update.UpdateTelemetry._measure"
     from rl_training.telemetry.update import UpdateTelemetry
 
-    original = UpdateTelemetry._reduction
+    original = UpdateTelemetry._measure
 
-    def sometimes(self):
+    def sometimes(self, explained_variance):
         if self._ranks.rank == 1:
             raise RuntimeError("no memory for telemetry")
-        return original(self)
+        return original(self, explained_variance)
 
     monkeypatch.setattr(reduced, sometimes)
     parts = [part_of(rollout, rank, 2) for rank in range(2)]
@@ -190,7 +190,7 @@ def test_ranks_reach_their_limit_together():
     assert trained(2, {}, Limits(None, 3)) == [RunState.COMPLETED] * 2
 
 
-def tally(**changed):
+def counts(**changed):
     none = np.zeros(2, np.int64)
     return RolloutCounts(False, none, none, np.zeros(1, np.int64), ())._replace(**changed)
 
@@ -208,9 +208,9 @@ def test_a_lost_rank_outranks_a_wish_to_stop():
             return torch.stack([row, row])
 
     ranks = Lost()
-    assert not pool(tally(), ranks).stop
+    assert not counts_of_all_ranks(counts(), ranks).stop
     with pytest.raises(RankLostError, match="gone"):
-        pool(tally(stop=True), Lost())
+        counts_of_all_ranks(counts(stop=True), Lost())
 
 
 def test_returns_are_of_the_last_episodes_of_all_ranks_in_the_order_of_their_end():
@@ -221,11 +221,11 @@ def test_returns_are_of_the_last_episodes_of_all_ranks_in_the_order_of_their_end
             return torch.stack([row, other])
 
     mine = tuple(Finished(step, 0, float(step)) for step in range(RETURN_WINDOW))
-    yours = tally(finished=(Finished(50, 1, -1.0), Finished(200, 1, 200.0)), choice=np.array([3, 4]))
-    from rl_training.algorithm.rollout_counts import _row
+    yours = counts(finished=(Finished(50, 1, -1.0), Finished(200, 1, 200.0)), choice=np.array([3, 4]))
+    from rl_training.algorithm.rollout_counts import _packed
 
-    other = torch.from_numpy(_row(yours))
-    found = pool(tally(finished=mine, choice=np.array([1, 1])), Two())
+    other = torch.from_numpy(_packed(yours))
+    found = counts_of_all_ranks(counts(finished=mine, choice=np.array([1, 1])), Two())
     assert len(found.finished) == RETURN_WINDOW
     assert found.finished[-1] == Finished(200, 1, 200.0)
     assert [e.environment for e in found.finished if e.step == 50] == [0, 1]

@@ -65,6 +65,14 @@ def test_bfloat16_is_computed_in_float32():
     assert torch.equal(low, MaskedCategorical(logits.float(), mask, LAYOUT).entropy)
 
 
+def test_float64_stays_float64():
+    logits = torch.randn(4, LAYOUT.total, dtype=torch.float64)
+    found = MaskedCategorical(logits, torch.ones(4, LAYOUT.total, dtype=torch.bool), LAYOUT)
+    op = torch.distributions.Categorical(logits=logits[:, :6])
+    assert found.entropy.dtype is torch.float64
+    assert torch.allclose(found.entropy[:, 0], op.entropy(), rtol=0, atol=1e-14)
+
+
 def test_a_row_without_a_valid_action_names_head_and_row():
     mask = torch.ones(2, 4, LAYOUT.total, dtype=torch.bool)
     mask[1, 2, 6:9] = False

@@ -8,7 +8,7 @@ import pytest
 
 import rl_exporter
 from rl_exporter.discovery.entry import entry_path
-from rl_exporter.discovery.file_sd import Group, dump_groups
+from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_training.run import app
 from rl_training.run.cli import main
 
@@ -21,14 +21,14 @@ FIXED = ["--env", "heads", "--num-envs", "8", "--updates", "1", "--linger", "0",
 def at_the_end(monkeypatch):
     """What is called when the run has ended and waits for its scrapers."""
     calls = []
-    real = app._linger
+    real = app.linger
 
     def linger(*arguments):
         for call in calls:
             call(arguments[0])
         real(*arguments)
 
-    monkeypatch.setattr(app, "_linger", linger)
+    monkeypatch.setattr(app, "linger", linger)
     return calls
 
 
@@ -116,7 +116,7 @@ def test_a_run_that_was_killed_goes_on_under_its_name_at_once(tmp_path):
     assert train(targets, "--run-id", "phoenix", "--checkpoint", str(state)) == 0
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        left = Group([f"127.0.0.1:{closed.getsockname()[1]}"], {})
+        left = TargetGroup([f"127.0.0.1:{closed.getsockname()[1]}"], {})
         entry_path(targets, "phoenix", {}).write_bytes(dump_groups(left))
         assert train(targets, "--checkpoint", str(state), "--resume", "--updates", "2") == 0
     assert list(targets.iterdir()) == []

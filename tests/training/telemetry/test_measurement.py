@@ -13,7 +13,8 @@ from scipy.stats import entropy as scipy_entropy
 
 from rl_training.algorithm.collector import step_masks
 from rl_training.policy.distributions import HeadLayout, MaskedCategorical
-from rl_training.telemetry.measurement import HeadSteps, epoch_means, head_sums
+from rl_training.telemetry.measurement import EpochSteps, entropy_sums
+from rl_training.telemetry.result import epoch_means
 
 
 class Case(NamedTuple):
@@ -24,14 +25,13 @@ class Case(NamedTuple):
     masks: np.ndarray  # (T, N, K, Σn)
     operations: np.ndarray  # (T, N)
     consulted: np.ndarray  # (K, H)
-    padding: np.ndarray  # (T, N)
 
     def permuted(self, order):
-        steps, envs = self.padding.shape
+        steps, envs = self.operations.shape
         return self._replace(
             **{
                 name: getattr(self, name).reshape(steps * envs, *getattr(self, name).shape[2:])[order][:, None]
-                for name in ("logits", "masks", "operations", "padding")
+                for name in ("logits", "masks", "operations")
             }
         )
 
@@ -65,9 +65,8 @@ def cases(draw):
     chances = masks[..., 0, : sizes[0]] * generator.random((*shape, sizes[0]))
     scale = draw(st.sampled_from([0.0, 1.0, 10.0, 1e4]))
     logits = (scale * generator.standard_normal((*shape, sum(sizes)))).astype(np.float32)
-    padding = generator.random(shape) < draw(st.sampled_from([0.0, 0.3]))
     operations = chances.argmax(-1) if kinds > 1 else np.zeros(shape, dtype=np.int64)
-    return Case(sizes, logits, masks, operations, consulted, padding)
+    return Case(sizes, logits, masks, operations, consulted)
 
 
 def steps_of(case):
@@ -79,15 +78,23 @@ def steps_of(case):
         MaskedCategorical(logits, torch.tensor(mask), layout).entropy for mask in (found.step, found.decision)
     )
     log_valid = torch.tensor(np.log(layout.counts(found.decision), dtype=np.float32))
-    steps = HeadSteps(entropy, decided, log_valid, torch.tensor(found.choice), torch.tensor(case.padding))
-    return steps, found, layout
+    return EpochSteps(entropy, decided, log_valid, torch.tensor(found.choice)), found, layout
 
 
 def measured(case):
     """Nats and choice entropy of each head, None where there is none."""
     steps, _, layout = steps_of(case)
-    nats, choice = epoch_means(head_sums(steps, 1).tolist(), len(layout.sizes))
+    nats, choice = means(steps, 1, layout.names)
     return [v[0] if v else None for v in nats], [v[0] if v else None for v in choice]
+
+
+def means(steps, epochs, names):
+    """Of each head, by epoch: nats and choice entropy."""
+    sums = entropy_sums(steps, epochs)
+    return [
+        list(epoch_means(names, sums[kind], sums[f"{kind}_steps"]).values())
+        for kind in ("entropy", "choice_entropy")
+    ]
 
 
 def alike(found, expected, tolerance):
@@ -102,8 +109,6 @@ def reference(case, entropy_of):
     steps, envs, kinds, _ = case.masks.shape
     nats, choice = [[] for _ in case.sizes], [[] for _ in case.sizes]
     for t, n in np.ndindex(steps, envs):
-        if case.padding[t, n]:
-            continue
         rows, operation = case.masks[t, n], case.operations[t, n]
         offset = 0
         for head, size in enumerate(case.sizes):
@@ -142,36 +147,21 @@ def by_sb3(logits, mask):
 def test_measured_numbers_stay_within_their_bounds(case):
     nats, choice = measured(case)
     _, found, layout = steps_of(case)
-    real = ~case.padding
     for head, size in enumerate(case.sizes):
-        if nats[head] is None:
-            assert not real.any()
-            continue
         assert -1e-6 <= nats[head] <= math.log(size) + 1e-6
-        valid = layout.counts(found.step)[..., head][real]
+        valid = layout.counts(found.step)[..., head]
         if size > 1:
             assert nats[head] / math.log(size) <= np.mean(np.log(valid)) / math.log(size) + 1e-6
         assert choice[head] is None or -1e-6 <= choice[head] <= 1 + 1e-6
-        assert (choice[head] is None) == (not (found.choice[..., head] & real).any())
+        assert (choice[head] is None) == (not found.choice[..., head].any())
 
 
 @given(cases(), st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
 def test_the_order_of_steps_does_not_matter(case, random):
-    order = list(range(case.padding.size))
+    order = list(range(case.operations.size))
     random.shuffle(order)
     for found, expected in zip(measured(case.permuted(order)), measured(case), strict=True):
-        assert alike(found, expected, 1e-6)
-
-
-@given(cases())
-@settings(max_examples=40, deadline=None)
-def test_padding_does_not_matter(case):
-    kept = np.flatnonzero(~case.padding.reshape(-1))
-    if not len(kept):
-        assert measured(case) == ([None] * len(case.sizes), [None] * len(case.sizes))
-        return
-    for found, expected in zip(measured(case), measured(case.permuted(kept)), strict=True):
         assert alike(found, expected, 1e-6)
 
 
@@ -179,9 +169,11 @@ def test_padding_does_not_matter(case):
 @settings(max_examples=40, deadline=None)
 def test_splitting_into_minibatches_does_not_matter(case, parts):
     steps, _, _ = steps_of(case)
-    columns = np.array_split(np.arange(case.padding.shape[1]), parts)
-    split = sum(head_sums(HeadSteps(*(field[:, part] for field in steps)), 1) for part in columns if len(part))
-    assert torch.allclose(split, head_sums(steps, 1), atol=1e-9)
+    columns = np.array_split(np.arange(case.operations.shape[1]), parts)
+    minibatches = [EpochSteps(*(field[:, part] for field in steps)) for part in columns if len(part)]
+    split = [entropy_sums(minibatch, 1) for minibatch in minibatches]
+    for name, whole in entropy_sums(steps, 1).items():
+        assert torch.allclose(sum(sums[name] for sums in split), whole, atol=1e-9), name
 
 
 @pytest.mark.parametrize("entropy_of", [by_scipy, by_torch, by_sb3])
@@ -197,15 +189,12 @@ def test_equal_to_an_independent_reference(entropy_of, case):
 def test_epochs_are_measured_apart():
     entropy = torch.tensor([[[0.2], [0.4], [1.0], [3.0]]])
     choice = torch.tensor([[[True], [False], [False], [False]]])
-    steps = HeadSteps(entropy, entropy, torch.ones_like(entropy), choice)
-    assert epoch_means(head_sums(steps, 2).tolist(), 1) == (
-        [pytest.approx((0.3, 2.0))],
-        [pytest.approx((0.2,))],
-    )
+    steps = EpochSteps(entropy, entropy, torch.ones_like(entropy), choice)
+    assert means(steps, 2, ["op"]) == [[pytest.approx((0.3, 2.0))], [pytest.approx((0.2,))]]
 
 
 def test_what_is_not_finite_is_averaged_into_nothing():
     entropy = torch.tensor([[[0.2], [torch.nan], [0.6]]])
-    steps = HeadSteps(entropy, entropy, torch.ones_like(entropy), torch.ones_like(entropy, dtype=torch.bool))
-    nats, choice = epoch_means(head_sums(steps, 1).tolist(), 1)
+    steps = EpochSteps(entropy, entropy, torch.ones_like(entropy), torch.ones_like(entropy, dtype=torch.bool))
+    nats, choice = means(steps, 1, ["op"])
     assert nats == choice == [pytest.approx((0.4,))]

@@ -10,7 +10,7 @@ from rl_exporter import HeadMeasurement, Heads, RunInfo, RunState, SanctumAggreg
 from rl_training.action_space import HEAD_MAX_ENTROPIES, HEAD_NAMES
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter, build_payload
-from rl_training.telemetry.results import NonfiniteCounts, UpdateResult
+from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
 from tests.support.agents import evaluate, setup
 
 
@@ -84,7 +84,7 @@ def test_an_error_while_reducing_is_counted_and_training_goes_on(monkeypatch):
     def broken(*arguments, **named):
         raise RuntimeError("no memory for telemetry")
 
-    monkeypatch.setattr("rl_training.telemetry.update.summarize", broken)
+    monkeypatch.setattr("rl_training.telemetry.update.divide", broken)
     _, agent, collector = setup()
     aggregator = SanctumAggregator(agent.heads, RunInfo("run"))
     emitter = Emitter([aggregator], aggregator.count_record_error)

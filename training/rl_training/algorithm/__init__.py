@@ -1,1 +1,1 @@
-"""PPO: rollouts, advantages, the update."""
+"""PPO: collecting rollouts, estimating advantages, updating the policy."""

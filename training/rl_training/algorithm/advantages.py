@@ -16,11 +16,11 @@ _RESOLUTION = 1e-14
 def generalized_advantages(
     rewards: Tensor, values: Tensor, next_values: Tensor, ended: Tensor, gamma: float, lam: float
 ) -> Tensor:
-    """Advantages (T, N).
+    """Advantages (T, N) of the steps of N environments; ``lam`` is the λ of the paper.
 
-    ``next_values`` (T, N): the value of what followed the step: 0 after a termination, the value of the
-    final observation after a truncation. ``ended`` (T, N) bool: an episode ended here either way, so
-    nothing later counts towards this step.
+    ``next_values`` (T, N) is the value after each step: 0 after a termination, the value of the final
+    observation after a truncation. ``ended`` (T, N) bool marks the last step of an episode, terminated or
+    truncated: the rewards of the next episode must not reach it.
     """
     deltas = rewards + gamma * next_values - values
     decay = gamma * lam * (~ended).to(deltas.dtype)
@@ -40,13 +40,14 @@ class Moments(NamedTuple):
 
 
 def moments(quantities: Tensor, count: int, ranks: Ranks) -> Moments:
-    """Moments of K quantities (K, T, N) over the steps of all ranks, ``count`` of them.
+    """Moments of K quantities (K, T, N) over ``count`` steps, those of all ranks. Raises RankLostError.
 
-    Sums of float64: a variance below what float32 resolves is exactly 0.
+    A variance below the resolution of float32 is exactly 0, so that values that do not vary, up to rounding,
+    have no variance to divide by.
     """
     exact = quantities.double().flatten(1)
     sums, squares = totals = torch.stack([exact.sum(1), exact.square().sum(1)])
-    ranks.add([totals])
+    ranks.all_reduce([totals])
     mean = sums / count
     variance = (squares - sums * mean) / (count - 1)
     return Moments(mean, torch.where(variance <= _RESOLUTION * squares / count, 0.0, variance))

@@ -1,4 +1,4 @@
-"""Collecting rollouts: the policy acts in parallel environments and what happened is kept."""
+"""Collects rollouts: the policy acts in parallel environments, and the collector keeps what happened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rl_training.action_space import BoolArray
-from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, pool
+from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, counts_of_all_ranks
 from rl_training.environments.adapter import TrainingEnvironment
 from rl_training.policy.distributions import HeadLayout, MaskedCategorical
 from rl_training.policy.network import FactoredRecurrentActorCritic
@@ -21,18 +21,16 @@ from rl_training.ranks import SINGLE_PROCESS, Ranks
 
 
 class StepMasks(NamedTuple):
-    """What the heads could do at each step; leading shape (…) as given.
-
-    decision  (…, Σn) mask of the sampled operation
-    step      (…, Σn) what any valid operation that consults a head would allow it
-    choice    (…, H) the head was consulted and had two or more valid choices
-    open      (…, H) some valid operation leaves the head two or more choices
-    """
+    """What the heads could do at each step; the leading shape (…) is that of the steps."""
 
     decision: BoolArray
+    """(…, Σn) mask of the sampled operation."""
     step: BoolArray
+    """(…, Σn) what any valid operation that consults a head would allow it."""
     choice: BoolArray
+    """(…, H) the sampled operation consulted the head and left it two or more valid choices."""
     open: BoolArray
+    """(…, H) some valid operation would leave the head two or more choices."""
 
 
 def step_masks(
@@ -41,10 +39,11 @@ def step_masks(
     layout: HeadLayout,
     consulted: BoolArray | None = None,
 ) -> StepMasks:
-    """Masks (…, K, Σn), K = 1 for policies without operations, and sampled operations (…,), in one pass.
+    """From masks (…, K, Σn) and sampled operations (…,) to what the heads could do, for all steps at once.
 
-    ``consulted`` (K, H) says which operation uses which head. Without it, a head whose segment allows
-    the canonical action alone counts as not consulted.
+    Row k of a mask holds if the operation is k; K = 1 for a policy without operations. ``consulted`` (K, H)
+    says which operation uses which head. Without it, a head whose segment allows only the canonical action
+    counts as not consulted, because an environment gives exactly that segment to heads that it ignores.
     """
     decision = np.take_along_axis(masks, operations[..., None, None], axis=-2).squeeze(-2)
     counts = layout.counts(masks)
@@ -57,9 +56,11 @@ def step_masks(
     reachable = valid[..., None] & uses
     segment = np.repeat(np.arange(len(layout.sizes)), layout.sizes)
     step: BoolArray = np.any(masks & reachable[..., segment], axis=-2)
-    nobody: BoolArray = ~np.any(reachable, axis=-2)
-    step[..., layout.offsets] |= nobody
+    unreachable: BoolArray = ~np.any(reachable, axis=-2)
+    # A step mask must allow something; the canonical action alone has an entropy of exactly 0.
+    step[..., layout.offsets] |= unreachable
     opened: BoolArray = np.any(reachable & (counts >= 2), axis=-2)
+    # The policy samples the operation first, so its own head does not depend on the operation.
     step[..., : layout.sizes[0]] = valid
     choice[..., 0] = opened[..., 0] = counts[..., 0, 0] >= 2
     return StepMasks(decision, step, choice, opened)
@@ -68,8 +69,9 @@ def step_masks(
 class RolloutCollector:
     """Steps the environments with the policy; carries observations and recurrent state across rollouts.
 
-    Each environment samples from a generator of its own, seeded with (seed, its index among the environments
-    of all ranks). ``episodes`` (all environments,) and the returns are those of all ranks, too.
+    Each environment has its own generator, seeded with (seed, its index among the environments of all ranks),
+    so that its actions depend neither on the number of environments nor on the number of ranks. ``episodes``
+    (environments of all ranks,) and the returns cover all ranks as well.
     """
 
     def __init__(
@@ -99,15 +101,18 @@ class RolloutCollector:
 
     @property
     def episode_return(self) -> float | None:
-        """Mean return of the last finished episodes; None before the first."""
+        """Mean return of the last RETURN_WINDOW finished episodes; None before the first."""
         return float(np.mean(self._finished)) if self._finished else None
 
     def progress(self) -> dict[str, list[Any]]:
-        """Episodes of each environment and the last returns, for a checkpoint."""
+        """Episodes of each environment and the last returns, as a checkpoint keeps them."""
         return {"episodes": self.episodes.tolist(), "returns": list(self._finished)}
 
     def restore(self, progress: Mapping[str, Sequence[Any]]) -> None:
-        """Go on counting from ``progress``; with another number of environments from the fewest episodes."""
+        """Continue counting from ``progress``.
+
+        With another number of environments, every environment continues from the fewest episodes of any.
+        """
         episodes = np.array(progress["episodes"], dtype=np.int64)
         same = len(episodes) == len(self.episodes)
         self.episodes = episodes if same else np.full(len(self.episodes), episodes.min())
@@ -115,10 +120,11 @@ class RolloutCollector:
 
     @torch.inference_mode()
     def collect(self, steps: int, should_stop: Callable[[], bool] = lambda: False) -> Rollout | None:
-        """Take ``steps`` steps in every environment; None when somebody, on any rank, wants to stop.
+        """Take ``steps`` steps in every environment; None when any rank wants to stop.
 
-        Raises RankLostError.
+        ``should_stop`` is asked before every step. Raises RankLostError.
         """
+        # Drawn on the host for the whole rollout: samples are then the same on any device.
         noise = torch.stack(
             [torch.empty(steps, self._layout.total).exponential_(generator=g) for g in self._generators], 1
         ).to(self._device)
@@ -128,14 +134,15 @@ class RolloutCollector:
         while len(records) < steps and not should_stop():
             records.append(self._step(noise[len(records)], len(records)))
         if len(records) < steps or should_stop():
-            self._pool(None)
+            # The other ranks wait for these counts; they learn from them that this rank wants to stop.
+            self._count(None)
             return None
         masks = np.stack([record["masks"] for record in records])
         actions = np.stack([record["actions"] for record in records])
         operations = actions[..., 0] if masks.shape[-2] > 1 else np.zeros_like(actions[..., 0])
         found = step_masks(masks, operations, self._layout, self._environment.consulted)
-        tally = self._pool(found)
-        if tally.stop:
+        counts = self._count(found)
+        if counts.stop:
             return None
         total = steps * len(self.episodes)
         decision = self._tensor(found.decision)
@@ -154,19 +161,19 @@ class RolloutCollector:
             step_masks=self._tensor(found.step) if dependent else decision,
             choice=self._tensor(found.choice),
             log_valid_choices=self._tensor(np.log(self._layout.counts(found.decision), dtype=np.float32)),
-            choice_share=tuple((tally.choice / total).tolist()),
-            open_share=tuple((tally.open / total).tolist()),
+            choice_share=tuple((counts.choice / total).tolist()),
+            open_share=tuple((counts.open / total).tolist()),
             masks=masks,
             state=state,
             steps=total,
             episodes=int(self.episodes.sum()) - before,
         )
 
-    def _pool(self, found: StepMasks | None) -> RolloutCounts:
-        """Count over all ranks; without masks this one wants to stop."""
+    def _count(self, found: StepMasks | None) -> RolloutCounts:
+        """Count over all ranks; None tells them that this rank wants to stop."""
         none = np.zeros(len(self._layout.sizes), np.int64)
         own = slice(self._first, self._first + self._environment.num_envs)
-        tally = RolloutCounts(
+        counts = RolloutCounts(
             found is None,
             none if found is None else found.choice.sum(axis=(0, 1)),
             none if found is None else found.open.sum(axis=(0, 1)),
@@ -174,7 +181,7 @@ class RolloutCollector:
             tuple(self._ended[-RETURN_WINDOW:]),
         )
         self._ended.clear()
-        total = pool(tally, self._ranks)
+        total = counts_of_all_ranks(counts, self._ranks)
         self.episodes = total.episodes
         self._finished.extend(episode.episode_return for episode in total.finished)
         return total
@@ -207,7 +214,11 @@ class RolloutCollector:
         }
 
     def _act(self, logits: Tensor, masks: BoolArray, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The operation first, then the other heads under its masks."""
+        """Sample the operation first, then the other heads under its masks: actions (N, H), log-probs (N, H).
+
+        A head that the operation does not consult may only take its canonical action. Its log-probability is
+        then exactly 0, so that it adds nothing to the importance ratio of the step.
+        """
         device_masks = self._tensor(masks)
         rows = device_masks[:, 0]
         if masks.shape[1] > 1:
@@ -218,11 +229,14 @@ class RolloutCollector:
         return actions, distribution.log_prob(actions)
 
     def _value(self, observation: npt.NDArray[np.float32]) -> Tensor:
-        """Value of observations with the live recurrent state, which does not advance."""
+        """Value of observations with the present recurrent state, which does not advance."""
         return self._network.step(self._tensor(observation), self._state)[1]
 
     def _next_values(self, values: Tensor, records: Sequence[dict[str, Any]]) -> Tensor:
-        """V of what followed each step: 0 after termination, V(final observation) after truncation."""
+        """Value after each step: 0 after a termination, that of the final observation after a truncation.
+
+        A truncated episode would have continued, so its last step has a future to be valued.
+        """
         following = torch.cat([values[1:], self._value(self._observations).unsqueeze(0)])
         for index, record in enumerate(records):
             if record["final_value"] is not None:

@@ -1,4 +1,4 @@
-"""PPO for a policy with several heads (Schulman et al. 2017, arXiv:1707.06347)."""
+"""PPO (Schulman et al. 2017, arXiv:1707.06347) for a policy with several heads."""
 
 from __future__ import annotations
 
@@ -18,48 +18,56 @@ from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
-from rl_training.telemetry.results import UpdateResult
-from rl_training.telemetry.rollout_archive import RolloutRecorder
-from rl_training.telemetry.update import MinibatchTelemetry, UpdateTelemetry
+from rl_training.telemetry.measurement import MinibatchTelemetry
+from rl_training.telemetry.result import UpdateResult
+from rl_training.telemetry.rollout_archive import RolloutArchive
+from rl_training.telemetry.update import UpdateTelemetry
 
 Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 class Losses(NamedTuple):
-    """One minibatch's loss, a scalar, and what telemetry reads from it."""
+    """The loss of one minibatch, a scalar, and what telemetry keeps of its computation."""
 
     total: Tensor
     telemetry: MinibatchTelemetry
 
 
 class Targets(NamedTuple):
-    """What a rollout is to teach: normalized advantages and returns (T, N), and the share of their variance
-    that the values explain, a scalar, NaN when the returns do not vary."""
+    """What the policy and the value head learn from a rollout."""
 
     advantages: Tensor
+    """(T, N), normalized over the environments of all ranks."""
     returns: Tensor
+    """(T, N)"""
     explained_variance: Tensor
+    """Share of the variance of the returns that the values explain, a scalar; NaN when they do not vary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Whole sequences of some environments of this rank, with advantages and returns (T, B).
+    """This rank's part of a minibatch: all T steps of B of its environments.
 
-    ``steps``: those of the whole minibatch, on all ranks.
+    The LSTM needs whole sequences, so a minibatch takes environments rather than single steps.
     """
 
     environments: Tensor
+    """(B,) indices, on the device."""
     host_environments: Indices
+    """The same on the host, where NumPy arrays are indexed."""
     advantages: Tensor
+    """(T, B)"""
     returns: Tensor
+    """(T, B)"""
     steps: int
+    """Steps of the whole minibatch, on all ranks."""
 
 
 class PPOAgent:
     """The policy, its optimiser, and the update.
 
-    ``heads`` fixes names, sizes and entropy multipliers. Losses are sums over steps, divided by counts over all
-    ``ranks``, so that the sum of the ranks' gradients is the gradient of one process.
+    ``heads`` fixes names, sizes and entropy multipliers. Losses are sums over this rank's steps, divided by
+    counts over all ``ranks``, so that the sum of the ranks' gradients is the gradient of one process.
     """
 
     def __init__(
@@ -77,20 +85,21 @@ class PPOAgent:
         self.config = config
         self.device = torch.device(device)
         layout = HeadLayout(heads.names, [head.choices for head in heads], self.device)
+        # The parameters depend on the seed alone, and torch's global generator stays as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = FactoredRecurrentActorCritic(observation_size, layout, config.hidden).to(self.device)
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
         )
-        self.recorder: RolloutRecorder | None = None
-        """Keeps the last update's logits when there is one."""
+        self.archive: RolloutArchive | None = None
+        """Where the agent leaves each update for ``--record-rollouts``; None keeps nothing."""
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
         self._coefficients = config.entropy_coefficient * torch.tensor(multipliers, device=self.device)
 
     def state(self) -> dict[str, Any]:
-        """Everything that an update reads and writes, for a checkpoint."""
+        """Everything that an update changes, as a checkpoint keeps it."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -98,7 +107,7 @@ class PPOAgent:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state``; the learning rate stays that of the configuration."""
+        """Continue from ``state``, with the learning rate of the configuration rather than the saved one."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         for group in self._optimizer.param_groups:
@@ -106,10 +115,11 @@ class PPOAgent:
         self._shuffle.bit_generator.state = json.loads(state["shuffle"])
 
     def _update_network(self, rollout: Rollout) -> UpdateResult:
-        """Several epochs over one rollout.
+        """Optimise over one rollout for several epochs, until the KL divergence reaches its limit.
 
-        A loss or gradient that is not finite skips its optimiser step and the rest of the update, decided
-        on the device; the host learns of it, and of the KL divergence, once per epoch.
+        A loss or gradient that is not finite skips its optimiser step and the rest of the update. The device
+        decides this; the host learns of it, and of the KL divergence, once per epoch, because every question
+        to the device makes the host wait. Raises RankLostError.
         """
         config = self.config
         targets = self._targets(rollout)
@@ -125,6 +135,8 @@ class PPOAgent:
                 losses, norm, head_norms = self._optimizer_step(self._losses(rollout, batch, shares), broken)
                 kl_sum += losses.telemetry.kl_sum
                 telemetry.add(losses.telemetry, norm, head_norms)
+            # The KL divergence ends an update only between epochs, so that each epoch visits every step once
+            # and its means are over the whole rollout.
             kl, bad = torch.stack([kl_sum / rollout.steps, broken]).tolist()
             nonfinite = bad > 0
             if nonfinite:
@@ -132,8 +144,8 @@ class PPOAgent:
             telemetry.end_epoch()
             if kl > config.target_kl:
                 break
-        if self.recorder is not None:
-            self.recorder.keep(rollout, telemetry)
+        if self.archive is not None:
+            self.archive.keep(rollout, telemetry)
         return telemetry.result(targets.explained_variance, nonfinite=nonfinite)
 
     def _targets(self, rollout: Rollout) -> Targets:
@@ -152,7 +164,7 @@ class PPOAgent:
         return Targets(normalized, returns, 1 - variance[0] / variance[1])
 
     def _minibatches(self, rollout: Rollout, targets: Targets) -> Iterator[Minibatch]:
-        """This rank's part of each minibatch of an epoch."""
+        """Yield this rank's part of each minibatch of one epoch."""
         steps, own = rollout.values.shape
         first = self._ranks.rank * own
         for group in minibatches(self._shuffle, own * self._ranks.size, self.config.minibatches):
@@ -163,10 +175,10 @@ class PPOAgent:
             )
 
     def _optimizer_step(self, losses: Losses, broken: Tensor) -> tuple[Losses, Tensor, Tensor | None]:
-        """Step unless something was not finite; ``broken`` remembers it.
+        """Take one optimiser step, unless something was not finite in this update; ``broken`` remembers it.
 
-        Returns the losses of all ranks together, the norm of the whole gradient and, for telemetry, those of
-        the heads, both before clipping.
+        Returns the losses of all ranks together, the norm of the whole gradient and, for telemetry, the norms
+        of the heads (parameters, H), both before clipping.
         """
         self._optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
@@ -175,22 +187,27 @@ class PPOAgent:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         finite = torch.isfinite(losses.total) & torch.isfinite(norm)
         torch.maximum(broken, (~finite).float(), out=broken)
-        # The fused optimiser reads this flag on the device and leaves parameters and moments alone.
+        # ``found_inf`` is how a GradScaler tells a fused optimiser to skip a step. The optimiser reads the
+        # flag on the device and leaves parameters and moments alone, so the host need not wait to decide.
         self._optimizer.found_inf = broken  # type: ignore[attr-defined]
         self._optimizer.step()
         return losses, norm, head_norms
 
     def _of_all_ranks(self, losses: Losses) -> Losses:
-        """Add up gradients and losses over the ranks, in one exchange."""
+        """Sum gradients and losses over the ranks, in one exchange."""
         own = losses.telemetry
         scalars = torch.stack([losses.total.detach(), own.kl_sum, own.policy_loss, own.value_loss])
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        self._ranks.add([*gradients, scalars])
+        self._ranks.all_reduce([*gradients, scalars])
         total, kl_sum, policy_loss, value_loss = scalars.unbind()
         return Losses(total, own._replace(kl_sum=kl_sum, policy_loss=policy_loss, value_loss=value_loss))
 
     def _losses(self, rollout: Rollout, batch: Minibatch, shares: Tensor) -> Losses:
-        """Clipped surrogates and entropy bonuses per head over its choice steps, and the value loss."""
+        """Clipped surrogate and entropy bonus of each head over its choice steps, summed, and the value loss.
+
+        A head's sum is divided by its choice steps in an average minibatch of this size, rather than by those
+        that happen to be in this one: a few choice steps must not weigh as much as many.
+        """
         config, index = self.config, batch.environments
         evaluation = self.network.evaluate_actions(
             rollout.observations[:, index],
@@ -201,6 +218,7 @@ class PPOAgent:
         )
         choice = rollout.choice[:, index]
         denominators = (shares * batch.steps).clamp_min(1.0)
+        # A head that decided nothing keeps the ratio 1, so that it has no part in the step's ratio.
         log_ratio = (evaluation.log_probs - rollout.log_probs[:, index]).masked_fill(~choice, 0.0)
         ratio = log_ratio.exp()
         advantage = batch.advantages.unsqueeze(-1)
@@ -212,6 +230,8 @@ class PPOAgent:
         value_loss = 0.5 * (evaluation.values - batch.returns).square().sum() / batch.steps
         total = policy_loss - bonus + config.value_coefficient * value_loss
         with torch.no_grad():
+            # The probability of a step's action is the product over heads. ratio - 1 - log ratio estimates
+            # the KL divergence without bias, and is never negative.
             joint = log_ratio.sum(-1)
             telemetry = MinibatchTelemetry(
                 environments=index,
@@ -227,10 +247,10 @@ class PPOAgent:
 
 
 def minibatches(shuffle: np.random.Generator, environments: int, parts: int) -> list[Indices]:
-    """Spread the environments over ``parts`` minibatches at random, the same whatever the number of ranks.
+    """Spread the environments over ``parts`` minibatches at random; the number of ranks makes no difference.
 
-    Of every ``parts`` neighbours each goes to another minibatch. So each rank whose environments are a multiple
-    of ``parts`` has an equal part of each minibatch, and the sizes differ by one at most.
+    Of every ``parts`` neighbours, each goes to another minibatch. A rank whose environments are a multiple of
+    ``parts`` therefore has an equal part of each minibatch, and the sizes differ by one at most.
     """
     parts = min(parts, environments)
     blocks = np.arange(-(-environments // parts) * parts).reshape(-1, parts)
@@ -238,8 +258,7 @@ def minibatches(shuffle: np.random.Generator, environments: int, parts: int) -> 
 
 
 def with_multipliers(heads: Heads, multipliers: Mapping[str, float]) -> Heads:
-    """The heads with some entropy multipliers replaced; ValueError for a head that does not exist."""
-
+    """The heads with some entropy multipliers replaced. Raises ValueError for a head that does not exist."""
     for name in multipliers:
         heads.named(name)
     return Heads(

@@ -1,4 +1,4 @@
-"""Which of the processes of a run this one is, and which environments it owns."""
+"""Which rank of a run this process is, and how many environments each rank owns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ START_REMEDY = "start all ranks with torchrun"
 
 
 class RendezvousError(ValueError):
-    """The ranks of a run cannot find each other; the message names the reason and the remedy."""
+    """The ranks of a run cannot meet; the message names the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankAssignment:
-    """Which of how many processes this is, and which on its machine."""
+    """Number of this process, number of processes, and number of this process on its machine."""
 
     rank: int = 0
     size: int = 1
@@ -24,9 +24,9 @@ class RankAssignment:
 
 
 def rank_assignment(environment: Mapping[str, str]) -> RankAssignment:
-    """The place that torchrun gives a process in its environment variables; without any, the only one.
+    """The rank that torchrun assigns in the environment variables; without any, that of a single process.
 
-    Raises RendezvousError.
+    Raises RendezvousError for variables that contradict each other, or are no numbers.
     """
     if "RANK" not in environment and "WORLD_SIZE" not in environment:
         return RankAssignment()
@@ -57,9 +57,9 @@ def _text(environment: Mapping[str, str], name: str) -> str:
 
 
 def environments_of_a_rank(total: int, minibatches: int, size: int) -> int:
-    """How many environments each rank owns. Raises ValueError, with the remedy, for unequal parts.
+    """How many of ``total`` environments each rank owns. Raises ValueError, with the remedy, for unequal parts.
 
-    Every minibatch takes as many environments from each rank.
+    Every minibatch takes as many environments from each rank, so that no rank waits for another.
     """
     unit = size * minibatches
     if size > 1 and total % unit:

@@ -1,8 +1,9 @@
-"""Learning that another rank is gone, whatever this one is doing.
+"""Detects that another rank has died, whatever this rank is doing.
 
-An exchange fails at once when a rank is gone, but a rank may be hours from its next one. So each rank but the
-last waits, in a thread, for word from the next rank, and each but the first sends word to the one before: that
-all ranks above have ended, or which one is gone. A connection that breaks is word, too. Rank 0 hears of all.
+An exchange fails at once when a rank has died, but the next exchange may be hours away. So the ranks form a
+chain: each rank but the last waits, in a thread, for a report from the next one, and each rank but the first
+reports to the one before. A report says that all ranks above have finished, or which one died. A connection
+that breaks counts as a report that the rank at its other end has died. Rank 0 hears of every rank in this way.
 """
 
 from __future__ import annotations
@@ -14,60 +15,62 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-_FOREVER = timedelta(days=365)
-_NOBODY = -1
-_PATIENCE = 1.0
+_AS_LONG_AS_THE_RUN = timedelta(days=365)
+_ALL_FINISHED = -1
+"""The report that no rank above has died; any other report is the number of the rank that has."""
+_DELIVERY_SECONDS = 1.0
 
 
 class FailureDetector:
-    """The chain of ranks; made by all of them together, after they have met."""
+    """One link of the chain of ranks. All ranks create theirs together, once they have met."""
 
     def __init__(self, rank: int, size: int, timeout: timedelta) -> None:
         self._rank = rank
         self._last = size - 1
+        # Its own group: reports must not mix with exchanges of the trainer, and nccl carries no host tensors.
         self._group = dist.new_group(backend="gloo", timeout=timeout)
-        self._ended = threading.Event()
+        self._finished = threading.Event()
         self._thread: threading.Thread | None = None
 
     def watch(self, lost: Callable[[int], None]) -> None:
-        """Call ``lost`` with the number of a rank above this one that is gone, unless this one has ended."""
-        # A daemon: a rank that hangs must not keep this one from ending.
-        self._thread = threading.Thread(target=self._run, args=(lost,), name="peers", daemon=True)
+        """Call ``lost`` with the number of a rank above this one that died, unless this one has finished."""
+        # A daemon, so that a rank that hangs cannot keep this process from ending.
+        self._thread = threading.Thread(target=self._run, args=(lost,), name="failure-detector", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """This rank has ended as it should: nothing is lost from now on."""
-        self._ended.set()
+        """Record that this rank has finished: a rank that leaves from now on is not lost."""
+        self._finished.set()
 
     def leave(self) -> None:
-        """Let the word reach the rank before; one that never comes is waited for shortly."""
+        """Give the report time to reach the rank before; wait no longer than a second for it."""
         if self._thread is not None:
-            self._thread.join(_PATIENCE)
+            self._thread.join(_DELIVERY_SECONDS)
 
     def _run(self, lost: Callable[[int], None]) -> None:
-        gone = self._word()
-        if gone == _NOBODY:
-            self._ended.wait()
-        elif not self._ended.is_set():
-            lost(gone)
+        report = self._receive_report()
+        if report == _ALL_FINISHED:
+            self._finished.wait()
+        elif not self._finished.is_set():
+            lost(report)
         if self._rank:
-            self._pass_on(gone)
+            self._send_report(report)
 
-    def _word(self) -> int:
+    def _receive_report(self) -> int:
         if self._rank == self._last:
-            return _NOBODY
-        word = torch.empty(1, dtype=torch.int64)
+            return _ALL_FINISHED
+        report = torch.empty(1, dtype=torch.int64)
         try:
-            work = dist.irecv(word, src=self._rank + 1, group=self._group)
+            work = dist.irecv(report, src=self._rank + 1, group=self._group)
             assert work is not None
-            # A rank that works has nothing to say for as long as the run takes.
-            work.wait(_FOREVER)
+            # The timeout of the group is for exchanges; a healthy rank reports nothing while the run lasts.
+            work.wait(_AS_LONG_AS_THE_RUN)
         except RuntimeError:
             return self._rank + 1
-        return int(word)
+        return int(report)
 
-    def _pass_on(self, gone: int) -> None:
+    def _send_report(self, report: int) -> None:
         try:
-            dist.send(torch.tensor([gone]), dst=self._rank - 1, group=self._group)
+            dist.send(torch.tensor([report]), dst=self._rank - 1, group=self._group)
         except RuntimeError:
-            return  # the rank before is gone as well; the next exchange says so
+            return  # the rank before has died as well, which the next exchange reports

@@ -18,15 +18,15 @@ from rl_training.ranks import SINGLE_PROCESS, RankLostError, Ranks
 
 
 def backend_of(device: torch.device) -> str:
-    """What carries the tensors of ranks on that device: nccl those on a GPU, gloo those of the host."""
+    """The torch.distributed backend for that device: nccl carries tensors on a GPU, gloo those of the host."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 @contextmanager
 def joined_group(assignment: RankAssignment, device: torch.device, timeout: float) -> Iterator[Ranks]:
-    """The ranks of this run, once all are there; ``timeout`` in seconds, for this and for each exchange.
+    """The ranks of this run, once all have joined; ``timeout`` in seconds, for joining and for each exchange.
 
-    Raises RendezvousError.
+    Raises RendezvousError when a rank does not join in time.
     """
     if assignment.size == 1:
         yield SINGLE_PROCESS
@@ -41,7 +41,7 @@ def joined_group(assignment: RankAssignment, device: torch.device, timeout: floa
 
 
 class _ProcessGroup:
-    """Several processes, over torch.distributed."""
+    """``Ranks`` over torch.distributed: one process is one rank."""
 
     def __init__(self, assignment: RankAssignment, backend: str, timeout: float) -> None:
         self.rank, self.size = assignment.rank, assignment.size
@@ -49,9 +49,9 @@ class _ProcessGroup:
         try:
             if assignment.rank:
                 _wait_for(assignment.address, timeout)
-            patience = timedelta(seconds=timeout)
-            dist.init_process_group(backend, timeout=patience)
-            self._detector = FailureDetector(assignment.rank, assignment.size, patience)
+            limit = timedelta(seconds=timeout)
+            dist.init_process_group(backend, timeout=limit)
+            self._detector = FailureDetector(assignment.rank, assignment.size, limit)
         except (OSError, RuntimeError, ValueError) as error:
             host, port = assignment.address
             raise RendezvousError(
@@ -65,19 +65,20 @@ class _ProcessGroup:
             dist.all_gather(list(rows), row.contiguous())
         return rows
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        # One flat tensor and one exchange: latency, not bandwidth, dominates for tensors this small.
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         with self._exchange():
             dist.all_reduce(flat)
         _scatter(flat, tensors)
 
-    def copy(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         with self._exchange():
             dist.broadcast(flat, src=0)
         _scatter(flat, tensors)
 
-    def texts(self, text: str) -> list[str]:
+    def gather_texts(self, text: str) -> list[str]:
         found: list[str] = [""] * self.size
         with self._exchange():
             dist.all_gather_object(found, text)
@@ -90,7 +91,7 @@ class _ProcessGroup:
         if not dist.is_initialized():
             return
         if well:
-            # Together: a rank that closed its connections early would look lost to one that is not as far yet.
+            # All ranks leave together: one that closed its connections earlier would look dead to the others.
             self._detector.end()
             with suppress(RankLostError):
                 self.gather(torch.zeros(1))
@@ -109,7 +110,10 @@ class _ProcessGroup:
 
 
 def _wait_for(address: tuple[str, int], timeout: float) -> None:
-    """Wait until somebody listens there. Raises OSError; torch itself would say it in many lines."""
+    """Wait until rank 0 listens at the address. Raises OSError at the deadline.
+
+    torch would wait as well, but its error runs over many lines; this one fits into the one line of rl-train.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -130,5 +134,6 @@ def _scatter(flat: Tensor, tensors: Sequence[Tensor]) -> None:
 
 
 def _shortened(error: BaseException) -> str:
+    """The first sentence of an error of torch, without the source location that it begins with."""
     text = " ".join(str(error).split()).partition(". ")[0]
     return (text.partition("] ")[2] if text.startswith("[/") else text)[:200].rstrip(".")

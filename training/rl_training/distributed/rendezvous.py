@@ -1,4 +1,4 @@
-"""How the ranks of a run meet, and agree on what they were given."""
+"""How the ranks of a run meet, check that they were given the same settings, and fail together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ONE_PROCESS = {"tui": "watch the run with rl-exporter watch", "record_rollouts"
 
 
 class SaidElsewhereError(BadInputError):
-    """Bad input of which another rank of the run says what it is."""
+    """Bad input that another rank reports, so that this one exits without a message."""
 
 
 def own_assignment(environment: Mapping[str, str]) -> RankAssignment:
@@ -33,7 +33,7 @@ def own_assignment(environment: Mapping[str, str]) -> RankAssignment:
 
 
 def device_of(name: str, assignment: RankAssignment) -> str:
-    """The device of this rank: of several on a machine, each takes the GPU of its number there."""
+    """The device of this rank; several ranks on one machine take one GPU each. Raises BadInputError."""
     if assignment.size == 1 or not name.startswith("cuda"):
         return name
     if name != "cuda":
@@ -45,7 +45,7 @@ def device_of(name: str, assignment: RankAssignment) -> str:
 
 @contextmanager
 def rendezvous(assignment: RankAssignment, run: RunConfig, device: torch.device) -> Iterator[Ranks]:
-    """The ranks, once all are there. Raises BadInputError."""
+    """The ranks of the run, once all have joined. Raises BadInputError."""
     try:
         with joined_group(assignment, device, run.collective_timeout) as ranks:
             yield ranks
@@ -54,7 +54,7 @@ def rendezvous(assignment: RankAssignment, run: RunConfig, device: torch.device)
 
 
 def require_shareable(settings: Settings, size: int) -> None:
-    """Raise BadInputError where several ranks cannot do what one process can."""
+    """Raise BadInputError for settings that only a run of one process supports."""
     run, learning = settings.run, settings.learning
     try:
         environments_of_a_rank(run.num_envs, learning.minibatches, size)
@@ -69,8 +69,12 @@ def require_shareable(settings: Settings, size: int) -> None:
 
 
 def require_same(settings: Settings, ranks: Ranks) -> None:
-    """Raise BadInputError, on every rank, unless all were given the same."""
-    given = ranks.texts(repr((settings.run, settings.environment, settings.learning)))
+    """Raise BadInputError, on every rank, unless all ranks have the same settings.
+
+    Ranks that differ would wait in different exchanges, or average gradients of different losses.
+    Output settings may differ: only rank 0 uses them.
+    """
+    given = ranks.gather_texts(repr((settings.run, settings.environment, settings.learning)))
     other = next((rank for rank, text in enumerate(given) if text != given[0]), None)
     if other is not None:
         raise BadInputError(
@@ -80,13 +84,17 @@ def require_same(settings: Settings, ranks: Ranks) -> None:
 
 @contextmanager
 def failing_together(ranks: Ranks) -> Iterator[None]:
-    """Bad input on one rank is bad input on all, and rank 0 says which. Raises BadInputError, RankLostError."""
+    """Turn bad input on one rank into bad input on all, which rank 0 reports.
+
+    A rank that exited alone would leave the others waiting until the timeout.
+    Raises BadInputError, RankLostError.
+    """
     problem = ""
     try:
         yield
     except BadInputError as error:
         problem = str(error)
-    problems = ranks.texts(problem)
+    problems = ranks.gather_texts(problem)
     if any(problems) and ranks.rank:
         raise SaidElsewhereError
     for rank, text in enumerate(problems):

@@ -1,1 +1,1 @@
-"""Environments of the trainer, and the adapter for any registered Gymnasium environment."""
+"""The trainer's own environments, and an adapter for any registered Gymnasium environment."""

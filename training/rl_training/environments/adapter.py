@@ -1,4 +1,4 @@
-"""Any environment as a vector of SAME_STEP copies with flat observations, named heads and masks."""
+"""Adapts any environment to what the trainer needs: vectors, flat observations, named heads, masks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ from rl_training.environments.heads.environment import HeadsVectorEnv
 _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}
 )
-"""Our environments by name; each takes the number of copies and its options."""
+"""This project's environments by name; each takes the number of copies and its options."""
 
 
 class EnvironmentSetupError(ValueError):
-    """An environment that cannot be trained on; the message names it, the reason and the remedy."""
+    """An environment that the trainer cannot use; the message names it, the reason and the remedy."""
 
 
 class TrainingEnvironment:
-    """What the trainer needs of an environment: heads, flat observations, masks (N, K, Σn), steps."""
+    """A vector of N environments: heads, flat observations (N, D), masks (N, K, Σn), steps.
+
+    An environment whose episode ends starts the next one within the same step (SAME_STEP of Gymnasium), so
+    that no step of a rollout is padding.
+    """
 
     def __init__(self, vector: VectorEnv[Any, Any, Any], heads: Heads) -> None:
         self.vector = vector
@@ -48,20 +52,22 @@ class TrainingEnvironment:
         self._seed: Callable[[int, int], int] = getattr(vector, "environment_seed", int.__add__)
 
     def reset(self, seed: int, first: int = 0) -> npt.NDArray[np.float32]:
-        """First observations (N, D); every environment has a seed of its own, made from this one and its index.
+        """First observations (N, D). Each environment's seed follows from ``seed`` and its index.
 
-        ``first``: index of the first of these environments among those of all ranks.
+        ``first`` is the index of the first of these environments among those of all ranks, so that the number
+        of ranks does not change the seed of an environment.
         """
-        # Vector environments take a seed for each copy, whatever the declaration of their base class says.
+        # Vector environments accept a list of seeds, although their base class declares a single one.
         seeds: Any = [self._seed(seed, index) for index in range(first, first + self.num_envs)]
         return self._flat(self.vector.reset(seed=seeds)[0])
 
     def step(
         self, actions: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], BoolArray, BoolArray, npt.NDArray[np.float32]]:
-        """Take actions (N, H): next observations, rewards, terminated, truncated, final observations.
+        """Take actions (N, H); returns next observations, rewards, terminated, truncated, final observations.
 
-        Row i of the final observations is that of the ended episode where one ended at i, else the next.
+        Where an episode ended at i, row i of the final observations is its last observation; elsewhere it is
+        the next observation.
         """
         observations, rewards, terminated, truncated, infos = self.vector.step(
             actions[:, 0] if self._single_head else actions
@@ -76,7 +82,7 @@ class TrainingEnvironment:
         return following, np.asarray(rewards, np.float32), np.asarray(terminated), np.asarray(truncated), final
 
     def masks(self) -> BoolArray:
-        """Valid actions now, (N, K, Σn): K operations, or 1 where masks do not depend on one."""
+        """Valid actions now, (N, K, Σn): K operations, or K = 1 where masks do not depend on the operation."""
         if self._native_masks is not None:
             masks = np.asarray(self._native_masks(), dtype=np.bool_)
         elif self._masked_envs:
@@ -86,7 +92,7 @@ class TrainingEnvironment:
         return masks[:, None] if masks.ndim == 2 else masks
 
     def close(self) -> None:
-        """Free what the environments hold."""
+        """End worker processes and free what the environments hold."""
         self.vector.close()
 
     def _flat(self, observations: Any) -> npt.NDArray[np.float32]:
@@ -94,7 +100,7 @@ class TrainingEnvironment:
 
 
 def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> TrainingEnvironment:
-    """One of ours, or any registered Gymnasium id. Raises EnvironmentSetupError with one clear line."""
+    """One of this project's environments, or any registered Gymnasium id. Raises EnvironmentSetupError."""
     if name in _OURS:
         try:
             return TrainingEnvironment(_OURS[name](num_envs, **arguments), HEADS)

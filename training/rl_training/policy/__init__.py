@@ -1,1 +1,1 @@
-"""The policy: its network, the distributions of its heads, and the rollouts that it acted out."""
+"""The policy: its network, the distributions of its heads, and the data of a rollout."""

@@ -1,4 +1,8 @@
-"""Masked categorical distributions over several heads that share one flat row of logits."""
+"""Masked categorical distributions of several heads that share one flat row of logits.
+
+Reductions over the segments of the row serve all heads at once; a Python loop over heads would launch its
+kernels once for each head.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from torch import Tensor
 from rl_training.action_space import BoolArray
 
 _IMPOSSIBLE = -1e30
-"""Logit of an action that is not valid: its probability is exactly 0, and finite, so that 0 ln 0 is 0.
-
-An infinite logit at a *valid* action then still shows, as a NaN in the entropy.
+"""Logit of an action that is not valid. Its probability is exactly 0, and so is its part of the entropy:
+0 times a finite number is 0. An infinite logit at a *valid* action still shows, as a NaN.
 """
 
 
 class HeadLayout:
     """Where each head's segment lies in a flat row of Σn logits.
 
-    ``segment`` (Σn,) names the head of each column. ``grid`` (widest head, H) lists the columns of each
-    head, for reductions that need a rectangle; outside a head it repeats the head's first column.
+    ``segment`` (Σn,) holds the head of each column. ``grid`` (widest head, H) lists the columns of each head,
+    for reductions that need a rectangle; where a head has no more columns it repeats the first one, and
+    ``outside`` (widest head, H) is True.
     """
 
     def __init__(self, names: Sequence[str], sizes: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -41,11 +45,11 @@ class HeadLayout:
         self.outside = torch.as_tensor(outside, device=device)
 
     def counts(self, masks: BoolArray) -> npt.NDArray[np.int64]:
-        """Valid choices of each head: (…, Σn) to (…, H)."""
+        """Number of valid choices of each head: (…, Σn) to (…, H)."""
         return np.add.reduceat(masks, self.offsets, axis=-1, dtype=np.int64)
 
     def require_choices(self, masks: BoolArray) -> None:
-        """Raise ValueError naming head and row when a mask of shape (…, Σn) allows a head nothing."""
+        """Raise ValueError, with head and row, where masks (…, Σn) allow a head no action."""
         empty = self.counts(masks) == 0
         if empty.any():
             *row, head = (int(index) for index in np.argwhere(empty)[0])
@@ -79,21 +83,21 @@ class HeadLayout:
 class MaskedCategorical:
     """Categorical distributions of all heads under a mask.
 
-    ``logits`` (…, Σn) of any floating type, ``mask`` (…, Σn) bool. Everything is computed in float32.
-    With ``validate`` a head without a valid action raises ValueError; leave it off on hot paths, where
-    masks were checked on the host.
+    ``logits`` (…, Σn) may have any floating dtype, ``mask`` (…, Σn) is bool. The computation runs in float32,
+    or in float64 where the logits are: half precision is too coarse for an entropy. With ``validate``, a head
+    without a valid action raises ValueError; that check waits for the device, so hot paths leave it off and
+    check their masks on the host.
 
-    Inside, the columns come first, (Σn, …): reductions over a handful of choices are ten times faster
-    along the outermost dimension.
+    Inside, the columns come first, (Σn, …): a reduction over a handful of choices is ten times faster along the
+    outermost dimension.
     """
 
     def __init__(self, logits: Tensor, mask: Tensor, layout: HeadLayout, *, validate: bool = True) -> None:
         if validate:
             layout.require_choices(mask.cpu().numpy())
         self._layout = layout
-        scores = torch.where(
-            mask.movedim(-1, 0).contiguous(), logits.float().movedim(-1, 0).contiguous(), _IMPOSSIBLE
-        )
+        columns = logits.to(torch.promote_types(logits.dtype, torch.float32)).movedim(-1, 0).contiguous()
+        scores = torch.where(mask.movedim(-1, 0).contiguous(), columns, _IMPOSSIBLE)
         self._peak = layout.maxima(scores.detach())
         self._centered = scores - layout.spread(self._peak)
         self._weights = self._centered.exp()
@@ -115,7 +119,8 @@ class MaskedCategorical:
 
         NaN where, and only where, a logit of a valid action is not finite.
 
-        With z = logit - max and Z = Σ exp z: H = ln Z - Σ z exp z / Z. Both terms are at least 0.
+        With z = logit - max and Z = Σ exp z: H = ln Z - Σ z exp z / Z. Neither ln Z nor -Σ z exp z / Z is
+        negative, so they cannot cancel, and rounding cannot make an entropy negative.
         """
         weighted = self._layout.sums(self._weights * self._centered)
         return (self._total.log() - weighted / self._total).movedim(0, -1)
@@ -126,9 +131,12 @@ class MaskedCategorical:
         return (self._centered.gather(0, columns) - self._total.log()).movedim(0, -1)
 
     def choose(self, noise: Tensor) -> Tensor:
-        """Sample each head's action, (…, H), by exponential noise of shape (…, Σn).
+        """Sample each head's action, (…, H), with exponential noise (…, Σn).
 
-        The Gumbel-max trick: argmax(log p - log E) with E ~ Exp(1) is a sample of p.
+        The Gumbel-max trick (Gumbel 1954): argmax(log p - log E) with E ~ Exp(1) is a sample of p. It samples
+        all heads in one reduction, and the noise of an environment comes from its own generator, so that its
+        actions do not depend on the environments beside it.
         """
+        # log 0 would make an action with that noise win whatever its probability.
         positive = noise.clamp_min(torch.finfo(noise.dtype).tiny).movedim(-1, 0)
         return self._layout.best(self._centered - positive.log()).movedim(0, -1)

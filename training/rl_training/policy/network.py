@@ -17,16 +17,22 @@ LSTMState = tuple[Tensor, Tensor]
 
 
 class Evaluation(NamedTuple):
-    """What the policy says about stored steps: log_probs (T, B, H), values (T, B), logits (T, B, Σn)."""
+    """What the present policy says about stored steps: T steps of B environments."""
 
     log_probs: Tensor
+    """(T, B, H) of the stored actions."""
     distribution: MaskedCategorical
     values: Tensor
+    """(T, B)"""
     logits: Tensor
+    """(T, B, Σn), before masks."""
 
 
 class HeadModules(nn.Module):
-    """One two-layer module per head, batched along a leading head dimension."""
+    """One two-layer module per head, batched along a leading head dimension.
+
+    Each head has parameters of its own, so that the norm of their gradient says something about that head.
+    """
 
     def __init__(self, layout: HeadLayout, inputs: int, hidden: int = 32) -> None:
         super().__init__()
@@ -37,18 +43,19 @@ class HeadModules(nn.Module):
         self.bias_out = nn.Parameter(torch.zeros(heads, layout.width))
         for head in range(heads):
             nn.init.orthogonal_(self.weight_in[head], math.sqrt(2))
+            # A small output layer: the policy starts close to uniform, where every head explores.
             nn.init.orthogonal_(self.weight_out[head], 0.01)
         self.register_buffer("flat", (~layout.outside.T).flatten().nonzero().squeeze(-1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, inputs) to one flat row of logits (…, Σn)."""
+        """Features (…, inputs) to one flat row of logits (…, Σn)."""
         hidden = torch.tanh(torch.einsum("...i,hik->...hk", features, self.weight_in) + self.bias_in)
         padded = torch.einsum("...hk,hkn->...hn", hidden, self.weight_out) + self.bias_out
         flat: Tensor = self.get_buffer("flat")
         return padded.flatten(-2)[..., flat]
 
     def gradient_norms(self) -> Tensor:
-        """Norms of the gradients of each head's parameters, one row per parameter: (parts, H)."""
+        """Norm of the gradient of each parameter of each head, (parameters, H)."""
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         return torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
 
@@ -70,12 +77,12 @@ class FactoredRecurrentActorCritic(nn.Module):
             nn.init.orthogonal_(parameter) if "weight" in name else nn.init.zeros_(parameter)
 
     def initial_state(self, batch: int) -> LSTMState:
-        """The state in which an episode starts: zeros, (batch, hidden) each."""
+        """The recurrent state at the start of an episode: zeros, (batch, hidden) each."""
         zeros = self.encoder.weight.new_zeros(batch, self.hidden)
         return zeros, zeros
 
     def step(self, observation: Tensor, state: LSTMState) -> tuple[Tensor, Tensor, LSTMState]:
-        """One step: observation (B, D) to logits (B, Σn), values (B,) and the next state."""
+        """Act for one step: observations (B, D) to logits (B, Σn), values (B,) and the next recurrent state."""
         encoded = torch.tanh(self.encoder(observation)).unsqueeze(1)
         features, (hidden, cell) = self.lstm(encoded, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
         features = features.squeeze(1)
@@ -89,10 +96,10 @@ class FactoredRecurrentActorCritic(nn.Module):
         starts: BoolArray,
         state: LSTMState,
     ) -> Evaluation:
-        """Evaluate stored sequences under the masks they were sampled with.
+        """Evaluate stored sequences under the masks that the policy sampled with.
 
-        ``observations`` (T, B, D), ``actions`` (T, B, H), ``masks`` (T, B, Σn) bool, ``starts`` (T, B):
-        an episode begins at this step, so the recurrent state is zero; ``state``: the state before t = 0.
+        ``observations`` (T, B, D), ``actions`` (T, B, H), ``masks`` (T, B, Σn) bool. ``starts`` (T, B) is True
+        where an episode begins, so that the recurrent state is zero there; ``state`` is the one before t = 0.
         """
         features = self._sequence(torch.tanh(self.encoder(observations)), starts, state)
         logits = self.heads(features)
@@ -102,7 +109,10 @@ class FactoredRecurrentActorCritic(nn.Module):
         )
 
     def _sequence(self, encoded: Tensor, starts: BoolArray, state: LSTMState) -> Tensor:
-        """Run the LSTM over (T, B, hidden), each episode fragment as a row of one padded batch."""
+        """Run the LSTM over (T, B, hidden): each fragment of an episode is a row of one padded batch.
+
+        One call over padded fragments is much faster than T calls that reset the state step by step.
+        """
         steps, batch = starts.shape
         begins = starts.T.copy()
         begins[:, 0] = True

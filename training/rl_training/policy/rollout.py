@@ -1,4 +1,4 @@
-"""A rollout: what the policy saw and did in parallel environments, as tensors."""
+"""A rollout: what the policy saw and did in parallel environments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from rl_training.policy.network import LSTMState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """T steps of the N environments of one rank.
+    """T steps of the N environments of one rank: D observed numbers, H heads, Σn actions, K operations.
 
-    ``starts``: an episode begins here; ``ended``: one ended with this step. Shares, ``steps`` and ``episodes``
-    are of the environments of all ranks.
+    Shares, ``steps`` and ``episodes`` cover the environments of all ranks.
     """
 
     observations: Tensor  # (T, N, D)
@@ -23,16 +22,16 @@ class Rollout:
     log_probs: Tensor  # (T, N, H)
     values: Tensor  # (T, N)
     rewards: Tensor  # (T, N)
-    next_values: Tensor  # (T, N)
-    ended: Tensor  # (T, N) bool
-    starts: BoolArray  # (T, N)
+    next_values: Tensor  # (T, N), value after the step: see ``generalized_advantages``
+    ended: Tensor  # (T, N) bool, an episode ended with this step
+    starts: BoolArray  # (T, N), an episode began with this step
     decision_masks: Tensor  # (T, N, Σn) bool
     step_masks: Tensor  # (T, N, Σn) bool; the same tensor where masks depend on no operation
-    choice: Tensor  # (T, N, H) bool
+    choice: Tensor  # (T, N, H) bool, choice steps
     log_valid_choices: Tensor  # (T, N, H), ln of the valid choices under the decision mask
-    choice_share: tuple[float, ...]  # H
-    open_share: tuple[float, ...]  # H
-    masks: BoolArray  # (T, N, K, Σn), as the environment gave them
+    choice_share: tuple[float, ...]  # (H,)
+    open_share: tuple[float, ...]  # (H,)
+    masks: BoolArray  # (T, N, K, Σn), as the environment gave them; row k holds if the operation is k
     state: LSTMState  # before the first step
     steps: int
-    episodes: int
+    episodes: int  # that ended in this rollout

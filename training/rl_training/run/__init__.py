@@ -1,1 +1,1 @@
-"""One run of ``rl-train``: options, settings, what it is made of, what it shows and writes, its end."""
+"""One run of ``rl-train``: options and settings, its parts, what it shows and writes, and how it ends."""

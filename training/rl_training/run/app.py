@@ -1,4 +1,4 @@
-"""Puts a run together from its settings: environment, agent, exporter, display."""
+"""Runs ``rl-train``: puts a run together from its settings, trains, and ends in an orderly way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _LOG = logging.getLogger("rl_training")
 
 
 def run(settings: Settings) -> int:
-    """Train as the settings say; returns the exit status. Raises BadInputError before anything starts."""
+    """Train as the settings say; returns the exit status.
+
+    Raises BadInputError before anything starts, and RankLostError when another rank dies before that.
+    """
     assignment = own_assignment(os.environ)
     who = f"rank {assignment.rank}: " if assignment.rank else ""
     level = logging.ERROR if assignment.rank else logging.WARNING
@@ -45,7 +48,7 @@ def run(settings: Settings) -> int:
         signals = stack.enter_context(StopSignals())
         with failing_together(ranks):
             job = make_job(settings, ranks, device, stack)
-        # Only now: nobody is to see a run that another rank cannot begin.
+        # Only now: a run that another rank cannot begin must not appear in /metrics or the discovery directory.
         with failing_together(ranks):
             outputs = None if ranks.rank else make_outputs(job, stack)
         return _run_other_rank(job, signals) if outputs is None else _run_rank_zero(job, outputs, signals)
@@ -65,20 +68,21 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
         state = _train_to_the_end(job, training)
     aggregator.set_run_state(state)
     server.scrapers.run_ended(expected=job.identity.listed)
-    if job.agent.recorder is not None and output.record_rollouts is not None:
+    if job.agent.archive is not None and output.record_rollouts is not None:
         before = job.resumed.snapshot.tamiyo.updates if job.resumed else 0
-        job.agent.recorder.save(output.record_rollouts, before)
+        job.agent.archive.save(output.record_rollouts, before)
     if not output.quiet:
         console.print(display.summary(), f"run {run_id} {state}", highlight=False)
-    # Whatever ends one rank early, the launcher tells every rank to stop: that signal is no wish to leave now.
+    # A launcher signals every rank when one ends early. That signal does not mean that a person wants rank 0 to
+    # skip the wait for the last scrapes.
     told = job.ranks.size > 1 and state is not RunState.COMPLETED
     linger(server, signals, output, console, max(signals.count, int(told)))
-    job.identity.close()  # before the server stops: nobody is to find an address that does not answer
+    job.identity.close()  # before the server stops, so that no one discovers an address that does not answer
     return 1 if state is RunState.FAILED else 0
 
 
 def _run_other_rank(job: Job, signals: StopSignals) -> int:
-    """Train beside rank 0, which alone listens, shows and writes."""
+    """Train beside rank 0, which listens, shows and writes for all ranks."""
     pace = job.settings.output.pace
     handlers: list[PPOUpdateHandler] = [Pace(pace)] if pace else []
     state = _train_to_the_end(
@@ -88,13 +92,13 @@ def _run_other_rank(job: Job, signals: StopSignals) -> int:
 
 
 def _train_to_the_end(job: Job, training: Callable[[], RunState]) -> RunState:
-    """How the training ended. Whatever ends it, /metrics must say so, and the other ranks must not wait."""
+    """Train, and return how it ended. Whatever ends it, /metrics says so, and the other ranks do not wait."""
     state = None
     try:
         state = training()
     except RankLostError as error:
         _LOG.error("the run failed: %s", error)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - whatever it was, /metrics must say that the run failed
         _LOG.exception("the run failed")
     if state is None:
         job.aggregator.set_run_state(RunState.FAILED)
@@ -108,7 +112,7 @@ def _train(
     run, agent, ranks = job.settings.run, job.agent, job.ranks
     emitter = Emitter(handlers, job.aggregator.count_record_error)
     updates = job.aggregator.snapshot().tamiyo.updates
-    # Environments start anew: the same seed again would replay the episodes that were already played.
+    # Environments are no part of a checkpoint: the same seed would replay episodes that the run has seen.
     seed = run.seed if job.resumed is None else _seed_after(run.seed, updates)
     collector = RolloutCollector(job.environment, agent.network, seed=seed, device=agent.device, ranks=ranks)
     if job.resumed is not None:
@@ -116,8 +120,8 @@ def _train(
     checkpointer = None
     if run.checkpoint and not ranks.rank:
         checkpointer = Checkpointer(run.checkpoint, agent, collector, view)
-    # The same seed may give other parameters on another kind of processor.
-    ranks.copy(list(agent.network.parameters()))
+    # Ranks on other kinds of processor may draw other parameters from the same seed.
+    ranks.broadcast(list(agent.network.parameters()))
     lost = threading.Event()
     ranks.watch(partial(_lost, job, lost))
 
@@ -133,7 +137,7 @@ def _train(
 
 
 def _lost(job: Job, lost: threading.Event, rank: int) -> None:
-    """Say at once that a rank is gone, and do not finish the rollout: the exchange after it will fail."""
+    """Report the loss of a rank at once, and cut the rollout short: the exchange after it would fail."""
     job.aggregator.set_run_state(RunState.FAILED)
     _LOG.error("rank %d of %d is gone", rank, job.ranks.size)
     lost.set()

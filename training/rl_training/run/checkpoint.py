@@ -1,4 +1,4 @@
-"""The last good state of a run in a folder: written atomically, read without running anything it holds."""
+"""The last good state of a run in a folder: written atomically, and read without executing anything in it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LOG = logging.getLogger("rl_training")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names it, the reason and the remedy."""
+    """A checkpoint that this run cannot use; the message names it, the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run between two updates: what the agent and the collector carry on with, and the last snapshot."""
+    """A run between two updates: the state of agent and collector, and the last snapshot."""
 
     agent: dict[str, Any]
     progress: dict[str, Any]
@@ -42,9 +42,9 @@ class Checkpoint:
 
 
 def save(folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: SanctumSnapshot) -> None:
-    """Write a checkpoint. A kill at any moment leaves the former one or this one. Raises OSError.
+    """Write a checkpoint; a kill at any moment leaves either the former one or this one. Raises OSError.
 
-    The snapshot is kept as the /metrics body that shows it.
+    It keeps the snapshot as the /metrics body that shows it, so that no second format has to follow the first.
     """
     state = {
         "format": _FORMAT,
@@ -59,6 +59,7 @@ def save(folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: S
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / FILE_NAME)
+    # A rename survives a power failure only once the folder itself is on the disk.
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -67,9 +68,10 @@ def save(folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: S
 
 
 def load(folder: Path, agent: PPOAgent) -> Checkpoint:
-    """The checkpoint in ``folder``, for an agent of the same shape. Raises CheckpointError."""
+    """Read the checkpoint in ``folder``, which must fit the agent. Raises CheckpointError."""
     path = folder / FILE_NAME
     try:
+        # weights_only: a checkpoint from elsewhere could otherwise run code while it loads.
         state = torch.load(path, map_location=agent.device, weights_only=True)
         if state["format"] != _FORMAT:
             raise CheckpointError(
@@ -88,7 +90,7 @@ def load(folder: Path, agent: PPOAgent) -> Checkpoint:
 
 
 def prepare(folder: Path, *, resume: bool) -> None:
-    """Make the folder. Raises CheckpointError, also where a new run would overwrite the state of another."""
+    """Make the folder. Raises CheckpointError, also if a new run would overwrite the state of another."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -121,10 +123,10 @@ def _shown(value: Any) -> str:
 
 
 class CheckpointedView:
-    """Shows the snapshots that were let through, so that /metrics is never ahead of the checkpoint.
+    """Shows only updates that a checkpoint holds, so that /metrics is never ahead of the checkpoint.
 
-    A run that is killed and resumed then never shows counters that go backwards. What a run says of its own
-    life passes at once.
+    A run that is killed and resumed then never shows counters that go backwards. A change of the run state
+    shows at once.
     """
 
     def __init__(self, snapshot: Callable[[], SanctumSnapshot]) -> None:
@@ -132,18 +134,18 @@ class CheckpointedView:
         self._shown = snapshot()
 
     def snapshot(self) -> SanctumSnapshot:
-        """The last snapshot that was let through, with the present state of the run."""
+        """The last snapshot in a checkpoint, with the present state of the run."""
         return replace(self._shown, run_state=self._latest().run_state)
 
     def open(self) -> None:
-        """Let the latest snapshot through."""
+        """Show the latest snapshot from now on."""
         self._shown = self._latest()
 
 
 class Checkpointer:
     """Writes a checkpoint after each update, and only then lets /metrics show that update.
 
-    A write that fails is logged, the former checkpoint stays, and training goes on.
+    After a write that fails, it logs the error, the former checkpoint stays, and training continues.
     """
 
     def __init__(

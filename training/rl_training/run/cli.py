@@ -1,4 +1,4 @@
-"""The console script ``rl-train``: options, and one line for each that is wrong."""
+"""The console script ``rl-train``: its options, and a one-line error for bad input."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _refuse(reason: str) -> int:
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
-    """The settings that parsed options, and the file they may name, amount to. Raises SettingsError."""
+    """The settings from parsed options and the file that they may name. Raises SettingsError."""
     from rl_training.run.settings import build_settings, read_config  # noqa: PLC0415 - as in main
 
     given: dict[str, dict[str, Any]] = {}
@@ -79,7 +79,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of ``rl-train``: one for each setting, and a few about settings."""
+    """The parser of ``rl-train``: an option for each setting, and a few about the configuration itself."""
     from rl_training.run.settings import SECTIONS, settings_of  # noqa: PLC0415 - as in main
 
     root = OneLineParser(

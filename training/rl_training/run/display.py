@@ -1,9 +1,13 @@
-"""What a person sees while a run trains: a live table on a terminal, plain lines elsewhere."""
+"""What a person sees while a run trains: a live table on a terminal, plain lines elsewhere.
+
+Every number is a cell of the exporter's view, so the table, the lines and the panel write it the same way.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,18 +16,29 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rl_exporter.heads import Head
 from rl_exporter.health import Level, level
 from rl_exporter.payload import PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, SanctumSnapshot
+from rl_exporter.view import cells
+from rl_exporter.view.cells import NOTHING, Bar, Cell, Part, Tone, printable
+from rl_exporter.view.layout import bar_cells, shortened, text_width
+from rl_exporter.view.rich_text import styled_cells
+from rl_exporter.view.verdict import weakest
 
-_STYLES = {Level.HEALTHY: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red"}
-_BAR = 20
-_OTHER_COLUMNS = 60
-"""Width of all columns but the head's name and the bar, borders included."""
+_WIDTHS = {"head": 4, "nats": 11, "normalized": 10, "": 4, "choice": 7, "share": 5, "level": 8}
+"""Least width of each column, wide enough for ordinary numbers: the bar must not move from update to update."""
+
+_LONGEST_BAR = 20
+_PADDING = 3
+"""Two blanks and a border beside the text of each column."""
+
+_LEFT_OUT_FIRST = ("", "normalized", "share", "level")
+"""What a narrow terminal does without: nats and choice keep the letters that say what most people look for."""
 
 
 class Display:
-    """Shows every update; a handler like any other. ``snapshot`` is asked after the aggregator took it."""
+    """Shows every update. A handler that must run after the aggregator, whose ``snapshot`` it reads."""
 
     def __init__(self, snapshot: Callable[[], SanctumSnapshot], console: Console, *, quiet: bool) -> None:
         self._snapshot = snapshot
@@ -47,93 +62,116 @@ class Display:
             self._live.stop()
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Show the update that the aggregator has just taken over."""
+        """Show the update that the aggregator has just stored."""
         del payload
         snapshot = self._snapshot()
-        if self._first is None and snapshot.tamiyo.entropy is not None:
-            self._first = snapshot
-        for name, reading in snapshot.tamiyo.readings.items():
-            if reading.effective is not None:
-                self._lowest[name] = min(reading.effective, self._lowest.get(name, 1.0))
+        self._remember(snapshot)
         if self._live is not None:
             self._live.update(self._table(snapshot), refresh=True)
         elif not self._quiet:
-            self._console.print(self._line(snapshot), highlight=False, soft_wrap=True)
+            self._console.print(Text(self._line(snapshot)), soft_wrap=True)
+
+    def _remember(self, snapshot: SanctumSnapshot) -> None:
+        if self._first is None and snapshot.tamiyo.entropy is not None:
+            self._first = snapshot
+        for name, reading in snapshot.tamiyo.readings.items():
+            if reading.effective is not None and math.isfinite(reading.effective):
+                self._lowest[name] = min(reading.effective, self._lowest.get(name, 1.0))
 
     def summary(self) -> Table:
         """First, lowest and last effective ratio of every head."""
-        last = self._snapshot().tamiyo
         table = Table("head", "first", "lowest", "last", "level", title="effective entropy ratio")
-        for name, reading in last.readings.items():
+        for name, reading in self._snapshot().tamiyo.readings.items():
             first = self._first.tamiyo.readings[name].effective if self._first else None
-            lowest = self._lowest.get(name)
-            numbers = [_ratio(value) for value in (first, lowest, reading.effective)]
-            table.add_row(name, *numbers, _word(reading.level))
+            ratios = (first, self._lowest.get(name), reading.effective)
+            row = (_name(name, reading), *map(cells.judged_ratio, ratios), cells.level_word(reading.effective))
+            table.add_row(*(styled_cells([cell]) for cell in row))
         return table
 
     def _headline(self, snapshot: SanctumSnapshot) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        episode_return = "-" if snapshot.episode_return is None else f"{snapshot.episode_return:.2f}"
+        steps_per_second = snapshot.environment_steps / max(time.monotonic() - self._started, 1e-9)
         return (
-            f"{snapshot.run.run_id}  update {snapshot.tamiyo.updates}  "
-            f"{snapshot.environment_steps / seconds:.0f} steps/s  return {episode_return}"
+            f"{printable(snapshot.run.run_id)}  update {snapshot.tamiyo.updates}  "
+            f"{steps_per_second:.0f} steps/s  return {cells.number(snapshot.episode_return)}"
         )
 
     def _line(self, snapshot: SanctumSnapshot) -> str:
         heads = (
-            f"{name} {_ratio(r.effective)}{'' if r.level in {Level.HEALTHY, None} else '!' + r.level}"
-            for name, r in snapshot.tamiyo.readings.items()
+            f"{printable(name)} {cells.judged_ratio(reading.effective).text}"
+            for name, reading in snapshot.tamiyo.readings.items()
         )
         return f"{self._headline(snapshot)}  {'  '.join(heads)}  {self._verdict(snapshot)}".rstrip()
 
     def _table(self, snapshot: SanctumSnapshot) -> Table:
-        table = Table(title=self._headline(snapshot), caption=self._verdict(snapshot), title_justify="left")
-        for column in ("head", "nats", "normalized", "", "choice", "share", "level"):
+        # As Text, because rich reads a string as markup, and a run's name may hold brackets.
+        title = Text(self._headline(snapshot), "table.title")
+        caption = Text(self._verdict(snapshot), "table.caption")
+        table = Table(title=title, caption=caption, title_justify="left")
+        rows = [_head_row(head, snapshot.tamiyo.readings[head.name]) for head in snapshot.tamiyo.heads]
+        widths = _column_widths(rows, self._console.width)
+        for column in widths:
             table.add_column(column, justify="left" if column in {"head", "", "level"} else "right")
-        # A bar that rich had to cut would lie: it gets what the other columns leave.
-        names = max(len(head.name) for head in snapshot.tamiyo.heads)
-        bar = max(4, min(_BAR, self._console.width - names - _OTHER_COLUMNS))
-        for head in snapshot.tamiyo.heads:
-            prefix = f"{head.entropy_multiplier:g}x" if head.entropy_multiplier > 1 else ""
-            table.add_row(head.name, *_cells(prefix, snapshot.tamiyo.readings[head.name], bar))
+        for row in rows:
+            table.add_row(*(_cell_text(row[column], width) for column, width in widths.items()))
         return table
 
     def _verdict(self, snapshot: SanctumSnapshot) -> str:
-        tamiyo = snapshot.tamiyo
-        weakest = tamiyo.weakest()
-        if weakest is None or tamiyo.entropy is None or self._first is None:
+        low, entropy = weakest(snapshot), snapshot.tamiyo.entropy
+        if low is None or entropy is None or self._first is None:
             return ""
-        share = tamiyo.entropy / (self._first.tamiyo.entropy or 1.0)
-        total = f"total {tamiyo.entropy:.3f} nats, {share:.0%} of its start"
-        reading = tamiyo.readings[weakest]
-        if reading.level is Level.CRITICAL:
-            ratio = _ratio(reading.effective)
-            return f"{weakest.upper()} HAS COLLAPSED ({ratio}) while the total still reads {total[6:]}"
-        return f"{total}; weakest head: {weakest} {_ratio(reading.effective)}"
+        name, ratio = printable(low[0]), low[1]
+        start = cells.share(entropy / (self._first.tamiyo.entropy or 1.0))
+        total = f"{cells.nats(entropy)}, {start} of its start"
+        if level(ratio) is Level.CRITICAL:
+            return f"{name.upper()} HAS COLLAPSED ({cells.number(ratio)}) while the total still reads {total}"
+        return f"total {total}; weakest head: {name} {cells.number(ratio)}"
 
 
-def _cells(prefix: str, reading: HeadReading, bar: int) -> list[str | Text]:
-    if not reading.measured:
-        return ["-", "-", "", "-", "-", "-"]
-    style = _style(level(reading.normalized))
-    filled = round((reading.normalized or 0.0) * bar)
-    return [
-        f"{prefix}{reading.entropy:.3f}",
-        Text(_ratio(reading.normalized), style=style),
-        Text("█" * filled + "░" * (bar - filled), style=style),
-        Text(_ratio(reading.choice_entropy), style=_style(level(reading.choice_entropy))),
-        "-" if reading.choice_share is None else f"{reading.choice_share:.0%}",
-        _word(reading.level),
-    ]
+def _head_row(head: Head, reading: HeadReading) -> dict[str, Part]:
+    """The panel's cells of one head, by the title of their column."""
+    choice, *share = cells.choice(reading)
+    return {
+        "head": _name(head.name, reading),
+        "nats": cells.entropy(head, reading),
+        "normalized": cells.judged_ratio(reading.normalized),
+        "": cells.entropy_bar(reading),
+        "choice": choice,
+        "share": share[0] if share else NOTHING,
+        "level": cells.level_word(reading.effective),
+    }
 
 
-def _style(verdict: Level | None) -> str:
-    return _STYLES[verdict] if verdict else "dim"
+def _name(name: str, reading: HeadReading) -> Cell:
+    return Cell(printable(name), Tone.STRONG, reading.effective)
 
 
-def _word(verdict: Level | None) -> Text:
-    return Text(verdict.value, style=_STYLES[verdict]) if verdict else Text("-", style="dim")
+def _column_widths(rows: Sequence[dict[str, Part]], room: int) -> dict[str, int]:
+    """Widths of the columns that fit into ``room``, in order. The bar takes what the others leave."""
+    widths = {
+        column: max(least, *(_text_width(row[column]) for row in rows)) for column, least in _WIDTHS.items()
+    }
+    for column in _LEFT_OUT_FIRST:
+        if _table_width(widths) > room:
+            del widths[column]
+    spare = room - _table_width(widths)
+    if "" in widths:
+        widths[""] = min(widths[""] + spare, _LONGEST_BAR)
+    elif spare < 0:
+        widths["head"] = max(widths["head"] + spare, 1)
+    return widths
 
 
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _table_width(widths: dict[str, int]) -> int:
+    return sum(widths.values()) + _PADDING * len(widths) + 1
+
+
+def _text_width(part: Part) -> int:
+    return text_width(part.text) if isinstance(part, Cell) else 0
+
+
+def _cell_text(part: Part, width: int) -> Text:
+    # Cut here: where rich cuts, a bar loses its proportion and a number its last digits.
+    parts = (
+        bar_cells(part, width) if isinstance(part, Bar) else [part._replace(text=shortened(part.text, width))]
+    )
+    return styled_cells(parts)

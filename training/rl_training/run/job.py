@@ -1,4 +1,4 @@
-"""What a run is made of, from its settings: environment, agent, aggregator, and what it goes on from."""
+"""The parts of a run, made from its settings: environment, agent, aggregator, identity, checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rl_training.run.terminal_panel import require_panel
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a run is made of; ``resumed`` is the state that it goes on from."""
+    """The parts of a run; ``resumed`` is the checkpoint that it continues from."""
 
     settings: Settings
     ranks: Ranks
@@ -34,7 +34,7 @@ class Job:
 
 
 def make_job(settings: Settings, ranks: Ranks, device: torch.device, stack: ExitStack) -> Job:
-    """Everything that trains, as given; the environment is closed with the stack. Raises BadInputError."""
+    """Make the parts of a run; the stack closes the environment and the identity. Raises BadInputError."""
     require_same(settings, ranks)
     require_shareable(settings, ranks.size)
     if settings.output.tui:
@@ -63,7 +63,7 @@ def _require_panel() -> None:
 
 
 def _prepared_checkpoint(settings: Settings, ranks: Ranks) -> bool:
-    """Whether a run goes on; its folder is there. Rank 0 writes, all ranks read."""
+    """Whether the run resumes; makes its folder. Rank 0 writes checkpoints, and all ranks read them."""
     run = settings.run
     if run.checkpoint is None:
         if run.resume:
@@ -116,7 +116,7 @@ def _run_info(settings: Settings, agent: PPOAgent, ranks: Ranks, run_id: str) ->
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of that name, once something was put there. Raises BadInputError."""
+    """The device of that name, after a first allocation on it. Raises BadInputError."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

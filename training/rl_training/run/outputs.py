@@ -23,7 +23,7 @@ from rl_training.run.display import Display
 from rl_training.run.job import Job
 from rl_training.run.registration import listening
 from rl_training.run.signals import StopSignals
-from rl_training.telemetry.rollout_archive import RolloutRecorder
+from rl_training.telemetry.rollout_archive import RolloutArchive
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Outputs:
     display: Display
     handlers: list[PPOUpdateHandler]
     found_at: str
-    """What to say of where others find the run."""
+    """How the first line of the run ends: where others find it."""
 
 
 def make_outputs(job: Job, stack: ExitStack) -> Outputs:
-    """Everything that rank 0 shows and writes; closed with the stack. Raises BadInputError."""
+    """Open everything that rank 0 shows and writes; the stack closes it. Raises BadInputError."""
     output, aggregator = job.settings.output, job.aggregator
     view = CheckpointedView(aggregator.snapshot)
     shown = view.snapshot if job.settings.run.checkpoint else aggregator.snapshot
@@ -48,7 +48,7 @@ def make_outputs(job: Job, stack: ExitStack) -> Outputs:
     console = Console()
     display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
     handlers = _handlers(job, display, stack)
-    # Last: whoever finds the run is to find it ready.
+    # Last: a run appears in the discovery directory only once it answers.
     found_at = listening(job.identity, server.address, output.register)
     return Outputs(view, server, console, display, handlers, found_at)
 
@@ -61,21 +61,21 @@ def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHan
         handlers.append(JsonLog(snapshot, stack.enter_context(_opened(output.log_json, "--log-json", mode))))
     if output.record_rollouts:
         _opened(output.record_rollouts, "--record-rollouts").close()
-        job.agent.recorder = RolloutRecorder(job.agent.network.layout, job.environment.consulted)
+        job.agent.archive = RolloutArchive(job.agent.network.layout, job.environment.consulted)
     if output.pace:
         handlers.append(Pace(output.pace))
     return handlers
 
 
 class JsonLog:
-    """Writes one line per update, flushed, with the names and values of /metrics."""
+    """Writes a JSON line for each update, with the names and values of /metrics, and flushes it."""
 
     def __init__(self, snapshot: Callable[[], SanctumSnapshot], file: IO[str]) -> None:
         self._snapshot = snapshot
         self._file = file
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Write the update that the aggregator has just taken over."""
+        """Write the update that the aggregator, an earlier handler, has just recorded."""
         del payload
         snapshot = self._snapshot()
         line = {"update": snapshot.tamiyo.updates, **update_values(snapshot)}
@@ -84,13 +84,13 @@ class JsonLog:
 
 
 class Pace:
-    """Waits after each update, so that a person can watch."""
+    """Waits after each update, so that a person can follow."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Wait."""
+        """Wait for the given seconds."""
         del payload
         time.sleep(self._seconds)
 
@@ -121,7 +121,7 @@ def _opened(path: Path, option: str, mode: str = "w") -> IO[str]:
 def linger(
     server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console, before: int
 ) -> None:
-    """Keep the final state up until recent scrapers have it; a signal beyond ``before`` ends this at once."""
+    """Serve the final state until recent scrapers have fetched it, or a signal beyond ``before`` arrives."""
     hold = output.hold and console.is_terminal and not before
     if hold:
         console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""How a run gets its name and, with ``--register``, its entry in a discovery directory."""
+"""How a run gets its name and, with ``--register``, an entry in a discovery directory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rl_training.config import BadInputError, Settings
 
 
 def take_identity(settings: Settings, former: str | None, rank: int) -> Identity:
-    """The name of a run: its ``run_id``, else that of the ``former`` one it goes on from, else a generated one.
+    """The name of a run: the given ``run_id``, else that of the resumed run (``former``), else a generated one.
 
-    Rank 0 alone registers it. Raises BadInputError when the name is taken or the directory cannot be written.
+    Only rank 0 registers it. Raises BadInputError when the name is taken, or the directory cannot be written.
     """
     try:
         return identify(settings.run.run_id or former, None if rank else _discovery(settings))
@@ -33,7 +33,7 @@ def _discovery(settings: Settings) -> Discovery | None:
 
 
 def listening(identity: Identity, address: ListenAddress, directory: Path | None) -> str:
-    """The run is listening: what to say of where others find it. Raises BadInputError."""
+    """Register the address; returns the text that says where others find the run. Raises BadInputError."""
     try:
         found_at = identity.listening(address)
     except ValueError as error:

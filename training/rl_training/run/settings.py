@@ -1,4 +1,4 @@
-"""From a configuration file and options to settings, and back to a file."""
+"""Turns a configuration file and options into settings, and settings back into a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rl_training.environments.heads.rewards import HeadsOptions
 
 SECTIONS: Mapping[str, type] = {"run": RunConfig, "learning": PPOConfig, "output": OutputConfig}
 ENVIRONMENTS: Mapping[str, type] = {"growing-network": GrowingOptions, "heads": HeadsOptions}
-"""Whose arguments are known; those of a registered Gymnasium id are passed on as they are."""
+"""Environments whose arguments are checked here; a registered Gymnasium id gets its arguments unchecked."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
@@ -29,7 +29,7 @@ Values = Mapping[str, Mapping[str, Any]]
 
 
 class SettingsError(ValueError):
-    """A setting that is not possible; the message names it, the reason and the remedy."""
+    """An impossible setting; the message names it, the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class Setting:
 
     @property
     def default(self) -> Any:
-        """The value where nobody gives one."""
+        """The value when neither file nor command line gives one."""
         made = self.field.default_factory
         return self.field.default if made is MISSING else made()
 
     def check(self, value: Any, *, strict: bool) -> Any:
-        """The value in its type; SettingsError with reason and remedy. Not ``strict``: converts a text."""
+        """The value in its type; without ``strict``, converted from text. Raises SettingsError."""
         try:
             return TypeAdapter(self.type, config=_STRICT).validate_python(
                 value, strict=None if strict else False
@@ -61,7 +61,7 @@ class Setting:
 
     @property
     def remedy(self) -> str:
-        """What may be given."""
+        """What a valid value looks like."""
         return next(_remedies(self.type), "another value")
 
 

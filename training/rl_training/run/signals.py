@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as something to ask for, so that a run ends between updates."""
+"""Counts SIGINT and SIGTERM instead of dying from them, so that a run ends between updates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 
 class StopSignals:
-    """Counts SIGINT and SIGTERM while it is entered; the former handlers return afterwards."""
+    """Counts SIGINT and SIGTERM inside a with block, and restores the former handlers at its end."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -31,9 +31,9 @@ class StopSignals:
         self.count += 1
 
     def stop(self) -> None:
-        """As if a signal had come."""
+        """Count as if a signal had arrived."""
         self.count += 1
 
     def received(self) -> bool:
-        """Whether any signal came."""
+        """Whether any signal has arrived."""
         return self.count > 0

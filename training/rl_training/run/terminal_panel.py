@@ -1,4 +1,4 @@
-"""``rl-train --tui``: the panel on the main thread, the training on one of its own."""
+"""``rl-train --tui``: the panel runs on the main thread, the training on another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOG = logging.getLogger("rl_training")
 
 
 def require_panel() -> None:
-    """Raise ValueError, with the remedy, where the panel cannot be shown."""
+    """Raise ValueError, with the remedy, where the panel cannot run."""
     if find_spec("textual") is None:
         raise ValueError("--tui needs textual: pip install 'rl-policy-exporter[tui]'")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -34,9 +34,9 @@ def require_panel() -> None:
 
 
 def train_beside_panel(train: Callable[[], RunState], source: LocalSource, signals: StopSignals) -> RunState:
-    """Run ``train`` on its own thread with the panel in front; returns or raises what it does.
+    """Run ``train`` on another thread and the panel on this one; returns or raises what ``train`` does.
 
-    Quitting the panel stops the run between updates, as Ctrl-C does. Should the panel fail, the run goes on.
+    Quitting the panel stops the run between updates, as Ctrl-C does. If the panel fails, training continues.
     """
     app = _panel(source)
     outcome: Future[RunState] = Future()
@@ -65,12 +65,12 @@ def _panel(source: LocalSource) -> WatchApp:
 def _settle(train: Callable[[], RunState], outcome: Future[RunState]) -> None:
     try:
         outcome.set_result(train())
-    except BaseException as error:  # noqa: BLE001 - the main thread is to see it
+    except BaseException as error:  # noqa: BLE001 - the main thread raises it again
         outcome.set_exception(error)
 
 
 def _show(app: WatchApp) -> str | None:
-    """Show the panel until it is left; returns what went wrong with it."""
+    """Show the panel until the user quits; returns what went wrong with it, or None."""
     try:
         app.run()
     except Exception as error:  # noqa: BLE001 - nothing in the panel may stop the training
@@ -79,13 +79,13 @@ def _show(app: WatchApp) -> str | None:
 
 
 def _close(app: WatchApp) -> None:
-    """The run has ended: leave the panel, from whatever thread, if it is there (yet)."""
+    """Close the panel when the run has ended; safe from any thread, and before or after it is shown."""
     app.leave()
 
 
 @contextmanager
 def _held_logs() -> Iterator[None]:
-    """Keep log lines, the last thousand, from the screen of the panel until it is gone."""
+    """Hold back the last thousand log lines while the panel owns the screen, and log them afterwards."""
     root = logging.getLogger()
     holder = _Holder()
     former, root.handlers = root.handlers, [holder]
@@ -103,5 +103,5 @@ class _Holder(logging.Handler):
         self.records: deque[logging.LogRecord] = deque(maxlen=_HELD_RECORDS)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Hold the record back."""
         self.records.append(record)

@@ -1,4 +1,4 @@
-"""The training loop: rollout, update, telemetry, until a limit is reached or somebody says stop."""
+"""The training loop: rollout, update, telemetry, until a limit or a request to stop ends it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rl_training.algorithm.ppo import PPOAgent
 from rl_training.telemetry.emitter import Emitter, Progress
 
 NONFINITE_LIMIT = 10
-"""Updates in a row with a non-finite loss or gradient after which a run has failed."""
+"""Updates in a row with a non-finite loss or gradient after which a run counts as failed."""
 
 _LOG = logging.getLogger("rl_training")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a run is complete; None is unlimited. ``episodes`` must be finished by every environment."""
+    """When a run is complete; None is unlimited. Every environment must finish ``episodes``."""
 
     updates: int | None
     episodes: int | None
@@ -36,11 +36,11 @@ def train(
     updates: int = 0,
     after_update: Callable[[], None] = lambda: None,
 ) -> RunState:
-    """Train until a limit (completed), a wish to stop (interrupted), or non-finite losses (failed).
+    """Train until a limit (completed), a request to stop (interrupted), or non-finite losses (failed).
 
-    A stop, wished for on any rank, is honoured between updates. What the environment raises passes through.
-    ``updates`` have been made before; limits are totals. ``after_update`` is called when telemetry has heard of
-    an update. Raises RankLostError.
+    A request to stop on any rank ends all ranks before their next update. ``updates`` counts those of the run
+    so far, and limits are totals. ``after_update`` runs once telemetry has recorded an update.
+    Raises RankLostError, and whatever the environment raises.
     """
     nonfinite = 0
     if _reached(limits, updates, collector):

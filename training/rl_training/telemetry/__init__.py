@@ -1,1 +1,1 @@
-"""What an update measures: sums on the device, means on the host, payloads for the exporter."""
+"""What an update measures of the policy: sums on the device, means on the host, payloads for the exporter."""

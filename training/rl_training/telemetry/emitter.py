@@ -1,28 +1,25 @@
-"""From an update's result to payloads for whoever listens. Nothing here can stop training."""
+"""Turns an update's result into a payload for the exporter and other handlers. Nothing here stops training."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean
+from typing import Any
 
+from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
-from rl_training.telemetry.results import NonfiniteCounts, UpdateResult
+from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
 
 _LOG = logging.getLogger("rl_training")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+@dataclass(frozen=True, kw_only=True)
+class Progress(TrainingNumbers, DurationNumbers):
     """What the training loop knows of an update beside its result; durations in seconds."""
 
-    environment_steps: int = 0
-    episodes: int = 0
-    episode_return: float | None = None
     entropy_coefficient: float | None = None
-    rollout_duration: float | None = None
-    update_duration: float | None = None
 
 
 NO_PROGRESS = Progress()
@@ -31,44 +28,35 @@ NO_PROGRESS = Progress()
 def build_payload(result: UpdateResult, progress: Progress = NO_PROGRESS) -> PPOUpdatePayload:
     """Average every head over the epochs; a head without a whole epoch was not measured.
 
-    The shares stay absent with it, so that an aborted update never reads as one without choice.
+    Such a head has no shares either, so that an aborted update never reads as one without a choice.
     """
-    return PPOUpdatePayload(
-        heads={name: _measurement(result, name) for name in result.head_entropy_history},
-        environment_steps=progress.environment_steps,
-        episodes=progress.episodes,
-        episode_return=progress.episode_return,
-        entropy_coefficient=progress.entropy_coefficient,
-        rollout_duration=progress.rollout_duration,
-        update_duration=progress.update_duration,
-        kl_divergence=result.kl_divergence,
-        clipped_share=result.clipped_share,
-        gradient_norm=result.gradient_norm,
-        policy_loss=result.policy_loss,
-        value_loss=result.value_loss,
-        explained_variance=result.explained_variance,
-    )
+    numbers: dict[str, Any] = {
+        **{number.name: getattr(result, number.name) for number in attributes(PolicyNumbers)},
+        **{field.name: getattr(progress, field.name) for field in fields(progress)},
+    }
+    heads = {name: _measurement(result, name) for name in result.head_entropy_history}
+    return PPOUpdatePayload(heads=heads, **numbers)
 
 
 def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
     nonfinite = result.head_nonfinite.get(name, NonfiniteCounts())
     history = result.head_entropy_history[name]
     if not history:
-        return HeadMeasurement(None, None, None, None, None, None, *nonfinite)
+        return HeadMeasurement(**nonfinite._asdict())
     choice = result.head_choice_entropy_history[name]
     return HeadMeasurement(
-        fmean(history),
-        fmean(choice) if choice else None,
-        result.choice_share[name],
-        result.open_share[name],
-        result.head_gradient_norm.get(name),
-        result.head_importance_ratio_max.get(name),
-        *nonfinite,
+        entropy=fmean(history),
+        choice_entropy=fmean(choice) if choice else None,
+        choice_share=result.choice_share[name],
+        open_share=result.open_share[name],
+        gradient_norm=result.head_gradient_norm.get(name),
+        importance_ratio_max=result.head_importance_ratio_max.get(name),
+        **nonfinite._asdict(),
     )
 
 
 class Emitter:
-    """Hands payloads to handlers. An error in telemetry is counted, logged once, and training goes on."""
+    """Hands payloads to handlers. It counts errors in telemetry and logs the first; training continues."""
 
     def __init__(self, handlers: Sequence[PPOUpdateHandler], count_error: Callable[[], None]) -> None:
         self._handlers = handlers
@@ -76,7 +64,7 @@ class Emitter:
         self._logged = False
 
     def emit_ppo_update(self, result: UpdateResult, progress: Progress = NO_PROGRESS) -> None:
-        """Hand one update's payload to every handler."""
+        """Hand the payload of one update to every handler; one that raises does not keep it from the others."""
         if result.error is not None:
             self._failed(result.error)
         try:
@@ -87,7 +75,7 @@ class Emitter:
         for handler in self._handlers:
             try:
                 handler.handle_ppo_update(payload)
-            except Exception as error:  # noqa: BLE001 - the same
+            except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
                 self._failed(error)
 
     def _failed(self, error: Exception) -> None:

@@ -1,67 +1,173 @@
-"""The measurement itself: from entropies of single steps to sums and counts over whole epochs."""
+"""From the minibatches of one update to its sums, on the device and without a loop over heads."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+from rl_training.policy.rollout import Rollout
+from rl_training.telemetry.sums import UpdateSums
 
-class HeadSteps(NamedTuple):
-    """Steps of whole epochs: T steps of E epochs of N environments side by side, H heads.
 
-    entropy    (T, E * N, H) nats, under the step mask
-    decided    (T, E * N, H) nats, under the decision mask
-    log_valid  (T, E * N, H) ln of the valid choices under the decision mask
-    choice     (T, E * N, H) bool, the head decided something
-    padding    (T, E * N) bool, there was no step; None: none is padding
+class MinibatchTelemetry(NamedTuple):
+    """What the loss of one minibatch computed: T steps of B environments, H heads. Nothing carries a gradient.
+
+    The last three are sums over all ranks, the others are of this rank's environments.
     """
+
+    environments: Tensor
+    """(B,) indices of the environments."""
+    logits: Tensor
+    """(T, B, Σn)"""
+    entropy: Tensor
+    """(T, B, H) nats, under the decision mask."""
+    peak: Tensor
+    """(T, B, H) largest logit of a valid action, NaN where one of them is NaN."""
+    ratio: Tensor
+    """(T, B, H) importance ratio; 1 where the head had no choice."""
+    kl_sum: Tensor
+    policy_loss: Tensor
+    value_loss: Tensor
+
+
+class OptimizerStep(NamedTuple):
+    """One minibatch and the gradients that it gave, before clipping."""
+
+    minibatch: MinibatchTelemetry
+    gradient_norm: Tensor
+    """Norm of the whole gradient, a scalar."""
+    head_gradient_norms: Tensor
+    """(parameters, H) norm of each parameter of each head."""
+
+
+class EpochSteps(NamedTuple):
+    """Every step of E whole epochs, the environments of one epoch beside those of the next."""
 
     entropy: Tensor
-    decided: Tensor
+    """(T, E * N, H) nats, under the step mask."""
+    decision_entropy: Tensor
+    """(T, E * N, H) nats, under the decision mask."""
     log_valid: Tensor
+    """(T, E * N, H) ln of the valid choices under the decision mask."""
     choice: Tensor
-    padding: Tensor | None = None
+    """(T, E * N, H) bool, the head decided something."""
 
 
-def head_sums(steps: HeadSteps, epochs: int) -> Tensor:
-    """(epochs, 4 H) float64: entropy sum and count over every step, H / ln v sum and count over choice steps.
+@torch.no_grad()
+def measure(
+    optimizer_steps: Sequence[OptimizerStep],
+    epoch_ends: Sequence[int],
+    rollout: Rollout,
+    layout: HeadLayout,
+    clip: float,
+    explained_variance: Tensor,
+) -> UpdateSums:
+    """The sums of one update; ``epoch_ends`` counts the optimiser steps before the end of each whole epoch.
 
-    What is not finite is left out of sum and count alike, and so is padding.
+    All epochs are reduced together: a reduction for each minibatch would take ten times as long.
     """
-    entropy, decided, log_valid, choice, padding = steps
+    epochs, whole = len(epoch_ends), epoch_ends[-1] if epoch_ends else 0
+    minibatches = [step.minibatch for step in optimizer_steps]
+    environments = torch.cat([minibatch.environments for minibatch in minibatches])
+    decided = torch.cat([minibatch.entropy for minibatch in minibatches], 1)
+    entropy, peak = _under_step_masks(minibatches, environments, decided, rollout, layout)
+
+    columns = sum(len(minibatch.environments) for minibatch in minibatches[:whole])
+    visited = environments[:columns]
+    choice = rollout.choice.index_select(1, visited)
+    log_valid = rollout.log_valid_choices.index_select(1, visited)
+    ratio = torch.cat([minibatch.ratio for minibatch in minibatches], 1)[:, :columns]
+    return UpdateSums(
+        failed=explained_variance.new_zeros(()),
+        explained_variance=explained_variance,
+        **_nonfinite_steps(entropy, peak),
+        **entropy_sums(EpochSteps(entropy[:, :columns], decided[:, :columns], log_valid, choice), epochs),
+        **_ratio_sums(ratio, choice, clip, epochs),
+        **_loss_sums(optimizer_steps, whole, epochs),
+        **_gradient_sums(torch.stack([step.head_gradient_norms for step in optimizer_steps]), whole),
+    )
+
+
+def entropy_sums(steps: EpochSteps, epochs: int) -> dict[str, Tensor]:
+    """Sums and counts of entropy over every step, and of H / ln v over the choice steps, (epochs, H) each."""
+    entropy, decided, log_valid, choice = steps
     measured = torch.isfinite(entropy)
     choosing = choice & torch.isfinite(decided)
-    if padding is not None:
-        measured = measured & ~padding.unsqueeze(-1)
-        choosing = choosing & ~padding.unsqueeze(-1)
-    parts = (
-        torch.where(measured, entropy, 0.0),
-        measured,
-        torch.where(choosing, decided / log_valid, 0.0),
-        choosing,
-    )
-    return torch.cat([epoch_sums(part, epochs) for part in parts], 1)
+    sums = {
+        "entropy": torch.where(measured, entropy, 0.0),
+        "entropy_steps": measured,
+        "choice_entropy": torch.where(choosing, decided / log_valid, 0.0),
+        "choice_entropy_steps": choosing,
+    }
+    return {name: _sum_by_epoch(values, epochs) for name, values in sums.items()}
 
 
-def epoch_sums(values: Tensor, epochs: int) -> Tensor:
-    """(T, epochs * N, H) summed over the steps of each epoch, (epochs, H) float64."""
-    steps, columns, heads = values.shape
-    by_epoch = values.reshape(steps, epochs, columns // max(1, epochs), heads)
-    return by_epoch.sum((0, 2), dtype=torch.float64)
+def _under_step_masks(
+    minibatches: Sequence[MinibatchTelemetry],
+    environments: Tensor,
+    decided: Tensor,
+    rollout: Rollout,
+    layout: HeadLayout,
+) -> tuple[Tensor, Tensor]:
+    """Entropy and largest logit under the step masks, over all minibatches, (T, columns, H) each."""
+    if rollout.step_masks is rollout.decision_masks:
+        return decided, torch.cat([minibatch.peak for minibatch in minibatches], 1)
+    logits = torch.cat([minibatch.logits for minibatch in minibatches], 1)
+    masks = rollout.step_masks.index_select(1, environments)
+    distribution = MaskedCategorical(logits, masks, layout, validate=False)
+    return distribution.entropy, distribution.peak
 
 
-def epoch_means(sums: list[list[float]], heads: int) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
-    """Entropy in nats, and choice entropy, of each head: one mean for each epoch that measured it.
+def _nonfinite_steps(entropy: Tensor, peak: Tensor) -> dict[str, Tensor]:
+    # An entropy is NaN for an infinite logit as for a NaN; only the largest logit tells the two apart.
+    broken, nan = ~torch.isfinite(entropy), torch.isnan(peak)
+    return {"nan_steps": (broken & nan).sum((0, 1)), "inf_steps": (broken & ~nan).sum((0, 1))}
 
-    ``sums``: rows of ``head_sums``. An epoch without a choice step has no choice entropy.
+
+def _ratio_sums(ratio: Tensor, choice: Tensor, clip: float, epochs: int) -> dict[str, Tensor]:
+    outside = ((ratio < 1 - clip) | (ratio > 1 + clip)) & choice
+    ratios = torch.where(choice, ratio, 0.0).flatten(0, 1)
+    return {
+        "clipped_steps": _sum_by_epoch(outside.any(-1, keepdim=True), epochs).squeeze(-1),
+        "importance_ratio_max": ratios.amax(0) if epochs else ratios.new_zeros(ratios.shape[-1]),
+    }
+
+
+def _loss_sums(optimizer_steps: Sequence[OptimizerStep], whole: int, epochs: int) -> dict[str, Tensor]:
+    minibatches = [step.minibatch for step in optimizer_steps]
+    norms = torch.stack([step.gradient_norm for step in optimizer_steps])
+    values = {
+        "kl_divergence": torch.stack([minibatch.kl_sum for minibatch in minibatches]),
+        "gradient_norm": norms,
+        "policy_loss": torch.stack([minibatch.policy_loss for minibatch in minibatches]),
+        "value_loss": torch.stack([minibatch.value_loss for minibatch in minibatches]),
+        "optimizer_steps": torch.ones_like(norms),
+    }
+    shape = epochs, whole // max(1, epochs)
+    return {name: value[:whole].double().reshape(shape).sum(1) for name, value in values.items()}
+
+
+def _gradient_sums(norms_by_parameter: Tensor, whole: int) -> dict[str, Tensor]:
+    """(H,) each, from norms (optimiser steps, parameters, H)."""
+    norms = torch.linalg.vector_norm(norms_by_parameter, dim=1).double()
+    finite = torch.isfinite(norms)
+    return {
+        "head_gradient_norm": torch.where(finite, norms, 0.0)[:whole].sum(0),
+        "head_gradient_steps": finite[:whole].sum(0),
+        "nan_gradients": torch.isnan(norms).sum(0),
+        "inf_gradients": torch.isinf(norms).sum(0),
+    }
+
+
+def _sum_by_epoch(values: Tensor, epochs: int) -> Tensor:
+    """(T, epochs * N, K) summed over the steps of each epoch, (epochs, K).
+
+    In float64: a float32 sum over 10^5 steps would lose the digits that a slope is made of.
     """
-
-    def means(at: int) -> list[tuple[float, ...]]:
-        return [
-            tuple(row[at + head] / row[at + heads + head] for row in sums if row[at + heads + head] > 0)
-            for head in range(heads)
-        ]
-
-    return means(0), means(2 * heads)
+    steps, columns, kinds = values.shape
+    by_epoch = values.reshape(steps, epochs, columns // max(1, epochs), kinds)
+    return by_epoch.sum((0, 2), dtype=torch.float64)

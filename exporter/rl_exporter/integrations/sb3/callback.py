@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "stable_baselines3":
         raise
     raise ImportError(
-        "rl_exporter.integrations.sb3.callback needs Stable-Baselines3; pip install stable-baselines3"
+        "rl_exporter.integrations.sb3 needs Stable-Baselines3; pip install stable-baselines3"
     ) from error
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm

@@ -7,7 +7,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from rl_exporter.heads import Heads
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.sb3.policy import action_layer
-from rl_exporter.integrations.sb3.sums import HeadUpdate, UpdateTelemetry
+from rl_exporter.integrations.sb3.sums import MeasuredHead, UpdateAccumulator
 from rl_exporter.integrations.sb3.taps import EntropyTap, GradientTap
 
 
@@ -24,16 +24,16 @@ class PolicyListener:
     def begin_update(self) -> None:
         """The rollout is complete; the loss is evaluated next."""
         buffer = self._model.rollout_buffer
-        telemetry = UpdateTelemetry(self._sizes, buffer.buffer_size * buffer.n_envs)
-        self._telemetry = telemetry
-        self._entropy.listener = telemetry.add
+        accumulator = UpdateAccumulator(self._sizes, buffer.buffer_size * buffer.n_envs)
+        self._accumulator = accumulator
+        self._entropy.listener = accumulator.add
         if self._gradient is not None:
             self._gradient.listening = True
 
-    def end_update(self) -> list[HeadUpdate]:
+    def end_update(self) -> list[MeasuredHead]:
         """What the update measured of each head, in order; empty when it evaluated no loss."""
         self._silence()
-        return self._telemetry.result(None if self._gradient is None else self._gradient.take())
+        return self._accumulator.result(None if self._gradient is None else self._gradient.take())
 
     def stop(self) -> None:
         """Leave the policy as it was found."""

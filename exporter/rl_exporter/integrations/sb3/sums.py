@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from rl_exporter.payload import HeadMeasurement
 
 
-class StepSums(NamedTuple):
+class EpochSums(NamedTuple):
     """Sums and counts over the steps of an epoch, or part of one, for H heads; each (H,).
 
     An entropy that is not finite is in no sum. ``all_masked`` counts steps whose mask allows no action.
@@ -29,8 +30,8 @@ class StepSums(NamedTuple):
     inf: Tensor
 
 
-class HeadEpoch(NamedTuple):
-    """``StepSums`` of one head, on the host."""
+class HeadEpochSums(NamedTuple):
+    """``EpochSums`` of one head, on the host; the fields are the same."""
 
     entropy: float = 0.0
     finite: float = 0.0
@@ -42,14 +43,26 @@ class HeadEpoch(NamedTuple):
     inf: float = 0.0
 
 
-class HeadUpdate(NamedTuple):
+class HeadGradientSums(NamedTuple):
+    """Optimiser steps of one head whose gradient norm was NaN or infinite; sum and count of the finite norms.
+
+    The sum and its count leave out an epoch that was cut short.
+    """
+
+    nan: float
+    inf: float
+    norm: float
+    finite: float
+
+
+class MeasuredHead(NamedTuple):
     """What an update measured of a head, and at how many steps of an epoch its mask allowed no action."""
 
     measurement: HeadMeasurement
     all_masked: int
 
 
-class UpdateTelemetry:
+class UpdateAccumulator:
     """Collects the minibatches of one update on the device; ``result`` moves sums to the host, all at once.
 
     An epoch is whole when its minibatches make up ``epoch_steps`` steps. The loss visits every step once an
@@ -81,7 +94,7 @@ class UpdateTelemetry:
             self._whole_minibatches = self._minibatches
             self._steps = 0
 
-    def result(self, row_norms: Tensor | None) -> list[HeadUpdate]:
+    def result(self, row_norms: Tensor | None) -> list[MeasuredHead]:
         """One entry for each head. ``row_norms`` (optimiser steps, Σn): see ``GradientTap.take``.
 
         Raises ValueError when the minibatches do not add up to epochs: their means would mean nothing.
@@ -94,13 +107,9 @@ class UpdateTelemetry:
         if not self._minibatches:
             return []
         parts = [*self._epochs, self._reduced()]
-        rows = len(StepSums._fields)
         gradients = _gradient_sums(row_norms, self._sizes, self._whole_minibatches)
-        columns = torch.cat([*parts, gradients.to(parts[0])]).T.tolist()
-        starts = range(0, len(parts) * rows, rows)
-        return [
-            self._head([HeadEpoch(*column[at : at + rows]) for at in starts], column[-4:]) for column in columns
-        ]
+        rows = torch.cat([*parts, gradients.to(parts[0])])
+        return [self._head(*_unpacked(column, len(parts))) for column in rows.T.tolist()]
 
     def _reduced(self) -> Tensor:
         """Sums over the minibatches since the last whole epoch, (8, H); they are dropped."""
@@ -111,32 +120,36 @@ class UpdateTelemetry:
         self._entropies, self._masks = [], []
         return _step_sums(entropies, torch.stack(valid) if valid else None)
 
-    def _head(self, parts: list[HeadEpoch], gradients: list[float]) -> HeadUpdate:
-        *epochs, _ = parts
-        nan_gradients, inf_gradients, norm_sum, norms = gradients
-        counts = (
-            int(math.fsum(part.nan for part in parts)),
-            int(math.fsum(part.inf for part in parts)),
-            int(nan_gradients),
-            int(inf_gradients),
+    def _head(self, parts: list[HeadEpochSums], gradients: HeadGradientSums) -> MeasuredHead:
+        *epochs, _ = parts  # the last part is an epoch that was cut short
+        nonfinite = HeadMeasurement(
+            nan_steps=int(math.fsum(part.nan for part in parts)),
+            inf_steps=int(math.fsum(part.inf for part in parts)),
+            nan_gradients=int(gradients.nan),
+            inf_gradients=int(gradients.inf),
         )
         all_masked = int(max(part.all_masked for part in parts))
         if all_masked or not any(epoch.finite for epoch in epochs):
-            return HeadUpdate(HeadMeasurement(None, None, None, None, None, None, *counts), all_masked)
+            return MeasuredHead(nonfinite, all_masked)
         choosing = [epoch for epoch in epochs if epoch.finite_choice]
         share = epochs[0].choice / self._epoch_steps if self._masked else None
-        return HeadUpdate(
-            HeadMeasurement(
-                fmean(epoch.entropy / epoch.finite for epoch in epochs if epoch.finite),
-                fmean(e.choice_entropy / e.finite_choice for e in choosing) if choosing else None,
-                share,
-                share,
-                norm_sum / norms if norms else None,
-                None,
-                *counts,
-            ),
-            0,
+        measurement = replace(
+            nonfinite,
+            entropy=fmean(epoch.entropy / epoch.finite for epoch in epochs if epoch.finite),
+            choice_entropy=fmean(e.choice_entropy / e.finite_choice for e in choosing) if choosing else None,
+            choice_share=share,
+            open_share=share,
+            gradient_norm=gradients.norm / gradients.finite if gradients.finite else None,
         )
+        return MeasuredHead(measurement, 0)
+
+
+def _unpacked(column: list[float], parts: int) -> tuple[list[HeadEpochSums], HeadGradientSums]:
+    """One head's sums by name: those of each part of the update, then those of its gradients."""
+    width = len(HeadEpochSums._fields)
+    starts = range(0, parts * width, width)
+    epochs = [HeadEpochSums(*column[start : start + width]) for start in starts]
+    return epochs, HeadGradientSums(*column[parts * width :])
 
 
 def _by_head(minibatches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -146,13 +159,13 @@ def _by_head(minibatches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 @torch.no_grad()
 def _step_sums(entropy: Tensor, valid: Tensor | None) -> Tensor:
-    """``StepSums`` stacked, (8, H), from entropies and valid choices (H, steps)."""
+    """``EpochSums`` stacked, (8, H), from entropies and valid choices (H, steps)."""
     finite = torch.isfinite(entropy)
     zeros = torch.zeros_like(finite)
     choice = zeros if valid is None else valid >= 2
     finite_choice = choice & finite
     ratio = entropy if valid is None else entropy / valid.clamp(min=2).log()
-    sums = StepSums(
+    sums = EpochSums(
         entropy=torch.where(finite, entropy, 0.0),
         finite=finite,
         choice_entropy=torch.where(finite_choice, ratio, 0.0),
@@ -167,9 +180,9 @@ def _step_sums(entropy: Tensor, valid: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def _gradient_sums(row_norms: Tensor | None, sizes: list[int], whole: int) -> Tensor:
-    """Optimiser steps with NaN, with infinite norm; sum and count of the finite in whole epochs; (4, H)."""
+    """``HeadGradientSums`` stacked, (4, H), from the norms of rows (optimiser steps, Σn)."""
     if row_norms is None:
-        return torch.zeros(4, len(sizes))
+        return torch.zeros(len(HeadGradientSums._fields), len(sizes))
     norms = torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in torch.split(row_norms, sizes, 1)])
     finite = torch.isfinite(norms)
     sums = (

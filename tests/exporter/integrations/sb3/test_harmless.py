@@ -14,8 +14,8 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 
 import rl_exporter
 from rl_exporter import HeadState, RunState
-from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
-from rl_exporter.integrations.sb3.sums import UpdateTelemetry
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
+from rl_exporter.integrations.sb3.sums import UpdateAccumulator
 from tests.support.sb3_reach import OPTIONS, At, Reach, assert_untouched, local, random_masks
 from tests.support.sb3_reach import small_ppo as ppo
 
@@ -29,7 +29,7 @@ def test_an_error_in_telemetry_never_reaches_the_training(monkeypatch, caplog, b
     def explode(*arguments):
         raise ZeroDivisionError(broken)
 
-    monkeypatch.setattr(UpdateTelemetry, broken, explode)
+    monkeypatch.setattr(UpdateAccumulator, broken, explode)
     callback, model = local(), ppo()
     model.learn(48, callback=callback)
     snapshot = callback.recorder.snapshot()
@@ -185,8 +185,8 @@ def test_the_exporter_alone_loads_no_training_library():
 
 
 def test_without_stable_baselines3_the_import_says_what_to_install():
-    result = _python("sys.modules['stable_baselines3'] = None\nimport rl_exporter.integrations.sb3.callback")
+    result = _python("sys.modules['stable_baselines3'] = None\nimport rl_exporter.integrations.sb3")
     assert result.returncode == 1
     assert result.stderr.endswith(
-        "ImportError: rl_exporter.integrations.sb3.callback needs Stable-Baselines3; pip install stable-baselines3\n"
+        "ImportError: rl_exporter.integrations.sb3 needs Stable-Baselines3; pip install stable-baselines3\n"
     )

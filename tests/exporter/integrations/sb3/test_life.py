@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import rl_exporter
 from rl_exporter import RunState
-from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from tests.support import ROOT
 from tests.support.sb3_reach import At, Reach, assert_untouched, fail, local
 from tests.support.sb3_reach import small_ppo as ppo

@@ -10,7 +10,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 
 from rl_exporter import HeadState, RunState
-from rl_exporter.integrations.sb3.callback import HeadEntropyCallback
+from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from tests.support.sb3_reach import Reach, head_entropies, policy_logits, random_masks, split
 
 SIZES = (4, 2, 6)

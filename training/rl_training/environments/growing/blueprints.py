@@ -1,7 +1,7 @@
-"""The modules that can be grown. Each maps features (B, P, C) to a contribution of the same shape.
+"""The modules that can grow. Each maps features (B, P, C) to a contribution of the same shape.
 
-Features lie position by position, P = side x side of them with C channels each: on networks this small a
-linear layer over the last dimension costs a fifth of the 1 x 1 convolution that it is.
+P = side x side positions come before C channels: on networks this small, a linear layer over the last dimension
+takes a fifth of the time of the 1 x 1 convolution that it equals.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from rl_training.action_space import Blueprint
 
 FINAL_GAIN = 0.3
-"""Factor on a module's last layer, so that it starts as a small change of the host."""
+"""Factor on the initial weights of a module's last layer: modules start as small changes."""
 
 
 def build(blueprint: Blueprint, channels: int, side: int) -> nn.Module:
-    """A new module for ``channels`` planes of ``side`` x ``side``; drawn from torch's generator."""
+    """A module for ``channels`` planes of ``side`` x ``side``, initialised from torch's global generator."""
     module = _BUILDERS[blueprint](channels, side)
     final = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     if final:
@@ -29,7 +29,7 @@ def build(blueprint: Blueprint, channels: int, side: int) -> nn.Module:
 
 
 class Nothing(nn.Module):
-    """Adds nothing, at no cost."""
+    """The blueprint NOOP: contributes zeros and has no parameters."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Zeros."""
@@ -37,7 +37,7 @@ class Nothing(nn.Module):
 
 
 class Neighbourhood(nn.Module):
-    """A 3 x 3 convolution of features that lie position by position."""
+    """A 3 x 3 convolution of features whose positions come before their channels."""
 
     def __init__(self, inputs: int, outputs: int, side: int, *, groups: int = 1, bias: bool = True) -> None:
         super().__init__()
@@ -54,18 +54,18 @@ class Neighbourhood(nn.Module):
 class Attention(nn.Module):
     """Self-attention of one head over the positions (Vaswani et al. 2017, arXiv:1706.03762).
 
-    ``biased``: adds a learned bias for every pair of positions to the scores.
+    ``biased`` adds a learned bias for every pair of positions to the scores.
     """
 
     def __init__(self, channels: int, side: int, *, biased: bool) -> None:
         super().__init__()
         self.project = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
-        # Small and not zero: a bias that is the same everywhere would get no gradient at first.
+        # Small but not zero: a bias that is the same everywhere would start without a gradient.
         self.bias = nn.Parameter(torch.randn(side**2, side**2) * 0.02) if biased else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Every position looks at every other."""
+        """(B, P, C) to (B, P, C): every position attends to every position."""
         query, key, value = self.project(x).chunk(3, -1)
         scores = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5
         if self.bias is not None:
@@ -75,14 +75,14 @@ class Attention(nn.Module):
 
 
 class Norm(nn.Module):
-    """What normalisation over channels and positions would change."""
+    """Layer normalisation over channels and positions, as a contribution: normalised features less features."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm((side**2, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised features less the features."""
+        """(B, P, C) to (B, P, C)."""
         normalized: Tensor = self.norm(x)
         return normalized - x
 
@@ -123,7 +123,7 @@ def _low_rank(channels: int, side: int, rank: int) -> nn.Module:
 
 
 def _perceptron(channels: int, hidden: int) -> nn.Module:
-    """Two layers over the channels of each position."""
+    """Two linear layers over the channels of each position."""
     return nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
 
 

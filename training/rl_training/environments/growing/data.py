@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, split once and for all."""
+"""scikit-learn's handwritten digits, with a fixed split into training and validation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 CLASSES = 10
 PATCH = 9
-"""Pixels of the 3 x 3 patch around every second pixel of every second row of an image of 8 x 8."""
+"""Pixels of a 3 x 3 patch; patches surround every second pixel of every second row of an 8 x 8 image."""
 _VALIDATION = 497
 _SPLIT_SEED = 20240229
 
@@ -28,7 +28,7 @@ class Digits(NamedTuple):
 
 @cache
 def digits() -> Digits:
-    """The data, loaded once per process; the package ships them."""
+    """The data, loaded once per process. scikit-learn ships them, so nothing is downloaded."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - takes a second; only workers need it
 
     bunch = load_digits()

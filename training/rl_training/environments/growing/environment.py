@@ -35,26 +35,28 @@ from rl_training.environments.growing.options import GrowingOptions
 Actions = npt.NDArray[np.int64]
 
 FOSSIL_RENT = 0.5
-"""A fossilized module pays this share of the rent: to make it permanent is worth something."""
+"""Share of the rent that a fossilized module pays: making a module permanent pays off."""
 
 
 @dataclass(slots=True)
-class _Progress:
-    """Where an episode is."""
+class _EpisodeState:
+    """How far an episode has come, and what its last step gave."""
 
     steps: int
     score: Score
     best: float
+    """Highest validation accuracy of the episode."""
     gain: float = 0.0
+    """Change of the validation accuracy in the last step."""
     training_loss: float = 3.0
 
 
 class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
-    """A policy grows a network on scikit-learn's digits: one host training epoch a step.
+    """A policy grows a network on scikit-learn's digits; each step trains the host for one epoch.
 
     Reward: ``reward_scale`` x (gain in validation accuracy - ``rent`` x grown parameters / host parameters).
     An episode terminates when every slot is fossilized, or after ``episode_steps``. An action that
-    ``action_masks`` does not allow waits instead, and ``info["illegal"]`` says why.
+    ``action_masks`` does not allow counts as WAIT, and ``info["illegal"]`` says why.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
@@ -70,7 +72,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start with the host at its plateau; what is drawn comes from this environment's own generator."""
+        """Start with the host at its plateau; all randomness comes from this environment's own generator."""
         super().reset(seed=seed, options=options)
         generator = torch.Generator().manual_seed(int(self.np_random.integers(2**62)))
         own = self.options
@@ -79,23 +81,23 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         self._network = GrowingNetwork(digits(), generator, rates, weights)
         self._slots = dormant_slots()
         score = self._network.validate(self._slots)
-        self._progress = _Progress(0, score, score.accuracy)
+        self._episode = _EpisodeState(0, score, score.accuracy)
         return self._observe(), {}
 
     def step(self, action: Actions) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Decide, let time pass in every slot, train for an epoch, validate."""
+        """Apply the decision, let time pass in every slot, train for an epoch, validate."""
         info = self._decide(action)
         self._slots = tuple(pass_step(slot) for slot in self._slots)
         self._network.follow(self._slots)
         loss = self._network.train_epoch(self._slots, self.options.samples, self.options.batch)
         score = self._network.validate(self._slots)
-        before = self._progress
+        before = self._episode
         gain = score.accuracy - before.score.accuracy
         best = max(before.best, score.accuracy)
-        self._progress = _Progress(before.steps + 1, score, best, gain, loss)
+        self._episode = _EpisodeState(before.steps + 1, score, best, gain, loss)
         reward = self.options.reward_scale * (gain - self.options.rent * self._rented())
         fossil = all(slot.stage is Stage.FOSSILIZED for slot in self._slots)
-        terminated = fossil or self._progress.steps >= self.options.episode_steps
+        terminated = fossil or self._episode.steps >= self.options.episode_steps
         return self._observe(), reward, terminated, False, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -110,7 +112,7 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
     @property
     def accuracy(self) -> float:
         """Validation accuracy now."""
-        return self._progress.score.accuracy
+        return self._episode.score.accuracy
 
     def _decide(self, action: Actions) -> dict[str, Any]:
         try:
@@ -127,14 +129,14 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         return sum(share * self._size(index) for index, share in enumerate(shares))
 
     def _observe(self) -> Observation:
-        progress, steps = self._progress, self.options.episode_steps
+        episode, steps = self._episode, self.options.episode_steps
         reading = HostReading(
-            time=progress.steps / steps,
-            accuracy=progress.score.accuracy,
-            gain=progress.gain,
-            best_accuracy=progress.best,
-            validation_loss=progress.score.loss,
-            training_loss=progress.training_loss,
+            time=episode.steps / steps,
+            accuracy=episode.score.accuracy,
+            gain=episode.gain,
+            best_accuracy=episode.best,
+            validation_loss=episode.score.loss,
+            training_loss=episode.training_loss,
         )
         modules = tuple(ModuleReading(self._size(i), self._network.gradient_norm(i)) for i in range(len(Slot)))
         return observe(reading, self._slots, modules, steps)

@@ -1,4 +1,4 @@
-"""The host network, what is grown on it, and how both train."""
+"""The host network, the modules that grow on it, and how both train."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from rl_training.environments.growing.styles import Graft
 
 CHANNELS = 8
 SIDE = 4
-"""Features have ``SIDE`` x ``SIDE`` positions after every stage, where the slots sit."""
+"""Features have ``SIDE`` x ``SIDE`` positions after every stage; a slot follows each stage."""
 
 _PLATEAU_SEED = 1
 _PLATEAU_RATE = 0.01
 
 
 class Host(nn.Module):
-    """Three stages and a linear read-out. Too weak alone: only the first stage sees a neighbourhood.
+    """Three stages and a linear read-out; only the first stage looks at a neighbourhood.
 
-    The first is a 3 x 3 convolution of stride 2 over patches that were cut once, the others are 1 x 1.
+    The host is too weak alone on purpose: on a strong one, waiting is the best policy, and the ``op`` head
+    collapses onto WAIT. The first stage is a 3 x 3 convolution of stride 2 over patches that ``digits`` cut in
+    advance; the others are 1 x 1.
     """
 
     def __init__(self) -> None:
@@ -49,17 +51,17 @@ class Score(NamedTuple):
 
 
 class LearningRates(NamedTuple):
-    """Of Adam, for the host and for what is grown."""
+    """Learning rates of Adam for the host and for grown modules."""
 
     host: float
     module: float
 
 
 class GrowingNetwork:
-    """A host with a graft in each occupied slot. What it trains and computes follows the slots' states.
+    """A host with a graft in each occupied slot; the states of the slots say what trains and takes part.
 
-    The host starts with ``weights``, or with random ones. Everything random comes from ``generator``;
-    torch's own generator is left as it was.
+    The host starts with ``weights``, or with random ones. All randomness comes from ``generator``; torch's
+    global generator stays as it was.
     """
 
     def __init__(
@@ -87,15 +89,15 @@ class GrowingNetwork:
         return {name: value.clone() for name, value in self._host.state_dict().items()}
 
     def parameters_of(self, index: int) -> int:
-        """Number of parameters grown in slot ``index``."""
+        """Number of parameters of the module in slot ``index``; 0 without one."""
         return _count(self._grafts[index].module) if index in self._grafts else 0
 
     def gradient_norm(self, index: int) -> float:
-        """Gradient norm of the graft in slot ``index`` at the last batch; 0 where nothing trains."""
+        """Gradient norm of the graft in slot ``index`` at the last batch; 0 without a graft."""
         return self._gradients[index]
 
     def follow(self, slots: Slots) -> None:
-        """Grow what has germinated and remove what is gone."""
+        """Add a graft to each slot that germinated, and remove that of each slot that lost its module."""
         for index, slot in enumerate(slots):
             if not slot.occupied:
                 self._grafts.pop(index, None)
@@ -105,7 +107,7 @@ class GrowingNetwork:
                 self._grow(index, slot.blueprint)
 
     def train_epoch(self, slots: Slots, samples: int, batch: int) -> float:
-        """One pass over ``samples`` random training images; the mean loss."""
+        """Train on ``samples`` random training images, once each; returns the mean loss of the batches."""
         order = torch.randperm(len(self._data.patches), generator=self._generator)[:samples]
         losses = [self._train_batch(slots, part) for part in torch.split(order, batch)]
         for index, graft in self._grafts.items():
@@ -121,7 +123,7 @@ class GrowingNetwork:
         return Score(float(functional.cross_entropy(outputs, labels)), float(right))
 
     def forward(self, patches: Tensor, slots: Slots, *, rehearsal: bool = False) -> Tensor:
-        """Patches (B, P, 9) to logits (B, 10); in a ``rehearsal`` a module in training takes part in full."""
+        """Patches (B, P, 9) to logits (B, 10). In a ``rehearsal``, modules in training have alpha 1."""
         features = patches
         for index, slot in enumerate(slots):
             features = self._host.stage(index, features)
@@ -138,6 +140,8 @@ class GrowingNetwork:
         patches, labels = self._data.patches[part], self._data.labels[part]
         loss = functional.cross_entropy(self.forward(patches, slots), labels)
         loss.backward()  # type: ignore[no-untyped-call]
+        # A module at alpha 0 has no part in the host's loss and would get no gradient: it learns from a second
+        # pass in which it takes part, and from which the host does not learn.
         rehearsing = [self._grafts[index] for index, slot in enumerate(slots) if _rehearses(slot)]
         if rehearsing:
             rehearsed = functional.cross_entropy(self.forward(patches, slots, rehearsal=True), labels)
@@ -154,7 +158,7 @@ class GrowingNetwork:
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:
-        """Within it, layers initialise themselves from this network's generator."""
+        """Let layers initialise themselves from this network's generator."""
         seed = int(torch.randint(2**62, (1,), generator=self._generator))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -162,12 +166,12 @@ class GrowingNetwork:
 
 
 def _rehearses(slot: SlotState) -> bool:
-    """Whether the module learns beside the host, which does not feel it yet."""
+    """Whether the module trains but does not take part in the host's features yet."""
     return slot.stage in {Stage.TRAINING, Stage.BLENDING} and slot.alpha == 0
 
 
 def _give_gradients(loss: Tensor, parameters: list[nn.Parameter]) -> None:
-    """The gradient of ``loss`` for these parameters, and for nothing else."""
+    """Set the gradient of ``loss`` for these parameters, and for nothing else."""
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
@@ -188,9 +192,10 @@ def _gradient_norm(module: nn.Module) -> float:
 
 @cache
 def plateau_weights(epochs: int, samples: int, batch: int) -> Mapping[str, Tensor]:
-    """Weights of a host trained alone for ``epochs``, where it has nearly stopped to improve.
+    """Weights of a host that has trained alone for ``epochs``, after which it hardly improves any more.
 
-    The same in every process, and computed once in each: growing starts where training alone ends.
+    An episode starts there, so that only growing improves the accuracy. The seed is fixed, so every process
+    computes the same weights, once.
     """
     generator = torch.Generator().manual_seed(_PLATEAU_SEED)
     network = GrowingNetwork(digits(), generator, LearningRates(_PLATEAU_RATE, _PLATEAU_RATE))

@@ -1,7 +1,7 @@
-"""The life of a slot as a pure state machine: what an operation changes, and what passes by itself.
+"""The life of a slot as a pure state machine: what an operation changes, and what time changes.
 
-A step is: ``decide`` applies the operation, then ``pass_step`` lets time pass in every slot. Both return
-new states. ``is_legal`` says what may be decided; everything else raises IllegalDecisionError.
+In each step, ``decide`` applies the operation and ``pass_step`` then lets time pass in every slot. Both return
+new states. ``decide`` raises IllegalDecisionError for what ``is_legal`` forbids.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rl_training.action_space import (
 from rl_training.environments.growing.curves import ALPHA_TARGETS, NO_RAMP, SPEED_STEPS, TEMPO_STEPS, Ramp
 
 PRUNE_AGE = 5
-"""Steps after germination from which a module may be pruned."""
+"""Age in steps from which a module may be pruned."""
 
 
 class Stage(IntEnum):
@@ -53,8 +53,7 @@ _AFTER = {
     Stage.EMBARGOED: Stage.RESETTING,
     Stage.RESETTING: Stage.DORMANT,
 }
-"""Stages that last one step, and what follows them."""
-
+"""Stages that last one step, and the stage after each."""
 
 _STAGES_OF = {
     Operation.WAIT: frozenset(Stage),
@@ -64,13 +63,13 @@ _STAGES_OF = {
     Operation.FOSSILIZE: frozenset({Stage.HOLDING}),
     Operation.ADVANCE: GROWING,
 }
-"""The stages in which an operation may be applied to a slot, other conditions aside."""
+"""Stages of a slot to which an operation may be applied; ``is_legal`` adds further conditions."""
 
 _ONLY_AT_REST = frozenset({Operation.SET_ALPHA_TARGET, Operation.PRUNE, Operation.FOSSILIZE})
 
 
 class IllegalDecisionError(ValueError):
-    """An operation that the state of its slot does not allow; names both."""
+    """An operation that the state of its slot does not allow; the message names both."""
 
 
 class Decision(NamedTuple):
@@ -87,7 +86,7 @@ class Decision(NamedTuple):
 
     @classmethod
     def of(cls, action: Iterable[int]) -> Decision:
-        """From one row of action numbers; ValueError for a number that is no action."""
+        """From one row of action numbers. Raises ValueError for a number that is no action."""
         op, slot, blueprint, style, tempo, target, speed, curve = (int(number) for number in action)
         return cls(
             Operation(op),
@@ -105,7 +104,7 @@ class Decision(NamedTuple):
 class SlotState:
     """One slot. ``age`` counts steps since germination, ``stage_age`` steps in the present stage.
 
-    ``pruning``: alpha is on its way to 0, and the module goes when it arrives.
+    ``pruning``: alpha moves to 0, and the slot loses its module when alpha arrives.
     """
 
     stage: Stage = Stage.DORMANT
@@ -119,17 +118,17 @@ class SlotState:
 
     @property
     def alpha(self) -> float:
-        """How much of the module takes part, in [0, 1]."""
+        """Weight of the module in the host's features, in [0, 1]."""
         return self.ramp.alpha
 
     @property
     def at_rest(self) -> bool:
-        """Whether alpha stands still; before the first step of a ramp it still does."""
+        """Whether alpha stands still, as it does until the first step of a ramp."""
         return not self.ramp.under_way
 
     @property
     def occupied(self) -> bool:
-        """Whether there is a module."""
+        """Whether the slot holds a module."""
         return self.stage in OCCUPIED
 
 
@@ -155,7 +154,7 @@ def is_legal(slots: Slots, operation: Operation, index: int) -> bool:
 
 
 def decide(slots: Slots, decision: Decision) -> Slots:
-    """The slots after ``decision``. Raises IllegalDecisionError, and NOOP cannot be germinated."""
+    """The slots after ``decision``. Raises IllegalDecisionError, also for GERMINATE with the blueprint NOOP."""
     operation, index = decision.operation, decision.slot
     if operation is Operation.WAIT:
         return slots
@@ -172,7 +171,7 @@ def decide(slots: Slots, decision: Decision) -> Slots:
 
 
 def _germinate(_slot: SlotState, decision: Decision) -> SlotState:
-    # The step that germinates builds the module; GERMINATED then lasts a whole step.
+    # -1, because time passes at the end of this step: GERMINATED then lasts a whole step of its own.
     ramp = Ramp(0.0, ALPHA_TARGETS[decision.alpha_target], TEMPO_STEPS[decision.tempo])
     return SlotState(Stage.GERMINATED, -1, -1, decision.blueprint, decision.style, decision.tempo, ramp)
 
@@ -185,6 +184,7 @@ def _set_alpha_target(slot: SlotState, decision: Decision) -> SlotState:
 def _prune(slot: SlotState, decision: Decision) -> SlotState:
     ramp = _ramp(slot, 0.0, decision)
     if ramp.done:
+        # As in _germinate: PRUNED lasts a whole step.
         return SlotState(Stage.PRUNED, stage_age=-1)
     return replace(slot, ramp=ramp, pruning=True)
 
@@ -214,7 +214,7 @@ def _ramp(slot: SlotState, target: float, decision: Decision) -> Ramp:
 
 
 def pass_step(slot: SlotState) -> SlotState:
-    """The slot one step later: ages, alpha moves, stages whose time is over give way."""
+    """The slot one step later: it ages, alpha moves, and a stage whose time is over ends."""
     older = replace(slot, age=slot.age + slot.occupied, stage_age=slot.stage_age + 1)
     if slot.stage in _AFTER:
         return _one_step_stage(older)

@@ -1,4 +1,4 @@
-"""Which actions the states of the slots leave to the policy. Pure."""
+"""Which actions the states of the slots allow. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SLOT = slice(_BEGIN["slot"], _BEGIN["slot"] + SIZES[HEAD_NAMES.index("slot")])
 
 
 def _free_rows() -> npt.NDArray[np.bool_]:
-    """Rows of a policy whose slots forbid nothing: heads that are not consulted have their canonical action."""
+    """(operations, Σn): the masks if the slots forbade nothing; ignored heads keep their canonical action."""
     rows: npt.NDArray[np.bool_] = OPERATIONS_TABLE[:, SEGMENT] | CANONICAL
     rows[Operation.GERMINATE, _BEGIN["blueprint"] + Blueprint.NOOP] = False
     return rows
@@ -32,9 +32,9 @@ _FREE_ROWS = _free_rows()
 
 
 def action_masks(slots: Slots) -> npt.NDArray[np.bool_]:
-    """Valid actions, (operations, Σn); row k holds if the operation is k, and every row has the same ``op``.
+    """Valid actions, (operations, Σn); row k holds if the operation is k, and all rows agree on ``op``.
 
-    The row of an operation that is not valid now keeps the canonical slot, so that no segment is empty.
+    An operation that is not valid now keeps the canonical slot in its row: every segment must allow something.
     """
     legal = np.array([[is_legal(slots, operation, i) for i in range(len(slots))] for operation in Operation])
     possible = legal.any(axis=1)

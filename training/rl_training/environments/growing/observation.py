@@ -1,4 +1,4 @@
-"""What the policy sees: the host, then each slot; every number in [-1, 1]."""
+"""What the policy observes: the host, then each slot; every number is in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST = max(TEMPO_STEPS.values())
 
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """The host after a step. ``time``: share of the episode's steps that have passed."""
+    """The host after a step. ``time`` is the share of the episode that has passed; losses in nats."""
 
     time: float
     accuracy: float
@@ -86,5 +86,5 @@ def _numbers(slot: SlotState, module: ModuleReading, steps: int) -> Observation:
 
 
 def _at_most_1(value: float) -> float:
-    """Clamp from above; the NaN of a network that diverged reads 1, thanks to the order of arguments."""
+    """The value, at most 1. min() returns its first argument for a NaN, so a diverged network reads 1."""
     return min(1.0, value)

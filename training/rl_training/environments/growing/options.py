@@ -9,7 +9,7 @@ from rl_training.config import Natural, Positive, Rate, Share, option
 
 @dataclass(frozen=True, slots=True)
 class GrowingOptions:
-    """Arguments of the ``growing-network`` environment; each field says what it is."""
+    """Arguments of the ``growing-network`` environment; the metadata of each field explains it."""
 
     episode_steps: Positive = field(default=28, metadata=option("longest episode; one host epoch a step"))
     samples: Positive = field(default=256, metadata=option("training images of one host epoch"))

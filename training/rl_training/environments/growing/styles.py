@@ -1,4 +1,4 @@
-"""How a grown module joins the host: at alpha 0 the host's features pass unchanged."""
+"""How a grown module joins the host. At alpha 0 the host's features stay unchanged in every style."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rl_training.environments.growing.blueprints import build
 
 
 class Graft(nn.Module):
-    """A module and the learned gate with which GATED_GATE joins it."""
+    """A module and its learned gate, which only GATED_GATE uses."""
 
     def __init__(self, blueprint: Blueprint, channels: int, side: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Graft(nn.Module):
         self.gate = nn.Linear(channels, channels)
 
     def join(self, x: Tensor, style: Style, alpha: float) -> Tensor:
-        """Host features (B, P, C) with the module joined to the share ``alpha``, in [0, 1].
+        """Host features (B, P, C) with the module joined at weight ``alpha`` in [0, 1].
 
         LINEAR_ADD       x + alpha m
         LINEAR_MULTIPLY  x (1 + alpha m)

@@ -1,4 +1,4 @@
-"""Many growing networks, shared by worker processes."""
+"""Many growing networks as one vector environment, spread over worker processes."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from rl_training.environments.growing.observation import OBSERVATION_SIZE, Obser
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.environments.growing.worker import Group, Outcome, work
 
-_PATIENCE = 5.0
+_EXIT_SECONDS = 5.0
 
 
 class WorkerError(RuntimeError):
-    """A worker process failed or died; the message is its own, or says how it ended."""
+    """A worker process failed or died; the message is the worker's traceback, or says how it ended."""
 
 
 def environment_seed(seed: int, index: int) -> int:
-    """Seed of the environment number ``index`` of a run with ``seed``."""
+    """Seed of environment ``index`` in a run with ``seed``."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint32)[0])
 
 
 class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
-    """``num_envs`` growing networks over ``workers`` processes; 0 keeps them in this one.
+    """``num_envs`` growing networks in ``workers`` processes; 0 workers keep them in this process.
 
-    Environment i of a run with seed s is seeded with ``environment_seed(s, i)`` and shares nothing with
-    the others, so that results do not depend on the number of workers.
+    Environment i of a run with seed s has the seed ``environment_seed(s, i)`` and shares nothing with the
+    others, so results do not depend on the number of workers.
     """
 
     def __init__(self, num_envs: int = 1, **options: Any) -> None:
@@ -57,7 +57,8 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
         self._bounds = [(int(part[0]), int(part[-1]) + 1) for part in parts]
         self._group: Group | None = None
         self._workers: list[tuple[BaseProcess, Connection]] = []
-        # Also where nobody closes: before multiprocessing waits for its processes at the end of Python.
+        # A caller that never closes would hang at exit, where multiprocessing waits for its processes;
+        # finalizers run before that.
         self._hang_up = weakref.finalize(self, _hang_up, self._workers)
         if self.options.workers:
             self._workers += [_start(end - begin, options) for begin, end in self._bounds]
@@ -67,7 +68,10 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start new episodes, in a run with ``seed``; a list seeds each environment as it says."""
+        """Start new episodes. ``seed`` is that of the run, or a list with one seed for each environment.
+
+        Raises WorkerError.
+        """
         del options
         seeds: list[int | None] = [None] * self.num_envs
         if isinstance(seed, int):
@@ -79,7 +83,10 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
     def step(
         self, actions: Actions
     ) -> tuple[Observation, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]:
-        """One step of every environment; an ended episode starts anew within the same step."""
+        """Step every environment; one whose episode ended starts the next episode within the same step.
+
+        Raises WorkerError.
+        """
         outcome = self._request("step", np.asarray(actions))
         infos: dict[str, Any] = {}
         if outcome.final:
@@ -95,7 +102,7 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
         return self._masks
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Hang up, and end whatever does not go by itself."""
+        """End the workers."""
         del kwargs
         self._hang_up()
 
@@ -128,7 +135,7 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
 
     def _death(self, index: int) -> WorkerError:
         process = self._workers[index][0]
-        process.join(_PATIENCE)
+        process.join(_EXIT_SECONDS)
         code = process.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
         return WorkerError(f"environment worker {index} (process {process.pid}) {how}")
@@ -141,8 +148,8 @@ def _start(count: int, options: dict[str, Any]) -> tuple[BaseProcess, Connection
         target=work, args=(theirs, count, options), name="environment-worker", daemon=True
     )
     # Ctrl-C reaches every process of a terminal, and some schedulers send SIGTERM to every process of a job.
-    # The trainer decides what they mean; a worker inherits that they are blocked, from its first moment on.
-    # multiprocessing's own helper process unblocks them when it starts, so it has to be there before.
+    # Only the trainer acts on them: a worker inherits these signals blocked, so not even a signal during its
+    # start reaches it. multiprocessing's helper process unblocks them when it starts, so it starts first.
     resource_tracker.ensure_running()
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -154,11 +161,11 @@ def _start(count: int, options: dict[str, Any]) -> tuple[BaseProcess, Connection
 
 
 def _hang_up(workers: list[tuple[BaseProcess, Connection]]) -> None:
-    """Close the connections, which ends the workers, and kill whatever does not go by itself."""
+    """Close the connections, which ends the workers, and kill a worker that does not end by itself."""
     for _, connection in workers:
         connection.close()
     for process, _ in workers:
-        process.join(_PATIENCE)
+        process.join(_EXIT_SECONDS)
         if process.is_alive():
             process.kill()
             process.join()

@@ -1,4 +1,4 @@
-"""A process that steps some of the environments for the trainer."""
+"""A worker process, which steps some of the environments for the trainer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from rl_training.environments.growing.observation import Observation
 
 
 class Outcome(NamedTuple):
-    """What a reset or step gave, one row an environment; ``final``: last observations of ended episodes."""
+    """What a reset or step returned, one row for each environment.
+
+    ``final`` maps an environment whose episode ended to the last observation of that episode.
+    """
 
     observations: Observation
     masks: npt.NDArray[np.bool_]
@@ -26,20 +29,20 @@ class Outcome(NamedTuple):
 
 
 class Group:
-    """Some environments, stepped one after the other; an ended episode starts anew within the same step."""
+    """Some environments, stepped one after the other; a new episode follows an ended one in the same step."""
 
     def __init__(self, count: int, options: Mapping[str, Any]) -> None:
         self._environments = [GrowingNetworkEnv(**options) for _ in range(count)]
 
     def reset(self, seeds: Sequence[int | None]) -> Outcome:
-        """Start an episode in each environment, with a seed each or going on with its generator."""
+        """Start an episode in each environment; None continues with the environment's generator."""
         pairs = zip(self._environments, seeds, strict=True)
         observations = [environment.reset(seed=seed)[0] for environment, seed in pairs]
         count = len(observations)
         return self._outcome(observations, np.zeros(count), np.zeros(count, dtype=np.bool_), {})
 
     def step(self, actions: Actions) -> Outcome:
-        """One step in each environment."""
+        """Step each environment."""
         observations, final = [], {}
         rewards = np.zeros(len(actions))
         terminated = np.zeros(len(actions), dtype=np.bool_)
@@ -63,7 +66,8 @@ class Group:
 
 
 def work(connection: Connection, count: int, options: Mapping[str, Any]) -> None:
-    """Serve ``reset`` and ``step`` requests until the trainer hangs up, however it ended."""
+    """Serve ``reset`` and ``step`` requests until the connection closes, however the trainer ends."""
+    # Workers and trainer share the cores; more threads would only make them wait for each other.
     torch.set_num_threads(1)
     try:
         group = Group(count, options)
@@ -72,7 +76,7 @@ def work(connection: Connection, count: int, options: Mapping[str, Any]) -> None
             connection.send((None, group.reset(argument) if name == "reset" else group.step(argument)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except BaseException:  # noqa: BLE001 - whatever it was, the trainer is to say it
+    except BaseException:  # noqa: BLE001 - the trainer reports it, whatever it was
         _report(connection, traceback.format_exc())
 
 

@@ -1,6 +1,6 @@
-"""The cheap environment ``heads``: eight heads, random masks, an exactly known best and uniform return.
+"""The cheap environment ``heads``: eight heads, random masks, exactly known best and uniform returns.
 
-The vector form is native NumPy; the single form is a vector of one, so both give the same numbers.
+The vector form computes in NumPy; the single form is a vector of one, so both return the same numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ _EPISODES_PER_BLOCK = 16
 
 
 class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
-    """``num_envs`` copies stepped together. Each draws from a generator of its own, a block at a time."""
+    """``num_envs`` copies, stepped together. Each has its own generator.
+
+    A copy draws the numbers of sixteen episodes at a time, because calls of a generator in each step would take
+    longer than the step.
+    """
 
     def __init__(self, num_envs: int = 1, **options: Any) -> None:
         self.options = HeadsOptions(**options)
@@ -52,7 +56,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
 
     @property
     def best_return(self) -> float:
-        """Return of an episode of hits at every step."""
+        """Return of an episode in which every action hits."""
         return float(self.options.episode_steps)
 
     @property
@@ -74,7 +78,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
     def step(
         self, actions: Actions
     ) -> tuple[Observations, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]:
-        """One step of every environment; an ended episode starts anew within the same step."""
+        """Step every environment; one whose episode ended starts the next episode within the same step."""
         actions = np.asarray(actions)
         contexts = self._contexts[self._position]
         flat = actions + OFFSETS
@@ -101,7 +105,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         return np.where(self._unused, CANONICAL, masks[:, None, :])
 
     def _draw_block(self) -> None:
-        """Draw contexts, masks and noise of the coming episodes, each environment from its generator."""
+        """Draw contexts, masks and noise of the next episodes, each environment from its generator."""
         steps = self._block_steps + 1
         shown = np.empty((steps, self.num_envs), dtype=np.int64)
         uniform = np.empty((steps, self.num_envs, TOTAL))
@@ -116,6 +120,8 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         if self.options.delay:
             self._contexts = np.roll(shown, 1, axis=0)
             self._contexts[:: self.options.episode_steps] = 0
+        # One good action of each head, drawn at random, is always valid: if a step offered no hit, the best
+        # return would depend on luck.
         good = self._good[self._contexts]
         ranked = np.where(good, forced, -1.0)
         best = np.maximum.reduceat(ranked, OFFSETS, axis=-1)
@@ -131,7 +137,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
 
 
 class HeadsEnv(gymnasium.Env[Observations, Actions]):
-    """The same environment for one agent."""
+    """The same environment as a single Gymnasium environment."""
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
 
@@ -155,7 +161,7 @@ class HeadsEnv(gymnasium.Env[Observations, Actions]):
         return observations[0], infos
 
     def step(self, action: Actions) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """One step; at the end of an episode the observation is the final one."""
+        """Step once; at the end of an episode the observation is its final one."""
         observations, rewards, _, truncated, infos = self._vector.step(np.asarray(action)[None])
         observation = observations[0]
         if truncated[0]:

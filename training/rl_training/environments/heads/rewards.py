@@ -1,4 +1,4 @@
-"""The reward tables of the ``heads`` environment, and the returns that follow from them."""
+"""The reward tables of the ``heads`` environment, and the returns that follow from them exactly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rl_training.action_space import HEAD_NAMES, OFFSETS, OPERATIONS_TABLE, SIZES, TOTAL
 
 VALID_SHARE = 0.7
-"""Chance of an action to be valid; one good action of each head always is."""
+"""Probability that an action is valid; one good action of each head always is."""
 
 _TABLE_SEED = 20240229
 
@@ -54,7 +54,7 @@ class HeadsOptions:
 
 
 def good_actions(options: HeadsOptions) -> npt.NDArray[np.bool_]:
-    """(contexts, Σn): which actions hit in which context; about half of each head's, at least one."""
+    """(contexts, Σn): which actions hit in which context: about half of each head's actions, at least one."""
     generator = np.random.default_rng(_TABLE_SEED)
     good = np.zeros((options.contexts, TOTAL), dtype=np.bool_)
     for name, size, offset in zip(HEAD_NAMES, SIZES, OFFSETS, strict=True):
@@ -75,7 +75,7 @@ def consulted_table(options: HeadsOptions) -> npt.NDArray[np.bool_]:
 
 
 def reward_weights(options: HeadsOptions) -> npt.NDArray[np.float64]:
-    """(operations, H): what a hit of each head pays; a row sums to 1, or to 0 where nothing is paid."""
+    """(operations, H): reward of a hit of each head. A row sums to 1, or to 0 where no head is paid."""
     paid = consulted_table(options).astype(np.float64)
     if options.paid_head:
         paid[:, [name != options.paid_head for name in HEAD_NAMES]] = 0.0
@@ -87,7 +87,7 @@ def reward_weights(options: HeadsOptions) -> npt.NDArray[np.float64]:
 def uniform_step_reward(options: HeadsOptions) -> float:
     """Expected reward of a step under uniformly random valid actions, exactly.
 
-    With G good and B bad actions, 1 + Bin(G - 1, p) good and Bin(B, p) bad ones are valid.
+    Of G good and B bad actions of a head, 1 + Bin(G - 1, p) good and Bin(B, p) bad ones are valid.
     """
     good = good_actions(options)
     hits = np.array([[_uniform_hit(int(n), size) for n, size in zip(row, SIZES, strict=True)] for row in
@@ -107,6 +107,8 @@ def uniform_step_reward(options: HeadsOptions) -> float:
 
 
 def _uniform_hit(good: int, size: int) -> float:
+    """Probability that a uniformly random valid action of a head with ``good`` of ``size`` actions hits."""
+
     def chance(successes: int, trials: int) -> float:
         return comb(trials, successes) * VALID_SHARE**successes * (1 - VALID_SHARE) ** (trials - successes)
 

@@ -1,15 +1,15 @@
-"""Text written from memory against the text that prometheus_client writes."""
+"""What is served from memory against what prometheus_client writes."""
 
 import gzip
 import zlib
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from rl_exporter import HeadCollector, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
-from rl_exporter.collector import Renderer, update_families
-from rl_exporter.exposition import Packed, Writer
+from rl_exporter.collector import Renderer
 
 FORMATS = [
     "",
@@ -22,9 +22,9 @@ HEALTHY = HeadMeasurement(1.5, 0.8, 0.25, 0.5, 0.125, 1.5)
 UPDATES = [
     {"a": HeadMeasurement(0.5)},
     {"a": WHOLE},
-    {"a": WHOLE._replace(entropy=1e-9), "b": WHOLE._replace(choice_entropy=1 / 3)},
+    {"a": replace(WHOLE, entropy=1e-9), "b": replace(WHOLE, choice_entropy=1 / 3)},
     {"b": WHOLE},
-    {"a": WHOLE, "b": WHOLE._replace(entropy=float("nan"), importance_ratio_max=123456789.5)},
+    {"a": WHOLE, "b": replace(WHOLE, entropy=float("nan"), importance_ratio_max=123456789.5)},
 ]
 """What has a sample grows; values are those that are written in several ways."""
 
@@ -48,29 +48,34 @@ def test_every_update_reads_as_the_library_writes_it(accept, run_id):
         assert renderer.render(accept)[0].startswith(expected)
 
 
-def test_the_library_writes_again_only_what_has_other_names():
+def test_the_update_part_is_encoded_once_and_follows_the_next_update():
+    aggregator = SanctumAggregator(Heads.of({"a": 6}), RunInfo("run"))
     asked = []
 
-    def encoder(registry):
-        asked.append(registry)
-        return choose_encoder("")[0](registry)
+    def snapshot():
+        asked.append(aggregator.snapshot())
+        return asked[-1]
 
-    aggregator = SanctumAggregator(Heads.of({"a": 6}), RunInfo("run"))
-    writer = Writer(encoder)
-    for loss, times in ((None, 1), (0.5, 2), (0.25, 2), (None, 3), (None, 3)):
+    renderer = Renderer(snapshot)
+    for loss in (0.5, 0.25):
         aggregator.handle_ppo_update(PPOUpdatePayload(heads={"a": HEALTHY}, policy_loss=loss))
-        writer.write_families(update_families(aggregator.snapshot()))
-        assert len(asked) == times
+        bodies = {renderer.render("")[0].partition(b"# HELP rl_training_start")[0] for _ in range(3)}
+        assert len(bodies) == 1
+        assert f'rl_policy_loss{{run_id="run"}} {loss}'.encode() in bodies.pop()
+        assert len({id(part) for part in renderer._kept.values()}) == 1
 
 
-def test_packed_is_one_gzip_member_with_every_end():
-    beginning = b"the beginning\n" * 3000
-    packed = Packed(beginning)
-    for end in (b"one end\n", b"another\n" * 500, b""):
-        member = zlib.decompressobj(31)
-        body = packed.with_end(end)
-        assert member.decompress(body) == beginning + end
-        assert member.eof
-        assert member.unused_data == b""
-        assert gzip.decompress(body) == beginning + end
-    assert len(packed.with_end(b"")) < len(beginning) / 20
+def test_a_compressed_body_is_a_kept_member_and_a_fresh_one():
+    aggregator = SanctumAggregator(Heads.of({"a": 6}), RunInfo("run"))
+    aggregator.handle_ppo_update(PPOUpdatePayload(heads={"a": HEALTHY}))
+    renderer = Renderer(aggregator.snapshot)
+    first, second = (renderer.render("", gzip=True)[0] for _ in range(2))
+    member = zlib.decompressobj(31)
+    update = member.decompress(first)
+    assert member.eof
+    assert update == renderer._kept[renderer.render("")[1]].plain
+    assert first[: len(first) - len(member.unused_data)] == second[: len(first) - len(member.unused_data)]
+    plain = renderer.render("")[0]
+    assert gzip.decompress(first).startswith(update)
+    assert gzip.decompress(first).count(b"# HELP") == plain.count(b"# HELP")
+    assert len(first) < len(plain) / 3

@@ -1,0 +1,121 @@
+"""The sums of one update: name, shape and way of combining over ranks, declared once for each.
+
+Every rank packs its sums into one flat row. The ranks exchange these rows, and ``combine`` moves all of them
+to the host in a single transfer. A new sum is declared here, computed in ``measurement`` and divided in
+``result``; nothing depends on its position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Annotated, NamedTuple, get_type_hints
+
+import torch
+from torch import Tensor
+
+
+class Extent(NamedTuple):
+    """Length of each axis that a sum may have."""
+
+    epochs: int
+    """Whole epochs of the update."""
+    heads: int
+    actions: int
+    """Σn, the actions of all heads in one flat row."""
+
+
+class Declaration(NamedTuple):
+    """Axes of a sum, by their names in ``Extent``, and how the values of all ranks, (ranks, …), become one."""
+
+    axes: tuple[str, ...]
+    combine: Callable[[Tensor], Tensor]
+
+    def shape(self, extent: Extent) -> tuple[int, ...]:
+        """The shape of the sum in an update of that extent."""
+        return tuple(getattr(extent, axis) for axis in self.axes)
+
+
+def summed(*axes: str) -> Declaration:
+    """A sum over one rank's environments: the ranks add up."""
+    return Declaration(axes, lambda ranks: ranks.sum(0))
+
+
+def largest(*axes: str) -> Declaration:
+    """A maximum over one rank's environments: the largest of the ranks counts."""
+    return Declaration(axes, lambda ranks: ranks.amax(0))
+
+
+def shared(*axes: str) -> Declaration:
+    """A number that PPO has already summed over the ranks: each rank holds the same one."""
+    return Declaration(axes, lambda ranks: ranks[0])
+
+
+class UpdateSums(NamedTuple):
+    """What one update measured, on one device; entropies in nats.
+
+    Sums with an epochs axis are over every step or optimiser step of a whole epoch. Counts named ``nan_…`` and
+    ``inf_…`` include an aborted epoch. What is not finite is in no other sum, and not in its count.
+    """
+
+    failed: Annotated[Tensor, summed()]
+    """1 from a rank that could not measure; its other numbers mean nothing."""
+    entropy: Annotated[Tensor, summed("epochs", "heads")]
+    """Entropy under the step mask."""
+    entropy_steps: Annotated[Tensor, summed("epochs", "heads")]
+    choice_entropy: Annotated[Tensor, summed("epochs", "heads")]
+    """H / ln v under the decision mask, over the choice steps."""
+    choice_entropy_steps: Annotated[Tensor, summed("epochs", "heads")]
+    clipped_steps: Annotated[Tensor, summed("epochs")]
+    """Steps at which the importance ratio of a choosing head left the clip range."""
+    importance_ratio_max: Annotated[Tensor, largest("heads")]
+    """Largest importance ratio of the choice steps; 0 without any."""
+    nan_steps: Annotated[Tensor, summed("heads")]
+    """Steps with NaN among the logits of valid actions."""
+    inf_steps: Annotated[Tensor, summed("heads")]
+    """Steps with an infinite logit, and no NaN, among them."""
+    kl_divergence: Annotated[Tensor, shared("epochs")]
+    """KL divergence of each step from the policy that acted, as PPO estimates it."""
+    gradient_norm: Annotated[Tensor, shared("epochs")]
+    """Norm of the whole gradient before clipping, over the optimiser steps."""
+    policy_loss: Annotated[Tensor, shared("epochs")]
+    value_loss: Annotated[Tensor, shared("epochs")]
+    optimizer_steps: Annotated[Tensor, shared("epochs")]
+    head_gradient_norm: Annotated[Tensor, shared("heads")]
+    """Norm of the gradient of the head's own parameters before clipping, over the optimiser steps."""
+    head_gradient_steps: Annotated[Tensor, shared("heads")]
+    nan_gradients: Annotated[Tensor, shared("heads")]
+    """Optimiser steps at which that norm was NaN."""
+    inf_gradients: Annotated[Tensor, shared("heads")]
+    explained_variance: Annotated[Tensor, shared()]
+    """No sum, but it travels with them."""
+
+    def pack(self) -> Tensor:
+        """All of them as one flat row, float64, which holds counts up to 2^53 exactly."""
+        return torch.cat([part.double().flatten() for part in self])
+
+
+DECLARATIONS = MappingProxyType(
+    {name: hint.__metadata__[0] for name, hint in get_type_hints(UpdateSums, include_extras=True).items()}
+)
+"""The declaration of each sum by name, in the order of ``UpdateSums``."""
+
+
+def failed_sums(extent: Extent, device: torch.device) -> UpdateSums:
+    """What a rank that could not measure sends: a row as long as that of the other ranks."""
+    zeros = {name: torch.zeros(sum_.shape(extent), device=device) for name, sum_ in DECLARATIONS.items()}
+    return UpdateSums(**{**zeros, "failed": torch.ones((), device=device)})
+
+
+def combine(rows: Tensor, extent: Extent) -> UpdateSums:
+    """The sums of all ranks, on the host, from their packed rows (ranks, L)."""
+    shapes = [declared.shape(extent) for declared in DECLARATIONS.values()]
+    # The only transfer of an update's telemetry: the host waits for the device here, and nowhere else.
+    parts = torch.split(rows.cpu(), [math.prod(shape) for shape in shapes], dim=1)
+    return UpdateSums(
+        *(
+            declared.combine(part).reshape(shape)
+            for declared, part, shape in zip(DECLARATIONS.values(), parts, shapes, strict=True)
+        )
+    )
