@@ -80,32 +80,49 @@ def test_whatever_a_source_raises_the_panel_stays():
     drive(WatchApp([watched(source)]), script)
 
 
-def test_a_server_that_never_answers_does_not_hold_up_the_screen():
-    release = threading.Event()
+class Stuck:
+    """A source whose reads hang until they are released."""
 
-    class Stuck:
-        name = "http://stuck:1/metrics"
-        reads = 0
+    name = "http://stuck:1/metrics"
 
-        def read(self):
-            self.reads += 1
-            release.wait(60)
-            raise UnreachableError("released")
+    def __init__(self):
+        self.release = threading.Event()
+        self.reads = 0
 
+    def read(self):
+        self.reads += 1
+        self.release.wait(300)
+        raise UnreachableError("released")
+
+
+def drive_stuck(timeout, script):
+    """Run ``script(pilot, source)`` against a source that hangs and a panel that waits for ``timeout`` seconds."""
     source = Stuck()
     run = watched(source)
-    run._timeout = 0.0  # the grace, a second, is what is left
+    run._timeout = timeout
+    try:
+        drive(WatchApp([run]), lambda pilot: script(pilot, source))
+    finally:
+        source.release.set()
 
-    async def script(pilot):
+
+def test_the_screen_is_there_while_a_server_has_not_answered_yet():
+    async def script(pilot, source):
         await shows(pilot, "connecting")
+        await pilot.press("l")
+        source.release.set()
+        await shows(pilot, "released")
+
+    drive_stuck(300.0, script)
+
+
+def test_a_server_that_never_answers_is_named_and_not_asked_again():
+    async def script(pilot, source):
         await pilot.press("l")
         await shows(pilot, "no answer within")
         await pilot.pause(0.5)
         assert source.reads == 1, "a look that does not come back is not started again"
-        release.set()
+        source.release.set()
         await shows(pilot, "released")
 
-    try:
-        drive(WatchApp([run]), script)
-    finally:
-        release.set()
+    drive_stuck(0.0, script)  # the grace, a second, is what is left

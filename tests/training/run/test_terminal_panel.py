@@ -17,6 +17,7 @@ from rl_training.run.cli import main
 from rl_training.run.signals import StopSignals
 from rl_training.run.terminal_panel import train_beside_panel
 from tests.support.panel_runs import ratio_run
+from tests.support.playing import SMALL
 
 pytestmark = pytest.mark.slow
 
@@ -126,10 +127,11 @@ def test_log_lines_wait_until_the_panel_is_gone(headless, capsys):
 
 def test_the_run_is_the_same_with_and_without_the_panel(headless, tmp_path, capsys):
     logs = []
+    small = ["--num-envs", "4", "--rollout-steps", "16", *(f"--env-arg={k}={v}" for k, v in SMALL.items())]
+    fixed = [*small, "--listen", "127.0.0.1:0", "--linger", "0", "--run-id", "same", "--updates", "2"]
     for name, options in (("plain", ["--quiet"]), ("tui", ["--tui"])):
         headless()
         log = tmp_path / name
-        fixed = ["--listen", "127.0.0.1:0", "--linger", "0", "--run-id", "same", "--updates", "2"]
         assert main([*fixed, *options, "--log-json", str(log)]) == 0
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         logs.append(
