@@ -1,4 +1,4 @@
-"""From payloads to snapshots: the one writer of the state that everything else reads."""
+"""Payloads become snapshots here: the only code that writes the state which everything else reads."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SECONDS = {number.name: number.row.bounds() for number in _DURATIONS}
 
 
 class SanctumAggregator:
-    """Takes one payload per update; ``snapshot`` gives the immutable picture of the run after the last one.
+    """Take one payload per update; ``snapshot`` returns the immutable state of the run after the last one.
 
-    Writers and readers may be on different threads. ``resumed`` is the last snapshot of a run that goes on:
-    its counters, streaks and histograms continue. ValueError when that run had other heads.
+    Thread-safe: the training loop writes while scrapes read. ``resumed`` is the last snapshot of the run to
+    continue: its counters, streaks and histograms carry on. Raises ValueError if that run had other heads.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class SanctumAggregator:
         self._snapshot: SanctumSnapshot | None = None
 
     def snapshot(self) -> SanctumSnapshot:
-        """The run after its last update; never a mix of two updates."""
+        """The run after its last update. A snapshot never mixes two updates."""
         snapshot = self._snapshot
         if snapshot is None:
             with self._lock:
@@ -85,11 +85,11 @@ class SanctumAggregator:
         return snapshot
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Count one update and take over what it measured.
+        """Count one update and store what it measured.
 
-        Of a head's values, those that are not finite count as NaN or infinity of that head, those beyond their
-        bounds by more than rounding as record errors; either way they are dropped.
-        Raises ValueError, and changes nothing, when the payload names a head that was not declared.
+        A value that is not finite counts as a NaN or infinity of its head, a value outside its bounds by more
+        than rounding as a record error. Neither is stored: a wrong number is worse than none.
+        Raises ValueError, and changes nothing, if the payload names an undeclared head.
         """
         if not payload.heads.keys() <= self._names:
             for name in payload.heads:
@@ -104,7 +104,7 @@ class SanctumAggregator:
             self._tamiyo = self._snapshot = None
 
     def _take_numbers(self, payload: PPOUpdatePayload) -> None:
-        """Take over the numbers of the run. An impossible one is an error and counts as not measured."""
+        """Store the numbers of the run. An impossible number is a record error and counts as not measured."""
         values = self._values
         for (name, kept, least, most), given in zip(_GAUGES, _GAUGES_OF(payload), strict=True):
             value = self._possible(given, least, most)
@@ -127,13 +127,13 @@ class SanctumAggregator:
         return possible
 
     def set_run_state(self, state: RunState) -> None:
-        """Say where the run is in its life."""
+        """Set the state of the run, such as completed."""
         with self._lock:
             self._run_state = state
             self._snapshot = None
 
     def count_record_error(self) -> None:
-        """Count an error inside telemetry that lost an update or part of one."""
+        """Count an error inside telemetry that lost an update, or a part of it."""
         with self._lock:
             self._record_errors += 1
             self._snapshot = None

@@ -54,7 +54,7 @@ def _family(metric: Metric, snapshot: SanctumSnapshot) -> Family:
 
 
 class HeadCollector(Collector):
-    """Yields the metric families of one run; register it in any prometheus_client registry.
+    """Yield the metric families of one run. Works in any prometheus_client registry.
 
     Each collection reads one snapshot, so it never mixes two updates.
     """
@@ -69,7 +69,7 @@ class HeadCollector(Collector):
         yield from live_families(snapshot)
 
     def describe(self) -> Iterable[Family]:
-        """Nothing: names are known without a collection, and registration must not read a snapshot."""
+        """No families. Without this method a registry would collect at registration, and read a snapshot."""
         return []
 
 

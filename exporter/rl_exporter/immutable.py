@@ -1,4 +1,4 @@
-"""Immutable dataclasses that hold mappings, and still can be pickled and copied."""
+"""Pickling for immutable dataclasses with read-only mappings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Picklable:
-    """A dataclass whose mappings are read-only views, which Python alone would not pickle."""
+    """A dataclass whose mappings are read-only views. Python itself cannot pickle such a view."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type] # only dataclasses inherit this
         plain = {name: dict(v) if isinstance(v, MappingProxyType) else v for name, v in values.items()}
         return _rebuilt, (type(self), plain)
 

@@ -126,56 +126,25 @@ def _run_info(snapshot: SanctumSnapshot) -> Iterator[Sample]:
     yield (run.experiment, run.algorithm, run.environment, run.seed, run.device, str(run.world_size)), 1.0
 
 
+# fmt: off
 _HEAD_DETAILS = (
-    Metric(
-        "rl_policy_head_entropy_max_nats",
-        "gauge",
-        "Entropy of the uniform distribution over all choices of the head.",
-        ("head",),
-        _declared(lambda head: head.max_entropy),
-        after="rl_policy_head_entropy_nats",
-    ),
-    Metric(
-        "rl_policy_head_effective_entropy_ratio",
-        "histogram",
-        "Effective ratio of every update that had one: choice entropy; normalized if no choice is reported.",
-        ("head",),
-        _effective_histograms,
-        after="rl_policy_head_open_steps_ratio",
-    ),
-    Metric(
-        "rl_policy_head_unmeasured_updates",
-        "gauge",
-        "Updates since the entropy of the head was last measured.",
-        ("head",),
-        _unmeasured_updates,
-        after="rl_policy_head_entropy_slope_ratio",
-    ),
-    Metric(
-        "rl_policy_head_entropy_coefficient",
-        "gauge",
-        "Multiplier of the base entropy coefficient for the head.",
-        ("head",),
-        _declared(lambda head: head.entropy_multiplier),
-        after="rl_policy_head_unmeasured_updates",
-    ),
-    Metric(
-        "rl_policy_head_state",
-        "gauge",
-        "1 for the present state of the head, else 0.",
-        ("head", "state"),
-        _head_states,
-        after="rl_policy_head_importance_ratio_max",
-    ),
-    Metric(
-        "rl_policy_head_condition_since_timestamp_seconds",
-        "gauge",
-        "Unix time at which the current condition began; exported once it has held for three updates.",
-        ("head", "condition"),
-        _conditions,
-        after="rl_policy_head_state_streak_updates",
-    ),
+    Metric("rl_policy_head_entropy_max_nats", "gauge",
+           "Entropy of the uniform distribution over all choices of the head.",
+           ("head",), _declared(lambda head: head.max_entropy), after="rl_policy_head_entropy_nats"),
+    Metric("rl_policy_head_effective_entropy_ratio", "histogram",
+           "Effective ratio of every update that had one: choice entropy; normalized if no choice is reported.",
+           ("head",), _effective_histograms, after="rl_policy_head_open_steps_ratio"),
+    Metric("rl_policy_head_unmeasured_updates", "gauge", "Updates since the entropy of the head was last measured.",
+           ("head",), _unmeasured_updates, after="rl_policy_head_entropy_slope_ratio"),
+    Metric("rl_policy_head_entropy_coefficient", "gauge", "Multiplier of the base entropy coefficient for the head.",
+           ("head",), _declared(lambda head: head.entropy_multiplier), after="rl_policy_head_unmeasured_updates"),
+    Metric("rl_policy_head_state", "gauge", "1 for the present state of the head, else 0.", ("head", "state"),
+           _head_states, after="rl_policy_head_importance_ratio_max"),
+    Metric("rl_policy_head_condition_since_timestamp_seconds", "gauge",
+           "Unix time at which the current condition began; exported once it has held for three updates.",
+           ("head", "condition"), _conditions, after="rl_policy_head_state_streak_updates"),
 )
+# fmt: on
 """Metrics of the heads whose samples are not one number each."""
 
 _START, _LAST_UPDATE = (
@@ -272,5 +241,5 @@ def update_values(snapshot: SanctumSnapshot) -> dict[str, object]:
 def _put(tree: dict[str, object], path: list[str], value: object) -> None:
     *branches, leaf = path
     for branch in branches:
-        tree = tree.setdefault(branch, {})  # type: ignore[assignment]
+        tree = tree.setdefault(branch, {})  # type: ignore[assignment] # every inner value is such a dict
     tree[leaf] = value

@@ -1,4 +1,4 @@
-"""The seam between a policy and the exporter: one payload per update, one method to hand it over."""
+"""The seam between a policy and the exporter: one payload per update, and one method that takes it."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ def serve(
     linger: float = LINGER_SECONDS,
     register: Registrar | None = None,
 ) -> HeadRecorder:
-    """Serve ``/metrics`` for a policy with these heads, from threads of its own, until ``close``.
+    """Serve ``/metrics`` for a policy with these heads, on background threads, until ``close``.
 
     ``heads`` maps names to numbers of choices, such as ``{"gripper": 4, "arm": 9}``. ``run_id`` is generated
     when left out. ``listen`` is ``HOST:PORT``, by default 127.0.0.1:28008; port 0 takes a free one.
     ``entropy_multipliers`` are the factors on the base entropy coefficient, 1.0 for a head left out.
     ``register``, such as a ``Discovery``, lists the run where Prometheus discovers it, until its end.
 
-    Raises ValueError for heads or names that are not possible or taken, and OSError when it cannot listen: both
+    Raises ValueError for heads or names that are impossible or taken, and OSError if it cannot listen. Both come
     before training starts, in one line with the remedy.
     """
     declared = heads if isinstance(heads, Heads) else _declared(heads, entropy_multipliers or {})
@@ -147,13 +147,13 @@ class HeadRecorder:
         self._aggregator.handle_ppo_update(_payload(locals()))
 
     def count_record_error(self) -> None:
-        """Count an error in telemetry around this recorder that lost an update or part of one."""
+        """Count an error in telemetry around this recorder that lost an update, or a part of it."""
         self._aggregator.count_record_error()
 
     def close(self, state: RunState = RunState.COMPLETED) -> None:
-        """End the run; stay up, ``linger`` seconds at most, until its scrapers have the final state.
+        """End the run. Serve on, for ``linger`` seconds at most, until its scrapers have fetched the final state.
 
-        They are those of the last minutes, and for a registered run at least one.
+        Its scrapers are those of the last minutes; a registered run waits for at least one.
         """
         if self._closed:
             return
@@ -179,7 +179,7 @@ class HeadRecorder:
 
 
 def _payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
-    """The payload of the arguments of ``record``; None, or an argument that is left out, is not measured."""
+    """Build a payload from the arguments of ``record``. None means not measured."""
     per_head: dict[str, dict[str, Any]] = {}
     for number in attributes(HeadNumbers):
         for name, value in (given[number.row.argument or number.name] or {}).items():

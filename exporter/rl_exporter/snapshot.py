@@ -1,4 +1,4 @@
-"""The immutable picture of a run that everything downstream reads: /metrics, panels, logs."""
+"""The immutable state of a run, which /metrics, panels and logs read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NO_DURATIONS = Histogram.empty(DURATION_BOUNDS)
 
 
 class RunState(StrEnum):
-    """Where a run is in its life."""
+    """Whether a run trains, and how it ended."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -48,7 +48,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Who a run is. ``run_id`` is the name that people read; the rest describes it.
+    """Identity and description of a run. ``run_id`` is the name that people read.
 
     Raises ValueError when ``run_id`` is empty or a text is not valid UTF-8.
     """
@@ -71,9 +71,9 @@ class RunInfo:
 def effective_ratio(
     normalized: float | None, choice_entropy: float | None, choice_share: float | None
 ) -> float | None:
-    """Choice entropy; normalized entropy where a policy reports no choice share; else None.
+    """The ratio that the verdict comes from: choice entropy, or normalized entropy without a choice share.
 
-    Without a choice step nothing can be said about how the head decides.
+    None for an update without a choice step: it says nothing about how the head decides.
     """
     if choice_entropy is not None or choice_share is not None:
         return choice_entropy
@@ -82,11 +82,11 @@ def effective_ratio(
 
 @dataclass(frozen=True, slots=True)
 class HeadReading(HeadNumbers):
-    """The last known numbers of one head. Ratios are None where nothing can be said.
+    """The last known numbers of one head. A ratio is None where no update has said anything about it.
 
-    ``entropy`` (nats) reads 0.0 until ``measured_update``, the update it is from, is above 0. Streaks count
-    consecutive updates; the low ones are None until there was an effective ratio. ``conditions`` have held for
-    three updates or more; each comes with the Unix time of its first update.
+    ``entropy`` (nats) reads 0.0 as long as ``measured_update``, the update that it comes from, is 0. Streaks
+    count consecutive updates; the low ones are None before the first effective ratio. ``conditions`` have held
+    for three updates or more; each comes with the Unix time of its first update.
     """
 
     entropy: float = 0.0
@@ -125,7 +125,7 @@ class HeadReading(HeadNumbers):
 
     @property
     def measured(self) -> bool:
-        """Whether an entropy was ever measured."""
+        """Whether any update has measured an entropy."""
         return self.measured_update > 0
 
     @property
@@ -135,7 +135,7 @@ class HeadReading(HeadNumbers):
 
     @property
     def level(self) -> Level | None:
-        """The verdict on this head, from its effective ratio."""
+        """The level of the effective ratio."""
         return level(self.effective)
 
 
@@ -167,7 +167,7 @@ class TamiyoState(Picklable, PolicyNumbers):
 
     @classmethod
     def before_first_update(cls, heads: Heads, entropy_coefficient: float | None = None) -> TamiyoState:
-        """The state of a policy that has not been updated yet."""
+        """The state of a policy before its first update."""
         readings = MappingProxyType(dict.fromkeys(heads.names, NO_READING))
         return cls(heads=heads, readings=readings, entropy_coefficient=entropy_coefficient)
 
@@ -178,12 +178,12 @@ class TamiyoState(Picklable, PolicyNumbers):
         return self.readings[name].entropy
 
     def unmeasured_updates(self, name: str) -> int | None:
-        """Updates since head ``name`` was last measured; None when it never was."""
+        """Updates since head ``name`` was last measured, or None if it never was."""
         measured = self.readings[name].measured_update
         return self.updates - measured if measured else None
 
     def weakest(self) -> str | None:
-        """Name of the head with the lowest effective ratio; None when no head has one."""
+        """Name of the head with the lowest effective ratio, or None if no head has one."""
         ratios = {name: r.effective for name, r in self.readings.items() if r.effective is not None}
         return min(ratios, key=ratios.__getitem__, default=None)
 

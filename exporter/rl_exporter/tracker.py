@@ -1,4 +1,4 @@
-"""What is remembered of one head between updates: streaks, state, histogram, slope, and the last values."""
+"""The memory of one head between updates: streaks, state, histogram, slope, and the last values."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _EVEN_WEIGHTS = ((), (), *(_slope_weights(range(n)) for n in range(2, SLOPE_UPDA
 
 
 class Streak:
-    """Consecutive updates at which something held, and the Unix time of the first. Not thread-safe."""
+    """Number of consecutive updates at which something held, and the Unix time of the first one."""
 
     __slots__ = ("length", "since")
 
@@ -79,7 +79,7 @@ class Streak:
         self.since = since
 
     def count(self, holds: bool, now: float) -> None:
-        """One update more, at Unix time ``now``."""
+        """Count one more update, at Unix time ``now``."""
         if not holds:
             self.length = 0
         elif self.length:
@@ -89,12 +89,12 @@ class Streak:
 
 
 class HeadTracker:
-    """Counts every update of one head; ``reading`` is its immutable picture.
+    """Count every update of one head; ``reading`` returns its immutable state.
 
-    Recording changes numbers in place and costs a training loop a microsecond or two; the picture is made
-    when somebody looks. Not thread-safe. ``resumed`` is how the head stood after ``updates``, when the run was
-    started or went on at Unix time ``now``: what held then counts as having begun now,
-    but for ``idle``.
+    ``record`` changes numbers in place, so it costs the training loop a microsecond or two; ``reading`` builds
+    the immutable copy only when a reader asks for it. Not thread-safe. ``resumed`` is the reading after
+    ``updates``, ``now`` the Unix time at which the run starts or resumes: conditions that held then count from
+    ``now``, except ``idle``.
     """
 
     __slots__ = (
@@ -133,17 +133,16 @@ class HeadTracker:
         self._unmeasured = Streak(updates - resumed.measured_update, now)
         held = dict(resumed.conditions)
         self._starved = Streak(SUSTAINED_UPDATES if Condition.STARVED in held else 0, now)
-        # Idle silences what is said of a head's ratio; a resume is no reason to say it again.
+        # Idle silences alerts about the ratio of a head; a resume must not let them speak again.
         self._idle = Streak(SUSTAINED_UPDATES if Condition.IDLE in held else 0, held.get(Condition.IDLE, now))
         self._nan, self._inf = resumed.nan_values, resumed.inf_values
         self._counts, self._sum = list(resumed.effective_histogram.counts), resumed.effective_histogram.sum
         self._window = SlopeWindow()
 
     def record(self, measured: HeadMeasurement, update: int, now: float) -> int:
-        """Take over what ``update``, at Unix time ``now``, measured; returns how many values were impossible.
+        """Store what ``update`` measured at Unix time ``now``; returns how many values were impossible.
 
-        An update that says nothing about how the head decides leaves the last values standing, unless its
-        gradients explode.
+        An update without any measurement of the head keeps the last values. Its gradients still count.
         """
         measured, errors = check(measured, self._bounds)
         self._nan += measured.nan_steps + measured.nan_gradients
@@ -185,7 +184,7 @@ class HeadTracker:
             self._state, self._streak = state, Streak(1, now)
 
     def reading(self) -> HeadReading:
-        """The head as it is now."""
+        """The immutable state of the head now."""
         measured = self._measured_update > 0
         slope = self._window.slope()
         last = {name: getattr(self._last, name) for name in _NUMBERS}
@@ -205,7 +204,7 @@ class HeadTracker:
         )
 
     def _conditions(self) -> tuple[tuple[Condition, float], ...]:
-        """Those of three updates or more. One that says nothing of a condition neither adds nor ends it."""
+        """Conditions of three updates or more. An update without information neither extends nor resets one."""
         streak, state = self._streak, self._state
         held = (
             (Condition.WARNING, self._warning.length, self._warning.since),
@@ -220,9 +219,9 @@ class HeadTracker:
 
 
 def check(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement, int]:
-    """The possible values of a measurement, and how many lay outside their bounds.
+    """Drop impossible values from a measurement, and count those outside their bounds.
 
-    A value that is not finite is no error here: it counts as one more NaN or infinity of the head.
+    A value that is not finite is no error: it counts as one more NaN or infinity of the head.
     """
     for value, (least, most) in zip(_VALUES(measured), bounds, strict=True):
         if value is not None and not least <= value <= most:  # NaN fails the comparison, too

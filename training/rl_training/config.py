@@ -53,6 +53,9 @@ def _not_blank(text: str) -> str:
     return text
 
 
+DEFAULT_EPISODES = 100
+"""Episodes of every environment after which a run without any limit is complete."""
+
 Positive = Annotated[int, Field(ge=1, le=2**31), Remedy("a whole number >= 1")]
 Natural = Annotated[int, Field(ge=0, le=2**31), Remedy("a whole number >= 0")]
 Rate = Annotated[float, Field(gt=0, le=1e3), Remedy("a number above 0")]

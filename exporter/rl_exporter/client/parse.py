@@ -1,4 +1,4 @@
-"""Reading /metrics back: the snapshot that a body was rendered from."""
+"""Parse /metrics back into the snapshot from which it was rendered."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class NotAnExporterError(ValueError):
 
 
 def parse_snapshot(text: str) -> SanctumSnapshot:
-    """The snapshot that a body in the Prometheus text format or OpenMetrics shows.
+    """Parse a body in the Prometheus text format or OpenMetrics.
 
-    Equal to the one that was rendered. Raises NotAnExporterError when the body is cut off, malformed, or
-    shows no run or more than one.
+    The result equals the snapshot that was rendered. Raises NotAnExporterError if the body is cut off or
+    malformed, or shows no run or several.
     """
     try:
         return _snapshot(_Series(text))
@@ -76,7 +76,7 @@ def _numbers(series: _Series, owner: type) -> dict[str, Any]:
 
 
 class _Series:
-    """Samples by metric name, and by name and head, in the order of the body: no look-up reads all of it."""
+    """Samples by metric name, and by name and head, in the order of the body: a look-up scans none of the rest."""
 
     def __init__(self, text: str) -> None:
         parse = parse_openmetrics if text.endswith("# EOF\n") else parse_text
@@ -136,7 +136,7 @@ def _run_info(series: _Series) -> RunInfo:
         )
     known = {field.name for field in fields(RunInfo)}
     described = {name: value for name, value in infos[0].items() if name in known}
-    return RunInfo(**{**described, "world_size": int(described.get("world_size", 1))})  # type: ignore[arg-type]
+    return RunInfo(**{**described, "world_size": int(described.get("world_size", 1))})  # type: ignore[arg-type] # known holds names of fields
 
 
 def _heads(series: _Series) -> Heads:

@@ -1,7 +1,6 @@
 """PPO really learns, and the drill collapses one head while its twin stays healthy."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from rl_training.algorithm import collector as rollout_module
 from rl_training.algorithm.advantages import generalized_advantages
 from rl_training.run.cli import main
 from stack.drill import DRILL, HEALTHY_TWIN
+from tests.support import ROOT
 from tests.support.agents import setup
 
 
@@ -84,7 +84,7 @@ def test_the_healthy_twin_never_warns(tmp_path):
 def test_cartpole_is_solved_by_the_documented_command(tmp_path):
     command = next(
         line.split()
-        for line in Path("docs/train.md").read_text().splitlines()
+        for line in (ROOT / "docs/train.md").read_text().splitlines()
         if "rl-train --env CartPole" in line
     )
     updates = played(command[command.index("--env") :], 0, tmp_path)

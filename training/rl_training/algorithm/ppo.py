@@ -185,7 +185,7 @@ class PPOAgent:
         of the heads (parameters, H), both before clipping.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()  # type: ignore[no-untyped-call] # torch
         losses = self._of_all_ranks(losses)
         # Before clipping, which would hide an exploding head; after the exchange, so that every rank agrees.
         head_norms = self.network.heads.gradient_norms() if self.config.telemetry else None
@@ -194,7 +194,7 @@ class PPOAgent:
         torch.maximum(broken, (~finite).float(), out=broken)
         # ``found_inf`` is how a GradScaler tells a fused optimiser to skip a step. The optimiser reads the
         # flag on the device and leaves parameters and moments alone, so the host need not wait to decide.
-        self._optimizer.found_inf = broken  # type: ignore[attr-defined]
+        self._optimizer.found_inf = broken  # type: ignore[attr-defined] # read by the fused kernel
         self._optimizer.step()
         return losses, norm, head_norms
 

@@ -16,11 +16,10 @@ from rl_exporter.panel.sources import LocalSource
 from rl_exporter.payload import PPOUpdateHandler
 from rl_exporter.snapshot import RunState
 from rl_training.algorithm.collector import RolloutCollector
-from rl_training.config import RunConfig, Settings
+from rl_training.config import DEFAULT_EPISODES, RunConfig, Settings
 from rl_training.distributed.rendezvous import device_of, failing_together, own_assignment, rendezvous
 from rl_training.ranks import RankLostError
 from rl_training.run.checkpoint import CheckpointedView, Checkpointer
-from rl_training.run.cli import DEFAULT_EPISODES
 from rl_training.run.job import Job, make_job, usable_device
 from rl_training.run.outputs import Outputs, Pace, linger, make_outputs
 from rl_training.run.signals import StopSignals

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rl_training.config import Settings
     from rl_training.run.settings import Setting, Values
 
-DEFAULT_EPISODES = 100
 _NEEDED = ("torch", "pydantic", "yaml")
 
 

@@ -165,7 +165,7 @@ class HeadEntropyCallback(BaseCallback):
         atexit.register(at_exit)
         self._unregister = partial(atexit.unregister, at_exit)
         if self.verbose:
-            print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201
+            print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201 - verbose=1 asks for it
 
     def _end(self, end: Callable[[HeadRecorder], None]) -> None:
         if not (self._owned and self._running):

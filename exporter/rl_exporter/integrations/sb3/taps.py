@@ -60,7 +60,7 @@ class EntropyTap:
             return
         previous = self._previous
         while isinstance(previous, EntropyTap) and previous._removed:  # noqa: SLF001 - its own kind
-            previous = previous._previous  # noqa: SLF001
+            previous = previous._previous  # noqa: SLF001 - the same
         if previous is None:
             del vars(self._distribution)["entropy"]
         else:
@@ -107,7 +107,7 @@ class GradientTap:
                 kept: list[Tensor] = []
                 self._kept.append(kept)
                 hook = partial(self._keep, kept)
-                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call]
+                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call] # torch
         self.listening = False
 
     def _keep(self, kept: list[Tensor], parameter: Tensor) -> None:

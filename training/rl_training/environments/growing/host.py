@@ -139,7 +139,7 @@ class GrowingNetwork:
             optimizer.zero_grad(set_to_none=True)
         patches, labels = self._data.patches[part], self._data.labels[part]
         loss = functional.cross_entropy(self.forward(patches, slots), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch
         # A module at alpha 0 has no part in the host's loss and would get no gradient: it learns from a second
         # pass in which it takes part, and from which the host does not learn.
         rehearsing = [self._grafts[index] for index, slot in enumerate(slots) if _rehearses(slot)]
