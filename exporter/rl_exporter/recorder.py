@@ -44,8 +44,8 @@ def serve(
     ``entropy_multipliers`` are the factors on the base entropy coefficient, 1.0 for a head left out.
     ``register``, such as a ``Discovery``, lists the run where Prometheus discovers it, until its end.
 
-    Raises ValueError for heads or names that are impossible or taken, and OSError if it cannot listen. Both come
-    before training starts, in one line with the remedy.
+    Raises ValueError for heads or names that are impossible or taken, and OSError if it cannot listen. Both
+    come before training starts, in one line with the remedy.
     """
     declared = heads if isinstance(heads, Heads) else _declared(heads, entropy_multipliers or {})
     address = parse_listen_address(listen) if isinstance(listen, str) else listen
@@ -151,7 +151,7 @@ class HeadRecorder:
         self._aggregator.count_record_error()
 
     def close(self, state: RunState = RunState.COMPLETED) -> None:
-        """End the run. Serve on, for ``linger`` seconds at most, until its scrapers have fetched the final state.
+        """End the run. Serve on, ``linger`` seconds at most, until its scrapers have fetched the final state.
 
         Its scrapers are those of the last minutes; a registered run waits for at least one.
         """

@@ -76,7 +76,7 @@ def _numbers(series: _Series, owner: type) -> dict[str, Any]:
 
 
 class _Series:
-    """Samples by metric name, and by name and head, in the order of the body: a look-up scans none of the rest."""
+    """Samples by metric name, and by name and head, in the order of the body. No look-up scans the body."""
 
     def __init__(self, text: str) -> None:
         parse = parse_openmetrics if text.endswith("# EOF\n") else parse_text
