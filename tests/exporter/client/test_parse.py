@@ -50,6 +50,7 @@ def runs(draw):
     return aggregator
 
 
+@pytest.mark.slow
 @given(aggregator=runs())
 @settings(max_examples=60, deadline=None)
 def test_a_body_gives_back_the_snapshot_it_was_rendered_from(aggregator):

@@ -97,7 +97,7 @@ def test_nan_from_a_strange_exporter_is_shown_without_a_level():
     drive(WatchApp([watched(ScriptedSource(FetchedSnapshot(broken)))]), script)
 
 
-@pytest.mark.parametrize("heads", [1, 8, 40])
+@pytest.mark.parametrize("heads", [1, 8, pytest.param(40, marks=pytest.mark.slow)])
 def test_any_number_of_heads_at_any_width(heads):
     async def script(pilot):
         for width in (200, 160, 120, 100, 80, 60):

@@ -55,6 +55,7 @@ def test_telemetry_is_the_mean_over_every_step_of_the_epoch():
         assert result.choice_share[name] == pytest.approx(choice.double().mean().item())
 
 
+@pytest.mark.slow
 def test_telemetry_does_not_change_training():
     def weights(telemetry):
         _, agent, collector = setup(telemetry=telemetry)
