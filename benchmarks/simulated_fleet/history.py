@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from benchmarks.simulated_fleet.run import update_period
@@ -51,12 +52,6 @@ class Life:
 Values = Callable[[Life, Times, np.random.Generator], Times]
 
 
-def _ratio(life: Life, times: Times, random: np.random.Generator) -> Times:
-    updates = life.updates(times).astype(np.int64)
-    ratios: Times = random.uniform(0.6, 0.95, updates[-1] - updates[0] + 1)
-    return np.asarray(ratios[updates - updates[0]], np.float64)
-
-
 def _running(life: Life, times: Times, _random: np.random.Generator) -> Times:
     values = np.ones_like(times)
     values[times > life.end - SCRAPE_SECONDS] = not life.ended
@@ -87,7 +82,6 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
         tuple(f'{head},kind="{kind}"' for head in _HEADS for kind in ("nan", "inf")),
         _constant(0),
     ),
-    "head:rl_policy_effective_entropy:ratio": (_HEADS, _ratio),
 }
 """Labels and values of the series of each selector."""
 
@@ -99,9 +93,11 @@ def looked_back() -> dict[str, float]:
     """Longest range in seconds that the rules read, by selector."""
     found: dict[str, float] = {}
     for path in (*shipped().glob("prometheus/rules/*.yml"), *shipped().glob("alerts/rules/*.yml")):
-        text = re.sub(r"^\s*#.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        for selector, window, offset in _RANGE.findall(text):
-            found[selector] = max(found.get(selector, 0), _seconds(window) + _seconds(offset))
+        groups = yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+        # Not the annotations: their queries run for the few alerts that fire.
+        for expression in (rule["expr"] for group in groups for rule in group["rules"]):
+            for selector, window, offset in _RANGE.findall(expression):
+                found[selector] = max(found.get(selector, 0), _seconds(window) + _seconds(offset))
     return found
 
 

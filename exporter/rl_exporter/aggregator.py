@@ -70,6 +70,7 @@ class SanctumAggregator:
         self._histograms: dict[str, Histogram] = {
             number.name: getattr(former, f"{number.name}s") for number in _DURATIONS
         }
+        self._episode_return_max = former.episode_return_max
         self._run_state = RunState.RUNNING
         self._last_update_timestamp: float | None = None
         self._record_errors = former.record_errors
@@ -110,6 +111,7 @@ class SanctumAggregator:
             value = self._possible(given, least, most)
             if value is not None or not kept:
                 values[name] = value
+        self._episode_return_max = _larger(self._episode_return_max, values["episode_return"])
         for name, (least, most) in _TOTALS.items():
             self._totals[name] += int(self._possible(getattr(payload, name), least, most) or 0)
         for name, (least, most) in _SECONDS.items():
@@ -152,6 +154,7 @@ class SanctumAggregator:
             run_state=self._run_state,
             start_timestamp=self._start_timestamp,
             last_update_timestamp=self._last_update_timestamp,
+            episode_return_max=self._episode_return_max,
             record_errors=self._record_errors,
             **numbers,
         )
@@ -170,10 +173,10 @@ class SanctumAggregator:
 
 
 def _require_same_heads(former: SanctumSnapshot, heads: Heads) -> None:
-    if former.tamiyo.heads != heads:
+    if former.tamiyo.heads.sizes != heads.sizes:
         raise ValueError(
             f"cannot resume run {former.run.run_id!r}: its heads {former.tamiyo.heads.names} are not this "
-            f"policy's {heads.names}, or differ in size or multiplier; resume with the same policy"
+            f"policy's {heads.names}, or differ in size; resume with the same policy"
         )
 
 
@@ -181,3 +184,7 @@ def _aggregate(readings: dict[str, HeadReading], update: int) -> float | None:
     if not update or any(reading.measured_update != update for reading in readings.values()):
         return None
     return math.fsum(reading.entropy for reading in readings.values())
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return one if other is None else other if one is None else max(one, other)

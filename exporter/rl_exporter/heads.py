@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, overload
 
+from rl_exporter.health import DEFAULT_THRESHOLDS, START_THRESHOLDS, Thresholds
+
 ROUNDING_TOLERANCE = 1e-6
 """Values beyond their bounds by up to this are rounding errors and are clamped; farther out they are errors."""
 
@@ -21,19 +23,33 @@ def within(value: float, upper: float, lower: float = 0.0) -> float | None:
     return None
 
 
+MAXIMUM, START = "maximum", "start"
+"""References of a head: the entropy of the uniform distribution, or the median of its first ten updates."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """One categorical action dimension of a policy.
 
-    ``choices``: number of actions, at least 1. ``entropy_multiplier``: factor on the loss's base entropy
-    coefficient for this head.
+    ``choices`` is the number of actions, at least 1. ``entropy_multiplier`` scales the base entropy coefficient
+    of the loss for this head (1.0: the base itself). ``reference`` is the entropy that counts as 1:
+    ``maximum``, ``start`` or a number of nats. ``warning`` and ``critical`` are thresholds of the effective
+    ratio; 0 switches one off. They default to 0.5 and 0.25, for ``start`` to 0.25 and 0.1. ``actions`` names
+    the actions.
+
+    Raises ValueError with the remedy for what is impossible.
     """
 
     name: str
     choices: int
     entropy_multiplier: float = 1.0
+    warning: float | None = field(default=None, compare=False, repr=False)
+    critical: float | None = field(default=None, compare=False, repr=False)
+    reference: str | float = MAXIMUM
+    actions: tuple[str, ...] = ()
     max_entropy: float = field(init=False)
     """Entropy of the uniform distribution over all choices, in nats: ln(choices)."""
+    thresholds: Thresholds = field(init=False)
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -45,8 +61,15 @@ class Head:
                 f"head {self.name!r} has entropy multiplier {self.entropy_multiplier!r}; "
                 "give a finite number >= 0"
             )
+        _check_reference(self.name, self.reference)
+        _check_actions(self.name, self.choices, self.actions)
         # The only way to set a derived field of a frozen dataclass.
         object.__setattr__(self, "max_entropy", math.log(self.choices))
+        object.__setattr__(self, "thresholds", _thresholds(self))
+
+    def action_name(self, index: int) -> str:
+        """What people call an action; its index where it has no name."""
+        return self.actions[index] if self.actions else str(index)
 
     def normalize(self, nats: float) -> float | None:
         """Entropy in nats as a share of the maximum, in [0, 1]. None for a head of one choice.
@@ -54,6 +77,46 @@ class Head:
         Nothing else in the project divides an entropy by its maximum, so the two cannot disagree.
         """
         return nats / self.max_entropy if self.choices > 1 else None
+
+
+def _thresholds(head: Head) -> Thresholds:
+    usual = START_THRESHOLDS if head.reference == START else DEFAULT_THRESHOLDS
+    warning = usual.warning if head.warning is None else head.warning
+    critical = head.critical
+    if critical is None:
+        critical = min(usual.critical, warning) if warning else usual.critical
+    for word, value in (("warning", warning), ("critical", critical)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(
+                f"head {head.name!r} has {word} threshold {value!r}; give a number from 0 (off) to 1"
+            )
+    if critical > warning > 0.0:
+        raise ValueError(
+            f"head {head.name!r} has critical threshold {critical:g} above its warning threshold {warning:g}; "
+            "give a critical one that is not higher"
+        )
+    return Thresholds(float(warning), float(critical))
+
+
+def _check_reference(name: str, reference: object) -> None:
+    if reference in (MAXIMUM, START):
+        return
+    if not isinstance(reference, int | float) or isinstance(reference, bool) or not 0.0 < reference < math.inf:
+        raise ValueError(
+            f"head {name!r} has reference {reference!r}; give 'maximum', 'start' or a number of nats above 0"
+        )
+
+
+def _check_actions(name: str, choices: int, actions: tuple[str, ...]) -> None:
+    if not actions:
+        return
+    if len(actions) != choices or len(set(actions)) != choices:
+        raise ValueError(
+            f"head {name!r} has {choices} choices but {len(set(actions))} different names of actions; "
+            "give each action its own name, in order"
+        )
+    for action in actions:
+        require_label_value(f"action of head {name!r}", action)
 
 
 def _check_name(name: object) -> None:
@@ -93,6 +156,11 @@ class Heads(Sequence[Head]):
     def of(cls, sizes: Mapping[str, int]) -> Heads:
         """Make heads from a mapping of name to number of choices, such as ``{"gripper": 4, "arm": 9}``."""
         return cls([Head(name, choices) for name, choices in sizes.items()])
+
+    @property
+    def sizes(self) -> tuple[tuple[str, int], ...]:
+        """Name and number of choices of each head: what a policy cannot change and still be the same one."""
+        return tuple((head.name, head.choices) for head in self._heads)
 
     @property
     def names(self) -> tuple[str, ...]:

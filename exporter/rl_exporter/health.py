@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
-WARNING_THRESHOLD = 0.5
-"""A ratio at or below this is a warning."""
 
-CRITICAL_THRESHOLD = 0.25
-"""A ratio at or below this is critical."""
+class Thresholds(NamedTuple):
+    """A ratio at or below one of these has its level; 0 switches a level off."""
+
+    warning: float = 0.5
+    critical: float = 0.25
+
+
+DEFAULT_THRESHOLDS = Thresholds()
+
+START_THRESHOLDS = Thresholds(0.25, 0.1)
+"""Of a head that is compared with its start instead of its maximum: learning costs it most of its entropy."""
+
+BLIND_BELOW = 0.25
+"""Nats of state information. A head below this does practically the same whatever it sees."""
 
 DETERMINISTIC_BELOW = 0.1
 """Below this effective ratio a head practically no longer explores."""
@@ -48,12 +59,17 @@ class HeadState(StrEnum):
 class Condition(StrEnum):
     """A situation of a head that can last for several updates.
 
-    ``warning``, ``critical``: effective ratio at or below the threshold. ``dead``, ``exploding``: the state.
-    ``starved``: open steps, but no choice step. ``idle``: no effective ratio. ``unmeasured``: no entropy.
+    ``warning``, ``critical``: effective ratio at or below the head's threshold. ``low``, ``collapsed``: the
+    same, and the head is blind to the state. ``settled``: critical, but the head decides by the state.
+    ``dead``, ``exploding``: the state of the head. ``starved``: open steps, but no choice step. ``idle``: no
+    effective ratio. ``unmeasured``: no entropy.
     """
 
     WARNING = "warning"
     CRITICAL = "critical"
+    LOW = "low"
+    COLLAPSED = "collapsed"
+    SETTLED = "settled"
     DEAD = "dead"
     EXPLODING = "exploding"
     STARVED = "starved"
@@ -61,16 +77,30 @@ class Condition(StrEnum):
     UNMEASURED = "unmeasured"
 
 
-def level(ratio: float | None) -> Level | None:
-    """Level of an entropy ratio in [0, 1], or None if it is absent or NaN.
+def level(ratio: float | None, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Level | None:
+    """Level of an entropy ratio, or None if it is absent or NaN.
 
-    A ratio equal to a threshold has the worse level: 0.5 is a warning, 0.25 is critical.
+    A ratio equal to a threshold has the worse level: by default 0.5 is a warning, 0.25 is critical.
     """
     if ratio is None or ratio != ratio:  # noqa: PLR0124 - NaN is the one value unequal to itself
         return None
-    if ratio <= CRITICAL_THRESHOLD:
+    if at_or_below(ratio, thresholds.critical):
         return Level.CRITICAL
-    return Level.WARNING if ratio <= WARNING_THRESHOLD else Level.HEALTHY
+    return Level.WARNING if at_or_below(ratio, thresholds.warning) else Level.HEALTHY
+
+
+def at_or_below(ratio: float, threshold: float) -> bool:
+    """Whether a threshold, unless it is switched off, marks a ratio as low."""
+    return 0.0 < threshold >= ratio
+
+
+def is_blind(state_information: float | None) -> bool:
+    """Whether a head takes no notice of the state, as far as is known. ``state_information`` in nats.
+
+    A converged head and a collapsed one both have low entropy; this is what tells them apart. An unknown
+    value counts as blind, because a page too many is better than a collapse that nobody hears of.
+    """
+    return state_information is None or not state_information >= BLIND_BELOW
 
 
 def head_state(
@@ -78,11 +108,16 @@ def head_state(
     gradient_norm: float | None = None,
     gradients_finite: bool = True,
     had_choice: bool | None = None,
+    *,
+    blind: bool = True,
+    nearly_uniform: bool | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> HeadState | None:
     """State of a head after an update: the first that applies, or None without information.
 
-    ``ratio``: effective ratio in [0, 1]. ``gradient_norm``: of the head's own parameters, before clipping; None
-    if not reported. ``had_choice``: whether the head had a choice step; None if not reported.
+    ``ratio``: effective ratio. ``gradient_norm``: of the head's own parameters, before clipping; None if not
+    reported. ``had_choice``: whether the head had a choice step; None if not reported. ``nearly_uniform``:
+    whether its distributions are close to uniform; by default the ratio says so.
     """
     if not gradients_finite or (gradient_norm is not None and gradient_norm > EXPLODING_ABOVE):
         return HeadState.EXPLODING
@@ -90,7 +125,9 @@ def head_state(
         return HeadState.DETERMINISTIC if had_choice is False else None
     vanishing = gradient_norm is not None and gradient_norm < VANISHING_BELOW
     if ratio < DETERMINISTIC_BELOW:
-        return HeadState.DEAD if vanishing else HeadState.DETERMINISTIC
-    if ratio > CONFUSED_ABOVE:
+        # Who switches the critical level off says that the head may be constant: that is no death.
+        dead = vanishing and blind and thresholds.critical > 0.0
+        return HeadState.DEAD if dead else HeadState.DETERMINISTIC
+    if ratio > CONFUSED_ABOVE if nearly_uniform is None else nearly_uniform:
         return HeadState.CONFUSED
-    return HeadState.UNSETTLED if ratio <= WARNING_THRESHOLD or vanishing else HeadState.HEALTHY
+    return HeadState.UNSETTLED if at_or_below(ratio, thresholds.warning) or vanishing else HeadState.HEALTHY

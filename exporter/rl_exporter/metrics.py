@@ -17,6 +17,9 @@ Sample = tuple[tuple[str, ...], float | Histogram]
 
 Reader = Callable[[SanctumSnapshot], Iterable[Sample]]
 
+SHOWN_ACTIONS = 16
+"""A head of more choices has no series per action: a vocabulary would be a hundred thousand of them."""
+
 _UNITS = ("nats", "ratio", "seconds", "updates")
 
 
@@ -105,6 +108,28 @@ def _head_states(snapshot: SanctumSnapshot) -> Iterator[Sample]:
                 yield (name, state.value), float(state is reading.state)
 
 
+def _thresholds(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for head in snapshot.tamiyo.heads:
+        for word, threshold in zip(head.thresholds._fields, head.thresholds, strict=True):
+            yield (head.name, word), threshold
+
+
+def _low_streaks(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for name, reading in snapshot.tamiyo.readings.items():
+        warning, critical = reading.thresholds
+        streaks = {critical: reading.critical_streak, warning: reading.warning_streak}
+        for threshold, streak in streaks.items():
+            if threshold and streak is not None:
+                yield (name, f"{threshold:g}"), float(streak)
+
+
+def _action_shares(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for head in snapshot.tamiyo.heads:
+        if head.choices <= SHOWN_ACTIONS:
+            for index, share in enumerate(snapshot.tamiyo.readings[head.name].action_shares):
+                yield (head.name, head.action_name(index)), share
+
+
 def _conditions(snapshot: SanctumSnapshot) -> Iterator[Sample]:
     for name, reading in snapshot.tamiyo.readings.items():
         for condition, since in reading.conditions:
@@ -134,6 +159,15 @@ _HEAD_DETAILS = (
     Metric("rl_policy_head_effective_entropy_ratio", "histogram",
            "Effective ratio of every update that had one: choice entropy; normalized if no choice is reported.",
            ("head",), _effective_histograms, after="rl_policy_head_open_steps_ratio"),
+    Metric("rl_policy_head_low_entropy_streak_updates", "gauge",
+           "Consecutive updates, up to the last that had one, with an effective ratio at or below the threshold.",
+           ("head", "threshold"), _low_streaks, after="rl_policy_head_effective_entropy_ratio"),
+    Metric("rl_policy_head_entropy_threshold_ratio", "gauge",
+           "Effective ratio at or below which the head has the level; 0 switches the level off.",
+           ("head", "level"), _thresholds, after="rl_policy_head_entropy_reference_nats"),
+    Metric("rl_policy_head_action_ratio", "gauge",
+           "Mean probability of the action over the choice steps of the head; for heads of up to 16 choices.",
+           ("head", "action"), _action_shares, after="rl_policy_head_advantage_margin_t_ratio"),
     Metric("rl_policy_head_unmeasured_updates", "gauge", "Updates since the entropy of the head was last measured.",
            ("head",), _unmeasured_updates, after="rl_policy_head_entropy_slope_ratio"),
     Metric("rl_policy_head_entropy_coefficient", "gauge", "Multiplier of the base entropy coefficient for the head.",

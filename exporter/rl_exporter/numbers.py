@@ -71,6 +71,14 @@ class HeadNumbers:
     importance_ratio_max: Annotated[float | None, Number(
         "rl_policy_head_importance_ratio_max", least=0.0, argument="head_importance_ratio_max",
         help="Largest probability ratio between the updated policy and the one that acted, at a choice step.")] = None
+    state_information: Annotated[float | None, Number("rl_policy_head_state_information_nats", least=0.0, most=None,
+        help="How much better the state explains the decisions of the head than its best fixed preference; 0: blind.",
+    )] = None
+    advantage_margin: Annotated[float | None, Number("rl_policy_head_advantage_margin_ratio", help=
+        "Mean normalized advantage of the leading action of the head less that of its others, over recent updates.",
+    )] = None
+    advantage_margin_t: Annotated[float | None, Number("rl_policy_head_advantage_margin_t_ratio",
+        help="Welch's t of the advantage margin; above 2 the head is paid for its leading action.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ class HeadMeasurement(HeadNumbers):
     open_share            share of the steps at which some valid operation would have let it decide
     gradient_norm         of the head's own parameters before clipping, mean of the finite ones
     importance_ratio_max  largest probability ratio between updated and acting policy at a choice step
+    state_information     nats by which the state explains the decisions better than the best fixed preference
+    advantage_margin, advantage_margin_t  of the leading action over the others, and Welch's t of it
     nan_steps, inf_steps  steps whose logits at valid actions held NaN, else infinity
     nan_gradients, inf_gradients  optimiser steps whose gradient norm was NaN or infinite
     """
@@ -30,6 +32,8 @@ class HeadMeasurement(HeadNumbers):
     inf_steps: int = 0
     nan_gradients: int = 0
     inf_gradients: int = 0
+    action_shares: tuple[float, ...] | None = None
+    """Mean probability of each action over the choice steps."""
 
 
 NOT_MEASURED = HeadMeasurement()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from rl_exporter.aggregator import SanctumAggregator
-from rl_exporter.heads import Head, Heads
+from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
@@ -28,6 +28,9 @@ def serve(
     run_id: str | None = None,
     listen: str | ListenAddress | None = None,
     entropy_multipliers: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, tuple[float, float]] | None = None,
+    reference: str | float | Mapping[str, str | float] = MAXIMUM,
+    actions: Mapping[str, Sequence[str]] | None = None,
     experiment: str = "",
     algorithm: str = "",
     environment: str = "",
@@ -42,12 +45,19 @@ def serve(
     ``heads`` maps names to numbers of choices, such as ``{"gripper": 4, "arm": 9}``. ``run_id`` is generated
     when left out. ``listen`` is ``HOST:PORT``, by default 127.0.0.1:28008; port 0 takes a free one.
     ``entropy_multipliers`` are the factors on the base entropy coefficient, 1.0 for a head left out.
+    ``thresholds`` are (warning, critical) of a head's effective ratio, (0.5, 0.25) for a head left out; 0
+    switches one off. ``reference`` is the entropy that counts as 1, of all heads or by head: ``"maximum"``,
+    ``"start"`` (the median of the first ten updates) or nats. ``actions`` names the actions of heads, in order.
     ``register``, such as a ``Discovery``, lists the run where Prometheus discovers it, until its end.
 
     Raises ValueError for heads or names that are impossible or taken, and OSError if it cannot listen. Both
     come before training starts, in one line with the remedy.
     """
-    declared = heads if isinstance(heads, Heads) else _declared(heads, entropy_multipliers or {})
+    declared = (
+        heads
+        if isinstance(heads, Heads)
+        else declare_heads(heads, entropy_multipliers or {}, thresholds or {}, reference, actions or {})
+    )
     address = parse_listen_address(listen) if isinstance(listen, str) else listen
     with ExitStack() as undo:
         identity = undo.enter_context(closing(identify(run_id, register)))
@@ -67,9 +77,30 @@ def serve(
     return HeadRecorder(aggregator, server, linger=linger, identity=identity)
 
 
-def _declared(sizes: Mapping[str, int], multipliers: Mapping[str, float]) -> Heads:
-    heads = Heads([Head(name, choices, multipliers.get(name, 1.0)) for name, choices in sizes.items()])
-    for name in multipliers:
+def declare_heads(
+    sizes: Mapping[str, int],
+    multipliers: Mapping[str, float],
+    thresholds: Mapping[str, tuple[float, float]],
+    reference: str | float | Mapping[str, str | float],
+    actions: Mapping[str, Sequence[str]],
+) -> Heads:
+    """The heads from what ``serve`` takes. Raises ValueError."""
+    references = reference if isinstance(reference, Mapping) else dict.fromkeys(sizes, reference)
+    heads = Heads(
+        [
+            Head(
+                name,
+                choices,
+                multipliers.get(name, 1.0),
+                warning=thresholds[name][0] if name in thresholds else None,
+                critical=thresholds[name][1] if name in thresholds else None,
+                reference=references.get(name, MAXIMUM),
+                actions=tuple(actions.get(name, ())),
+            )
+            for name, choices in sizes.items()
+        ]
+    )
+    for name in (*multipliers, *thresholds, *references, *actions):
         heads.named(name)
     return heads
 
@@ -119,6 +150,9 @@ class HeadRecorder:
         open_share: PerHead | None = None,
         head_gradient_norm: PerHead | None = None,
         head_importance_ratio_max: PerHead | None = None,
+        state_information: PerHead | None = None,
+        advantage_margin: PerHead | None = None,
+        advantage_margin_t: PerHead | None = None,
         environment_steps: int = 0,
         episodes: int = 0,
         episode_return: SupportsFloat | None = None,
@@ -132,6 +166,7 @@ class HeadRecorder:
         update_duration: SupportsFloat | None = None,
         rollout_duration: SupportsFloat | None = None,
         # end of the numbers
+        action_shares: Mapping[str, Sequence[SupportsFloat]] | None = None,
     ) -> None:
         """Record one update, with whatever of it is known. Call it once per update.
 
@@ -184,6 +219,8 @@ def _payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
     for number in attributes(HeadNumbers):
         for name, value in (given[number.row.argument or number.name] or {}).items():
             per_head.setdefault(name, {})[number.name] = float(value)
+    for name, shares in (given["action_shares"] or {}).items():
+        per_head.setdefault(name, {})["action_shares"] = tuple(map(float, shares))
     values: dict[str, Any] = {}
     for number in attributes(PPOUpdatePayload):
         value = given[number.name]

@@ -8,20 +8,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated
 
-from rl_exporter.heads import Heads, entropy_attribute_head, require_label_value
-from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Condition, HeadState, Level, level
+from rl_exporter.heads import MAXIMUM, Head, Heads, entropy_attribute_head, require_label_value
+from rl_exporter.health import DEFAULT_THRESHOLDS, Condition, HeadState, Level, Thresholds, is_blind, level
 from rl_exporter.histogram import DURATION_BOUNDS, RATIO_BOUNDS, Histogram
 from rl_exporter.immutable import Picklable
 from rl_exporter.numbers import HeadNumbers, Number, PolicyNumbers, TrainingNumbers
-
-
-def _low_streak(threshold: float) -> Number:
-    return Number(
-        "rl_policy_head_low_entropy_streak_updates",
-        "Consecutive updates, up to the last that had one, with an effective ratio at or below the threshold.",
-        labels=(("threshold", f"{threshold:g}"),),
-        after="rl_policy_head_effective_entropy_ratio",
-    )
 
 
 def _nonfinite(kind: str) -> Number:
@@ -80,6 +71,13 @@ def effective_ratio(
     return normalized
 
 
+def relative_ratio(entropy: float | None, reference: float | None, choice_share: float | None) -> float | None:
+    """Entropy over its reference, both in nats; None without a reference, or without choice steps."""
+    if entropy is None or reference is None or choice_share == 0.0:
+        return None
+    return entropy / reference
+
+
 @dataclass(frozen=True, slots=True)
 class HeadReading(HeadNumbers):
     """The last known numbers of one head. A ratio is None where no update has said anything about it.
@@ -98,8 +96,14 @@ class HeadReading(HeadNumbers):
             after="rl_policy_head_entropy_nats",
         ),
     ] = None
-    critical_streak: Annotated[int | None, _low_streak(CRITICAL_THRESHOLD)] = None
-    warning_streak: Annotated[int | None, _low_streak(WARNING_THRESHOLD)] = None
+    reference: Annotated[
+        float | None,
+        Number(
+            "rl_policy_head_entropy_reference_nats",
+            "Entropy of the head that counts as 1: its maximum, its start, or a declared number.",
+            after="rl_policy_head_entropy_max_nats",
+        ),
+    ] = None
     slope: Annotated[
         float | None,
         Number(
@@ -119,7 +123,13 @@ class HeadReading(HeadNumbers):
     nan_values: Annotated[int, _nonfinite("nan")] = 0
     inf_values: Annotated[int, _nonfinite("inf")] = 0
     measured_update: int = 0
+    warning_streak: int | None = None
+    critical_streak: int | None = None
     state: HeadState | None = None
+    action_shares: tuple[float, ...] = ()
+    thresholds: Thresholds = DEFAULT_THRESHOLDS
+    relative: bool = False
+    """Whether the verdict compares the entropy with a reference other than the head's maximum."""
     effective_histogram: Histogram = NO_RATIOS
     conditions: tuple[tuple[Condition, float], ...] = ()
 
@@ -131,15 +141,44 @@ class HeadReading(HeadNumbers):
     @property
     def effective(self) -> float | None:
         """The ratio that the verdict comes from: see ``effective_ratio``."""
+        if self.relative:
+            return relative_ratio(self.entropy if self.measured else None, self.reference, self.choice_share)
         return effective_ratio(self.normalized, self.choice_entropy, self.choice_share)
 
     @property
     def level(self) -> Level | None:
-        """The level of the effective ratio."""
-        return level(self.effective)
+        """Level of the effective ratio under the head's own thresholds."""
+        return level(self.effective, self.thresholds)
+
+    @property
+    def blind(self) -> bool:
+        """Whether the head decides without looking at the state, as far as is known."""
+        return is_blind(self.state_information)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the head is critical by its level, but decides by the state."""
+        return self.level is Level.CRITICAL and not self.blind
+
+    @property
+    def leading_action(self) -> int | None:
+        """Index of the action with the largest share of the choice steps; None where shares are not known."""
+        shares = self.action_shares
+        return max(range(len(shares)), key=shares.__getitem__) if shares else None
 
 
-NO_READING = HeadReading()
+def first_reading(head: Head) -> HeadReading:
+    """The reading of a head that no update has measured: only what was declared is known."""
+    return HeadReading(
+        reference=declared_reference(head), thresholds=head.thresholds, relative=head.reference != MAXIMUM
+    )
+
+
+def declared_reference(head: Head) -> float | None:
+    """Nats that count as 1 as far as the declaration says: None for ``start``, and for a head of one choice."""
+    if head.reference == MAXIMUM:
+        return head.max_entropy if head.choices > 1 else None
+    return None if isinstance(head.reference, str) else float(head.reference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +206,8 @@ class TamiyoState(Picklable, PolicyNumbers):
 
     @classmethod
     def before_first_update(cls, heads: Heads, entropy_coefficient: float | None = None) -> TamiyoState:
-        """The state of a policy before its first update."""
-        readings = MappingProxyType(dict.fromkeys(heads.names, NO_READING))
+        """The state of a policy that has not been updated yet."""
+        readings = MappingProxyType({head.name: first_reading(head) for head in heads})
         return cls(heads=heads, readings=readings, entropy_coefficient=entropy_coefficient)
 
     def __getattr__(self, attribute: str) -> float:
@@ -198,6 +237,9 @@ class SanctumSnapshot(TrainingNumbers):
     start_timestamp: Annotated[
         float, Number("rl_training_start_timestamp_seconds", "Unix time of the start of the run.")
     ]
+    episode_return_max: Annotated[
+        float | None, Number("rl_training_episode_return_max", "Highest mean return of the run so far.")
+    ] = None
     last_update_timestamp: Annotated[
         float | None, Number("rl_training_last_update_timestamp_seconds", "Unix time of the last update.")
     ] = None

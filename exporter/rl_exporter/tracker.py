@@ -8,21 +8,23 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter, mul
+from statistics import median
 from typing import Any
 
-from rl_exporter.heads import Head, within
+from rl_exporter.heads import MAXIMUM, START, Head, within
 from rl_exporter.health import (
-    CRITICAL_THRESHOLD,
+    CONFUSED_ABOVE,
     SUSTAINED_UPDATES,
-    WARNING_THRESHOLD,
     Condition,
     HeadState,
+    at_or_below,
     head_state,
+    is_blind,
 )
 from rl_exporter.histogram import RATIO_BOUNDS, Histogram
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
-from rl_exporter.snapshot import HeadReading, effective_ratio
+from rl_exporter.snapshot import HeadReading, declared_reference, effective_ratio, relative_ratio
 
 _ROWS = tuple(number.row for number in attributes(HeadNumbers))
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
@@ -30,6 +32,11 @@ _VALUES = attrgetter(*_NUMBERS)
 
 Bounds = tuple[tuple[float, float], ...]
 """Smallest and largest possible value of each number of a head, in the order of ``HeadNumbers``."""
+
+_SHARE_TOLERANCE = 0.01
+
+START_UPDATES = 10
+"""Measured updates whose median is the reference of a head that is compared with its start."""
 
 SLOPE_UPDATES = 10
 """Effective ratios that the slope looks back over."""
@@ -99,6 +106,7 @@ class HeadTracker:
 
     __slots__ = (
         "_bounds",
+        "_collapsed",
         "_counts",
         "_critical",
         "_entropy",
@@ -107,9 +115,14 @@ class HeadTracker:
         "_idle",
         "_inf",
         "_last",
+        "_low",
         "_measured_update",
         "_nan",
         "_ratio_seen",
+        "_reference",
+        "_settled",
+        "_shares",
+        "_start",
         "_starved",
         "_state",
         "_streak",
@@ -126,12 +139,19 @@ class HeadTracker:
         self._measured_update = resumed.measured_update
         self._former_slope = resumed.slope
         self._last: HeadNumbers = resumed
+        self._shares = resumed.action_shares
+        declared = declared_reference(head)
+        self._reference = resumed.reference if declared is None and head.reference == START else declared
+        self._start: list[float] = []
         self._state, self._streak = resumed.state, Streak(resumed.state_streak, now)
         self._ratio_seen = resumed.warning_streak is not None
         self._warning = Streak(resumed.warning_streak or 0, now)
         self._critical = Streak(resumed.critical_streak or 0, now)
         self._unmeasured = Streak(updates - resumed.measured_update, now)
         held = dict(resumed.conditions)
+        self._low = Streak(self._warning.length if Condition.LOW in held else 0, now)
+        self._collapsed = Streak(self._critical.length if Condition.COLLAPSED in held else 0, now)
+        self._settled = Streak(self._critical.length if Condition.SETTLED in held else 0, now)
         self._starved = Streak(SUSTAINED_UPDATES if Condition.STARVED in held else 0, now)
         # Idle silences alerts about the ratio of a head; a resume must not let them speak again.
         self._idle = Streak(SUSTAINED_UPDATES if Condition.IDLE in held else 0, held.get(Condition.IDLE, now))
@@ -145,6 +165,8 @@ class HeadTracker:
         An update without any measurement of the head keeps the last values. Its gradients still count.
         """
         measured, errors = check(measured, self._bounds)
+        if measured.action_shares is not None and not _are_shares(measured.action_shares, self._head.choices):
+            measured, errors = replace(measured, action_shares=None), errors + 1
         self._nan += measured.nan_steps + measured.nan_gradients
         self._inf += measured.inf_steps + measured.inf_gradients
         entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
@@ -152,27 +174,65 @@ class HeadTracker:
         if entropy is not None or choice is not None or share is not None:
             if share == 0.0 and choice is not None:
                 measured, choice = replace(measured, choice_entropy=None), None
-            self._last = measured
+            self._last, self._shares = measured, measured.action_shares or ()
             if entropy is not None:
                 self._entropy, self._measured_update = entropy, update
+                if self._reference is None and self._head.reference == START:
+                    self._learn_start(entropy)
             self._starved.count(
                 share == 0.0 and measured.open_share is not None and measured.open_share > 0.0, now
             )
             had_choice = share > 0.0 if share is not None else (None if self._head.choices > 1 else False)
-            normalized = None if entropy is None else self._head.normalize(entropy)
-            ratio = effective_ratio(normalized, choice, share)
+            if self._head.reference == MAXIMUM:
+                normalized = None if entropy is None else self._head.normalize(entropy)
+                ratio = effective_ratio(normalized, choice, share)
+            else:
+                ratio = relative_ratio(entropy, self._reference, share)
             if ratio is not None:
-                self._count(ratio, update, now)
+                self._count(ratio, is_blind(measured.state_information), update, now)
         self._unmeasured.count(entropy is None, now)
         self._idle.count(ratio is None and self._head.choices > 1, now)
         finite = not (measured.nan_gradients or measured.inf_gradients)
-        self._enter(head_state(ratio, measured.gradient_norm, finite, had_choice), now)
+        self._enter(self._state_of(ratio, measured, finite, had_choice), now)
         return errors
 
-    def _count(self, ratio: float, update: int, now: float) -> None:
+    def _state_of(
+        self, ratio: float | None, measured: HeadMeasurement, finite: bool, had_choice: bool | None
+    ) -> HeadState | None:
+        head = self._head
+        return head_state(
+            ratio,
+            measured.gradient_norm,
+            finite,
+            had_choice,
+            blind=is_blind(measured.state_information),
+            # A share of its own start says nothing about how close to uniform a head is.
+            nearly_uniform=None
+            if head.reference == MAXIMUM
+            else self._entropy > CONFUSED_ABOVE * head.max_entropy,
+            thresholds=head.thresholds,
+        )
+
+    def _learn_start(self, entropy: float) -> None:
+        self._start.append(entropy)
+        if len(self._start) == START_UPDATES:
+            # A start without entropy can be no reference: the head then never gets a verdict.
+            self._reference = median(self._start) or None
+            self._start.clear()
+
+    def _count(self, ratio: float, blind: bool, update: int, now: float) -> None:
         self._ratio_seen = True
-        self._warning.count(ratio <= WARNING_THRESHOLD, now)
-        self._critical.count(ratio <= CRITICAL_THRESHOLD, now)
+        warning, critical = self._head.thresholds
+        low, collapsed = at_or_below(ratio, warning), at_or_below(ratio, critical)
+        if low or collapsed:
+            self._warning.count(low, now)
+            self._critical.count(collapsed, now)
+            self._low.count(low and blind, now)
+            self._collapsed.count(collapsed and blind, now)
+            self._settled.count(collapsed and not blind, now)
+        else:  # the usual case, on the training thread: five calls less
+            self._warning.length = self._critical.length = 0
+            self._low.length = self._collapsed.length = self._settled.length = 0
         self._counts[bisect_left(RATIO_BOUNDS, ratio)] += 1
         self._sum += ratio
         self._window.add(update, ratio)
@@ -197,6 +257,10 @@ class HeadTracker:
             warning_streak=self._warning.length if self._ratio_seen else None,
             critical_streak=self._critical.length if self._ratio_seen else None,
             slope=self._former_slope if slope is None else slope,
+            reference=self._reference,
+            action_shares=self._shares,
+            thresholds=self._head.thresholds,
+            relative=self._head.reference != MAXIMUM,
             nan_values=self._nan,
             inf_values=self._inf,
             effective_histogram=Histogram(RATIO_BOUNDS, tuple(self._counts), self._sum),
@@ -209,6 +273,9 @@ class HeadTracker:
         held = (
             (Condition.WARNING, self._warning.length, self._warning.since),
             (Condition.CRITICAL, self._critical.length, self._critical.since),
+            (Condition.LOW, self._low.length, self._low.since),
+            (Condition.COLLAPSED, self._collapsed.length, self._collapsed.since),
+            (Condition.SETTLED, self._settled.length, self._settled.since),
             (Condition.DEAD, streak.length if state is HeadState.DEAD else 0, streak.since),
             (Condition.EXPLODING, streak.length if state is HeadState.EXPLODING else 0, streak.since),
             (Condition.STARVED, self._starved.length, self._starved.since),
@@ -245,3 +312,10 @@ def _cleaned(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement
             counter = f"{kind}_gradients" if name == "gradient_norm" else f"{kind}_steps"
             changed[counter] = changed.get(counter, getattr(measured, counter)) + 1
     return replace(measured, **changed), errors
+
+
+def _are_shares(shares: Sequence[float], choices: int) -> bool:
+    """Whether these can be mean probabilities of all actions of a head."""
+    # float16 sums of many small probabilities are this far from 1.
+    # A NaN makes the sum NaN, and so fails the comparison.
+    return len(shares) == choices and min(shares) >= 0.0 and abs(sum(shares) - 1.0) <= _SHARE_TOLERANCE

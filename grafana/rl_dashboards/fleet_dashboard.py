@@ -14,43 +14,53 @@ from grafana_foundation_sdk.models.common import (
 )
 
 from rl_dashboards import layout, style
+from rl_dashboards.fleet_table import fleet_table
 from rl_dashboards.panels import instant_query, range_query, stat_panel, timeseries_panel, with_overrides
-from rl_dashboards.queries import LEVEL, RUN_KEY, RunPhase, run_phase
-from rl_dashboards.table_panels import alerts_table, fleet_table
-from rl_exporter.health import Level
+from rl_dashboards.queries import RUN_KEY, RunPhase, run_phase
+from rl_dashboards.table_panels import alerts_table
+from rl_dashboards.verdict_queries import Verdict, verdicts_now
 
 RULES_MISSING = "no run, or no rules loaded"
+
+WORST_FIRST = sorted(Verdict, reverse=True)
+MEANINGS = {
+    Verdict.COLLAPSED: "it has lost its exploration and does the same whatever it sees",
+    Verdict.LOW: "it is losing its exploration and does the same whatever it sees",
+    Verdict.SETTLED: "it no longer explores, but decides by the state, which is no failure",
+    Verdict.HEALTHY: "it explores, or has been low for fewer than three updates",
+}
 
 
 def dashboard() -> dict[str, Any]:
     """Build the dashboard."""
-    counts = [
-        *(_runs_at(number, level) for number, level in reversed(list(enumerate(Level)))),
-        *_phase_counts(),
+    counts = [*(_runs_at(verdict) for verdict in WORST_FIRST), *_phase_counts()]
+    widths = [3] * (len(counts) - 3) + [2, 2, 2]
+    panels: list[layout.Placed] = [
+        (panel, sum(widths[:place]), 0, widths[place], 4) for place, panel in enumerate(counts)
     ]
-    panels: list[layout.Placed] = [(panel, 3 * place, 0, 3, 4) for place, panel in enumerate(counts)]
     panels += [
         (fleet_table(), 0, 4, 24, 14),
-        (_levels_over_time(), 0, 18, 12, 8),
+        (_verdicts_over_time(), 0, 18, 12, 8),
         (alerts_table("the selected runs"), 12, 18, 12, 8),
     ]
     about = "Every run, worst head first. A click on a cell opens Heads for that run and head."
     return layout.build_dashboard(layout.FLEET_UID, "RL Fleet", about, panels, alerts_marked=False)
 
 
-def _worst_levels() -> str:
-    return f"max by ({RUN_KEY}) ({LEVEL})"
+def _runs_with(verdict: Verdict) -> str:
+    return f"count({verdicts_now(RUN_KEY)} == {int(verdict)}) or vector(0)"
 
 
-def _runs_at(number_of: int, level: Level) -> stat.Panel:
-    word, colour = style.LEVELS[level]
+def _runs_at(verdict: Verdict) -> stat.Panel:
+    word, colour = style.VERDICTS[verdict]
     panel = stat_panel(
         word,
-        f"Runs that are scraped now and whose worst head is {level}.",
+        f"Runs that are scraped now, by their worst head: {MEANINGS[verdict]}.",
         RULES_MISSING,
-        instant_query(f"count({_worst_levels()} == {number_of}) or vector(0)"),
+        instant_query(_runs_with(verdict)),
     )
-    return _uncoloured(panel) if level is Level.HEALTHY else panel.thresholds(_from_one(colour)).decimals(0)
+    failed = verdict in {Verdict.COLLAPSED, Verdict.LOW}
+    return panel.thresholds(_from_one(colour)).decimals(0) if failed else _uncoloured(panel)
 
 
 def _uncoloured(panel: stat.Panel) -> stat.Panel:
@@ -89,14 +99,14 @@ def _ended() -> stat.Panel:
     ).decimals(0)
 
 
-def _levels_over_time() -> timeseries.Panel:
+def _verdicts_over_time() -> timeseries.Panel:
     targets = [
-        range_query(f"count({_worst_levels()} == {code}) or vector(0)", level.value, refid)
-        for refid, (code, level) in zip("ABC", reversed(list(enumerate(Level))), strict=True)
+        range_query(_runs_with(verdict), verdict.name.lower(), ref)
+        for ref, verdict in zip("ABCD", WORST_FIRST, strict=True)
     ]
     panel = timeseries_panel(
-        "Runs by the level of their worst head",
-        "How many runs were critical, in warning and healthy. A step up in critical across many runs at once points "
+        "Runs by the verdict on their worst head",
+        "How many runs were collapsed, low, settled and healthy. A step up in collapsed across many runs at once points "
         "to a change of code or configuration, not to one run.",
         RULES_MISSING,
         *targets,
@@ -106,6 +116,7 @@ def _levels_over_time() -> timeseries.Panel:
     )
     panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     colours = {
-        level.value: {"color": {"mode": "fixed", "fixedColor": look[1]}} for level, look in style.LEVELS.items()
+        verdict.name.lower(): {"color": {"mode": "fixed", "fixedColor": colour}}
+        for verdict, (_, colour) in style.VERDICTS.items()
     }
     return with_overrides(panel.draw_style(GraphDrawStyle.LINE), colours)

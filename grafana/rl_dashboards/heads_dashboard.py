@@ -6,12 +6,13 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import common, heatmap, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common as options
-from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from rl_dashboards import layout, queries, style
+from rl_dashboards import head_panels, layout, queries, style, verdict_queries
+from rl_dashboards.head_panels import NO_RATIO, NOT_YET, WORST
 from rl_dashboards.panels import (
+    coloured_by_level,
     described,
     instant_query,
     range_query,
@@ -19,15 +20,12 @@ from rl_dashboards.panels import (
     state_timeline_panel,
     timeseries_panel,
     with_overrides,
-    with_threshold_bands,
+    with_thresholds,
 )
 from rl_dashboards.queries import RATIO, RUN, head_selector, run_selector
 from rl_dashboards.table_panels import alerts_table, heads_table
 
 NO_RUN = "no run in this time range"
-NOT_YET = "not measured yet"
-NO_RATIO = "no ratio yet, or no rules loaded"
-"""Shown before the first update, or if Prometheus has no recording rules; Pipeline tells the two apart."""
 
 TILE_TEXT_SIZE = 22
 """With it the longest word, "▲ deterministic", fits an eighth of a screen of 1600 pixels."""
@@ -36,8 +34,6 @@ TILE_POINTS = 1000
 """The number is the last point of the trend. With Grafana's default, one point for each pixel, it would be minutes
 old on a long range.
 """
-
-WORST = " With several runs selected, the worst of them."
 
 
 def dashboard() -> dict[str, Any]:
@@ -53,13 +49,16 @@ def dashboard() -> dict[str, Any]:
         (_alert_count(), 21, 9, 3, 4),
         (_timeline(), 0, 13, 12, 9),
         (_heat_map(), 12, 13, 12, 9),
-        (_choice_entropy(), 0, 22, 12, 9),
-        (_normalized_entropy(), 12, 22, 12, 9),
-        (heads_table(), 0, 31, 24, 11),
-        (_nats(), 0, 42, 12, 9),
-        (_gradients(), 12, 42, 12, 9),
-        (_importance(), 0, 51, 12, 9),
-        (alerts_table("the selected runs"), 12, 51, 12, 9),
+        (head_panels.choice_entropy(), 0, 22, 12, 9),
+        (head_panels.state_information(), 12, 22, 12, 9),
+        (head_panels.actions(), 0, 31, 6, 7),
+        (heads_table(), 0, 38, 24, 11),
+        (head_panels.normalized_entropy(), 0, 49, 12, 9),
+        (head_panels.margin(), 12, 49, 12, 9),
+        (head_panels.nats(), 0, 58, 12, 9),
+        (head_panels.gradients(), 12, 58, 12, 9),
+        (head_panels.importance(), 0, 67, 12, 9),
+        (alerts_table("the selected runs"), 12, 67, 12, 9),
     ]
     about = "Which head of a run is collapsing, and is it real? One tile per head, then the evidence."
     return layout.build_dashboard(layout.HEADS_UID, "RL Heads", about, panels)
@@ -68,22 +67,24 @@ def dashboard() -> dict[str, Any]:
 def _tile() -> stat.Panel:
     panel = stat_panel(
         "$head",
-        "Effective entropy ratio of the head: 1 uniform, 0 deterministic. Above 0.5 healthy; at or below 0.5 "
-        "warning; at or below 0.25 critical: it hardly explores. Below: its state, with the sign of its level (● "
-        "healthy, ◆ warning, ▲ critical or an alarm of its own). 'no choice': masks or operations left it nothing to "
-        "decide, so nothing can be said. What to do: the alert's runbook." + WORST,
+        "Effective entropy ratio of the head: 1 uniform, 0 deterministic; its colour is that of its level under the "
+        "head's own thresholds. Below: the verdict. ▲ collapsed: critical, and the same whatever the head sees. "
+        "◆ low: warning likewise. ■ settled: critical, but it decides by the state, which is no failure. Else its "
+        "state. 'no choice': masks or operations left it nothing to decide. What to do: the alert's runbook."
+        + WORST,
         NO_RATIO,
         range_query(queries.ratio_or_no_choice(), "ratio", "A"),
-        instant_query(queries.verdicts(), "state", "B"),
+        instant_query(verdict_queries.verdicts_and_states(), "state", "B"),
         words=[style.NO_CHOICE_MAPPING],
         trend=True,
     )
-    panel = panel.decimals(2).thresholds(style.level_thresholds()).max_data_points(TILE_POINTS)
+    panel = coloured_by_level(panel, queries.colours(style.LEVEL_COLOURS))
+    panel = panel.decimals(2).max_data_points(TILE_POINTS)
     panel = panel.min(0).max(2)  # twice the ratio's, so that the trend stays below the number
     panel = panel.repeat("head").repeat_direction("h").max_per_row(8)
     panel = panel.orientation(options.VizOrientation.HORIZONTAL)
     panel = panel.text(common.VizTextDisplayOptions().value_size(TILE_TEXT_SIZE))
-    return with_overrides(panel, {"state": {"mappings": [style.verdict_mapping()]}})
+    return with_overrides(panel, {"state": {"mappings": [style.tile_mapping()]}})
 
 
 def _total_beside_weakest() -> timeseries.Panel:
@@ -97,7 +98,7 @@ def _total_beside_weakest() -> timeseries.Panel:
         range_query(f"min({RATIO})", "weakest head", "B"),
     )
     return with_overrides(
-        with_threshold_bands(panel, style.level_bands()).min(0).max(1).decimals(2),
+        with_thresholds(panel).min(0).max(1).decimals(2),
         {
             "all heads together": {"color": {"mode": "fixed", "fixedColor": style.BLUE}},
             "weakest head": {
@@ -145,13 +146,17 @@ def _updates() -> stat.Panel:
 
 
 def _weakest() -> stat.Panel:
+    weakest = f"bottomk(1, {verdict_queries.ratio_that_counts()})"
     panel = stat_panel(
         "Weakest",
-        "The head with the lowest effective ratio, coloured by its level. Look at it first.",
+        "The head with the lowest effective ratio, coloured by its level. Look at it first. A settled head counts only "
+        "where every head has settled.",
         NO_RATIO,
-        instant_query(f"bottomk(1, {queries.latest_ratio(RATIO)})", "{{head}}"),
+        instant_query(weakest, "{{head}}"),
     )
-    panel = panel.thresholds(style.level_thresholds()).decimals(3)
+    panel = coloured_by_level(
+        panel, f"({queries.colours(style.LEVEL_COLOURS)}) and on (head) {weakest}"
+    ).decimals(3)
     return panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME)
 
 
@@ -181,7 +186,7 @@ def _alert_count() -> stat.Panel:
 def _timeline() -> statetimeline.Panel:
     panel = state_timeline_panel(
         "State of each head",
-        "One word from entropy and gradients. dead: no entropy and no gradient. exploding: gradient norm above 5 or "
+        "One word from entropy and gradients. dead: no entropy, no gradient, blind to the state. exploding: gradient norm above 5 or "
         "not finite. deterministic: ratio below 0.1. confused: still close to uniform (normal early on). no choice: "
         "it had nothing to decide. unsettled: none of these." + WORST,
         NOT_YET,
@@ -210,70 +215,3 @@ def _heat_map() -> heatmap.Panel:
         .show_legend()
         .mode(options.TooltipDisplayMode.SINGLE)
     )  # fmt: skip
-
-
-def _ratio_panel(title: str, description: str, expression: str) -> timeseries.Panel:
-    panel = timeseries_panel(
-        title, description + WORST, NO_RATIO, range_query(expression, "{{head}}"), legend=("lastNotNull", "min")
-    )
-    return with_threshold_bands(panel, style.level_bands()).min(0).max(1).decimals(3)
-
-
-def _choice_entropy() -> timeseries.Panel:
-    return _ratio_panel(
-        "Choice entropy (where the head decides)",
-        "Mean entropy relative to ln(valid choices), over the steps at which the head decided something: the "
-        "verdict comes from here. At or below 0.5 warning, at or below 0.25 critical. No line: no choice.",
-        f"min by (head) ({head_selector('rl_policy_head_choice_entropy_ratio')} or {RATIO})",
-    )
-
-
-def _normalized_entropy() -> timeseries.Panel:
-    return _ratio_panel(
-        "Normalized entropy (over all steps)",
-        "Entropy divided by its maximum ln(n), over every step. It reads low where masks leave little choice "
-        "(dilution), and can read high while every real decision is deterministic: compare with choice entropy.",
-        f"min by (head) ({head_selector('rl_policy_head_entropy_normalized_ratio')})",
-    )
-
-
-def _nats() -> timeseries.Panel:
-    panel = timeseries_panel(
-        "Entropy in nats (maximum dashed)",
-        "Raw mean entropy of each head; dashed, the entropy of a uniform choice, ln(n). Heads differ in n, so compare "
-        "ratios, not nats." + WORST,
-        NOT_YET,
-        range_query(f"min by (head) ({head_selector('rl_policy_head_entropy_nats')})", "{{head}}", "A"),
-        range_query(f"max by (head) ({head_selector('rl_policy_head_entropy_max_nats')})", "{{head}} max", "B"),
-    )
-    panel = panel.unit("nats").decimals(3).min(0)
-    dashed: dict[str, object] = {
-        "custom.lineStyle": {"fill": "dash", "dash": [8, 8]},
-        "custom.lineWidth": 1,
-        "color": {"mode": "fixed", "fixedColor": style.DIM},
-        "custom.hideFrom": {"legend": True, "tooltip": True, "viz": False},
-    }
-    return panel.override_by_query("B", [DynamicConfigValue(name, value) for name, value in dashed.items()])
-
-
-def _gradients() -> timeseries.Panel:
-    panel = timeseries_panel(
-        "Gradient norm of each head",
-        "Norm of the head's own parameters' gradient before clipping, mean over the update. Below 0.01 the head learns "
-        "nothing; above 5 it explodes. Below 0.1 entropy and below 0.01 gradient: dead, nothing pulls it back.",
-        "no gradients reported: the training loop does not pass gradient norms",
-        range_query(f"max by (head) ({head_selector('rl_policy_head_gradient_norm')})", "{{head}}"),
-    )
-    scale = common.ScaleDistributionConfig().type(options.ScaleDistribution.LOG).log(10)
-    return with_threshold_bands(panel, style.gradient_bands()).scale_distribution(scale).decimals(3)
-
-
-def _importance() -> timeseries.Panel:
-    panel = timeseries_panel(
-        "Largest importance ratio of each head",
-        "Largest probability ratio between the updated policy and the one that acted, at a choice step. Far above "
-        "1 + clip range: single steps move this head much; lower the learning rate or the number of epochs.",
-        "no importance ratios reported",
-        range_query(f"max by (head) ({head_selector('rl_policy_head_importance_ratio_max')})", "{{head}}"),
-    )
-    return panel.decimals(2)

@@ -14,9 +14,11 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import statetimeline as timeline
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from rl_dashboards.queries import thresholds
 from rl_dashboards.style import (
     ABSENT_MAPPING,
     DIM,
+    LEVELS,
     colour_by_series,
     colour_by_threshold,
     fixed_colour,
@@ -144,6 +146,41 @@ def table_panel(title: str, description: str, no_value: str, *targets: Query) ->
         .mappings([ABSENT_MAPPING])
         .cell_height(options.TableCellHeight.SM)
     )
+
+
+def with_thresholds(panel: timeseries.Panel) -> timeseries.Panel:
+    """Draw the thresholds that the run declared for its heads as dashed lines."""
+    for ref, (level, (_, colour)) in zip("YZ", list(LEVELS.items())[1:], strict=True):
+        query = range_query(thresholds(level), f"{{{{head}}}} {level}", ref)
+        panel = dashed(panel.with_target(query), ref, colour)
+    return panel
+
+
+def dashed(panel: timeseries.Panel, ref: str, colour: str) -> timeseries.Panel:
+    """Draw the lines of a query dashed and thin, and leave them out of legend and tooltip."""
+    properties: dict[str, object] = {
+        "custom.lineStyle": {"fill": "dash", "dash": [8, 8]},
+        "custom.lineWidth": 1,
+        "color": {"mode": "fixed", "fixedColor": colour},
+        "custom.hideFrom": {"legend": True, "tooltip": True, "viz": False},
+    }
+    return panel.override_by_query(
+        ref, [model.DynamicConfigValue(key, value) for key, value in properties.items()]
+    )
+
+
+COLOUR_REF = "C"
+
+
+def coloured_by_level(panel: stat.Panel, expression: str) -> stat.Panel:
+    """Colour the numbers of a panel by ``expression``, one series whose label ``colour`` names the colour.
+
+    Grafana's own thresholds are the same for every head, and a value equal to one has the better colour.
+    """
+    mapping = {"fieldName": "colour", "handlerKey": "color"}
+    chosen = {"configRefId": COLOUR_REF, "mappings": [mapping]}
+    panel = panel.with_target(table_query(expression, COLOUR_REF))
+    return panel.with_transformation(transformation("configFromData", chosen))
 
 
 class _Timeline(statetimeline.Panel):

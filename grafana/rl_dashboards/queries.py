@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 
-from rl_exporter.health import HeadState
+from rl_exporter.health import HeadState, Level
 
 RUN = 'cluster=~"$cluster", run_id=~"$run_id"'
 HEAD = RUN + ', head=~"$head"'
 RUN_KEY = "cluster, namespace, run_id"
 """Labels that identify a run."""
 
+HEAD_KEY = f"{RUN_KEY}, head"
+"""Labels that identify a head of a run. Scraped and recorded series are joined on these alone: a ruler may add labels."""
+
 RATIO = f"head:rl_policy_effective_entropy:ratio{{{HEAD}}}"
 LEVEL = f"head:rl_policy_effective_entropy:level{{{HEAD}}}"
 CHOICE_SHARE = f"rl_policy_head_choice_steps_ratio{{{HEAD}}}"
 
-NO_LEVEL_CODE = 3
-"""Shown beside the levels 0, 1 and 2: the head had no choice step."""
+LEVEL_CODES = {level: code for code, level in enumerate(Level)}
+"""The numbers 0, 1, 2 that the recording rule gives to levels."""
+
 
 Read = Callable[[str], str]
 """Turns a selector into an expression: the current value, or the last one within the time range."""
@@ -64,7 +68,7 @@ def latest(shape: Callable[[Read], str]) -> str:
     The current value comes first, because ``last_over_time`` alone also returns the old series of a run that
     was restarted on another node.
     """
-    return f"{shape(str)} or {shape(lambda selector: f'last_over_time({selector}[$__range])')}"
+    return f"{shape(str)} or {shape(last)}"
 
 
 def worst_by(aggregation: str, selector: str, by: str = "head") -> str:
@@ -82,13 +86,31 @@ def latest_ratio(selector: str, aggregation: str = "min", by: str = "head") -> s
     )
 
 
-def level_or_no_choice(by: str) -> str:
-    """The latest level, or :data:`NO_LEVEL_CODE` for a head without a choice step in its last update."""
-    return latest(
-        lambda read: (
-            f"({NO_LEVEL_CODE} + max by ({by}) ({read(CHOICE_SHARE)} == 0) or max by ({by}) ({read(LEVEL)}))"
-        )
+def last(selector: str) -> str:
+    """The last value within the time range."""
+    return f"last_over_time({selector}[$__range])"
+
+
+def colours(levels: Mapping[Level, str]) -> str:
+    """The latest level of each head, with a label ``colour``: ``levels`` gives the colour of each level."""
+    level = latest_ratio(LEVEL, "max")
+    return " or ".join(
+        f'label_replace(({level}) == {LEVEL_CODES[which]}, "colour", "{colour}", "", "")'
+        for which, colour in levels.items()
     )
+
+
+def thresholds(level: Level, read: Read = str) -> str:
+    """The thresholds that the run declared for its heads; a threshold of 0 is switched off."""
+    selector = f'rl_policy_head_entropy_threshold_ratio{{{HEAD}, level="{level}"}}'
+    return f"max by (head) ({read(selector)}) > 0"
+
+
+def leading_actions() -> str:
+    """The share of the action that each head takes most, with its name."""
+    shares = head_selector("rl_policy_head_action_ratio")
+    now, ended = (f"avg by (head, action) ({read})" for read in (shares, last(shares)))
+    return f"topk by (head) (1, {now} or on (head) {ended})"
 
 
 def ratio_or_no_choice(ratio: str = RATIO) -> str:
@@ -115,16 +137,6 @@ def head_state_codes_or_none() -> str:
     return f'{head_state_codes()} or label_replace({absent}, "head", "no head", "", "")'
 
 
-def verdicts() -> str:
-    """Level and state of each head in one number, ten times (1 + level) plus state: a tile shows a single value."""
-    return latest(
-        lambda read: (
-            f"({head_state_codes(read)} + on (head) 10 * (1 + max by (head) ({read(LEVEL)}))"
-            f" unless on (head) {read(CHOICE_SHARE)} == 0 or {head_state_codes(read)})"
-        )
-    )
-
-
 def run_phase(by: str = RUN_KEY) -> str:
     """Phase of each run (:class:`RunPhase`). Stalled: its alert fires. Lost: gone, and last scraped as running."""
 
@@ -138,8 +150,8 @@ def run_phase(by: str = RUN_KEY) -> str:
 
     stalled = f'ALERTS{{{RUN}, alertname="RLTrainingStalled", alertstate="firing"}}'
     present = state_timeline_panel(str, RunPhase.RUNNING)
-    last = state_timeline_panel(lambda selector: f"last_over_time({selector}[$__range])", RunPhase.LOST)
-    return f"({int(RunPhase.STALLED)} * max by ({by}) ({stalled}) or {present} or {last})"
+    gone = state_timeline_panel(last, RunPhase.LOST)
+    return f"({int(RunPhase.STALLED)} * max by ({by}) ({stalled}) or {present} or {gone})"
 
 
 def seconds_since_update(by: str = RUN_KEY) -> str:

@@ -8,6 +8,7 @@ from grafana_foundation_sdk.builders import table, timeseries
 
 from rl_dashboards import layout, queries, style
 from rl_dashboards.panels import (
+    dashed,
     instant_query,
     narrow_timeseries_panel,
     range_query,
@@ -92,19 +93,25 @@ def _gauge(
     return narrow_timeseries_panel(title, description, NOT_REPORTED, target).unit(unit).decimals(decimals)
 
 
+def _returns() -> timeseries.Panel:
+    panel = _gauge(
+        "Return (best so far dashed)",
+        "Mean return of the last 100 finished episodes; dashed, the best so far. It should rise, then hold; a fall "
+        "together with falling entropy is a collapse that costs.",
+        "rl_training_episode_return",
+        decimals=2,
+    )
+    best = f"max by (run_id) ({run_selector('rl_training_episode_return_max')})"
+    return dashed(panel.with_target(range_query(best, "{{run_id}} best", "B")), "B", style.DIM)
+
+
 def _lines() -> list[timeseries.Panel]:
     return [*_learning(), *_steps(), *_speed()]
 
 
 def _learning() -> list[timeseries.Panel]:
     return [
-        _gauge(
-            "Return",
-            "Mean return of the last 100 finished episodes. It should rise, then hold; a fall together "
-            "with falling entropy is a collapse that costs.",
-            "rl_training_episode_return",
-            decimals=2,
-        ),
+        _returns(),
         _gauge(
             "Policy loss",
             "Clipped surrogate, summed over the heads. Its size says little; jumps and NaN do.",

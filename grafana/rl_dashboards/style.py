@@ -5,22 +5,20 @@ A colour always comes with a word or symbol, for people who cannot tell the colo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from grafana_foundation_sdk.builders.dashboard import FieldColor, ThresholdsConfig
 from grafana_foundation_sdk.models import dashboard as model
 
-from rl_dashboards.queries import HEAD_STATE_CODES, NO_CHOICE_CODE, NO_LEVEL_CODE, RunPhase
-from rl_exporter.health import (
-    CRITICAL_THRESHOLD,
-    EXPLODING_ABOVE,
-    VANISHING_BELOW,
-    WARNING_THRESHOLD,
-    HeadState,
-    Level,
+from rl_dashboards.queries import (
+    HEAD_STATE_CODES,
+    LEVEL_CODES,
+    NO_CHOICE_CODE,
+    RunPhase,
 )
+from rl_dashboards.verdict_queries import NO_VERDICT_CODE, Verdict
+from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW, HeadState, Level
 
 GREEN, YELLOW, RED, DIM, BLUE = "green", "yellow", "red", "#7b8087", "blue"
 TRANSPARENT = "transparent"
@@ -30,7 +28,17 @@ LEVELS = {
     Level.WARNING: ("◆ warning", YELLOW),
     Level.CRITICAL: ("▲ critical", RED),
 }
-"""Word and colour of each level, in the order of the numbers 0, 1, 2 that the recording rule gives."""
+"""Word and colour of each level."""
+
+LEVEL_COLOURS = {level: colour for level, (_, colour) in LEVELS.items()}
+
+VERDICTS = {
+    Verdict.HEALTHY: ("● healthy", GREEN),
+    Verdict.SETTLED: ("■ settled", BLUE),
+    Verdict.LOW: ("◆ low", YELLOW),
+    Verdict.COLLAPSED: ("▲ collapsed", RED),
+}
+"""Word and colour of each verdict. A settled head decides by the state, which is no failure."""
 
 STATES = {
     HeadState.HEALTHY: ("● healthy", GREEN),
@@ -62,7 +70,10 @@ def value_mapping(words: Mapping[Any, tuple[str, str]]) -> model.ValueMap:
     )
 
 
-LEVEL_MAPPING = value_mapping({**dict(enumerate(LEVELS.values())), NO_LEVEL_CODE: NO_CHOICE})
+LEVEL_MAPPING = value_mapping({LEVEL_CODES[level]: look for level, look in LEVELS.items()})
+VERDICT_MAPPING = value_mapping(
+    {int(verdict): look for verdict, look in VERDICTS.items()} | {NO_VERDICT_CODE: NO_CHOICE}
+)
 
 
 def null_mapping(text: str, colour: str = DIM) -> model.SpecialValueMap:
@@ -84,48 +95,33 @@ NO_CHOICE_MAPPING = value_mapping({-1: NO_CHOICE})
 NOTHING_YET_MAPPING = value_mapping({-1: ("not measured yet", DIM)})
 
 
-def verdict_mapping() -> model.ValueMap:
-    """Map the numbers of :func:`rl_dashboards.queries.verdicts` to a symbol, a word and a colour.
+def tile_mapping() -> model.ValueMap:
+    """Map the numbers of :func:`rl_dashboards.verdict_queries.verdicts_and_states` to a symbol, a word and a colour.
 
-    Symbol and colour come from the level, the word from the state: a tile has room for one word. The word is
-    that of the level if the state says less. A dead or exploding head is red whatever its level.
+    A tile has room for one word: that of an alarming state, else that of a verdict other than healthy, else that
+    of the state.
     """
     words: dict[int, tuple[str, str]] = {NO_CHOICE_CODE: NO_CHOICE}
     for state, code in HEAD_STATE_CODES.items():
-        words[code] = (STATES[state][0], STATES[state][1])
-    for number, (level, (word, colour)) in enumerate(LEVELS.items(), start=1):
-        for state, code in HEAD_STATE_CODES.items():
-            alarming = STATES[state][1] == RED
-            symbol = LEVELS[Level.CRITICAL][0][0] if alarming else word[0]
-            says_less = state is HeadState.UNSETTLED and level is not Level.HEALTHY
-            words[10 * number + code] = (
-                word if says_less else f"{symbol} {state}",
-                RED if alarming else colour,
-            )
+        words[code] = STATES[state]
+        for verdict, look in VERDICTS.items():
+            words[10 * (1 + verdict) + code] = _tile_look(state, verdict, look)
     return value_mapping(words)
+
+
+def _tile_look(state: HeadState, verdict: Verdict, look: tuple[str, str]) -> tuple[str, str]:
+    if STATES[state][1] == RED:
+        return f"{VERDICTS[Verdict.COLLAPSED][0][0]} {state}", RED
+    if verdict is not Verdict.HEALTHY:
+        return look
+    # A deterministic head without a verdict was not so for three updates, or its thresholds are switched off.
+    return STATES[state] if state is HeadState.DETERMINISTIC else (f"{look[0][0]} {state}", look[1])
 
 
 def thresholds(*steps: tuple[float | None, str]) -> ThresholdsConfig:
     """Absolute thresholds. Grafana compares with ``>=``: a value equal to a step gets the step's colour."""
     built = [model.Threshold(value=value, color=colour) for value, colour in steps]
     return ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(built)
-
-
-def level_bands() -> ThresholdsConfig:
-    """The two thresholds as bands behind lines. Not exact at the boundary, which nobody can see there."""
-    return thresholds((None, RED), (CRITICAL_THRESHOLD, YELLOW), (WARNING_THRESHOLD, TRANSPARENT))
-
-
-def level_thresholds() -> ThresholdsConfig:
-    """The level of a ratio as a colour, exact: a ratio equal to a threshold has the worse level.
-
-    Grafana compares with ``>=``, so each step starts at the next float above the threshold.
-    """
-    return thresholds(
-        (None, RED),
-        (math.nextafter(CRITICAL_THRESHOLD, 1), YELLOW),
-        (math.nextafter(WARNING_THRESHOLD, 1), GREEN),
-    )
 
 
 def gradient_bands() -> ThresholdsConfig:

@@ -19,7 +19,9 @@ RULES = {
 SEVERITIES = {  # as the table of docs/alerts.md says
     "RLPolicyHeadCollapsed": "critical",
     "RLPolicyHeadEntropyLow": "warning",
+    "RLPolicyHeadSettled": "info",
     "RLPolicyHeadEntropyFallingFast": "info",
+    "RLPolicyHeadEntropyRising": "info",
     "RLPolicyHeadDiluted": "info",
     "RLPolicyHeadStarved": "warning",
     "RLPolicyHeadDead": "critical",

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 import yaml
 
-from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, Level, level
+from rl_exporter.alerting.bundle import BY_LEVEL, PageOn
+from rl_exporter.health import BLIND_BELOW, DEFAULT_THRESHOLDS, Level, Thresholds, level
 from tests.alerts import rule_cases as rule_tests
 from tests.alerts.rule_cases.mutants import RULES, candidate_tests, mutants
 from tests.support import ROOT
@@ -32,17 +33,23 @@ def thresholds(text):
     return re.findall(r"(?<![\w.])0\.\d+", without_comments(text))
 
 
-def test_the_thresholds_stand_once_and_equal_those_of_python():
-    assert thresholds(TEXT["entropy.yml"]) == [str(CRITICAL_THRESHOLD), str(WARNING_THRESHOLD)]
-    names = re.findall(
-        r"record: \w+:rl_policy_entropy_threshold:(\w+)\s+expr: vector\((\S+)\)", TEXT["entropy.yml"]
-    )
-    assert dict(names) == {"critical": str(CRITICAL_THRESHOLD), "warning": str(WARNING_THRESHOLD)}
-    for name in ("heads.yml", "training.yml", "monitoring.yml"):
-        expressions = re.findall(r"expr: >-\n((?: {10,}.*\n)+)", TEXT[name])
-        assert expressions
-        assert [found for expression in expressions for found in thresholds(expression)] == []
+def expressions(text):
+    return re.findall(r"expr: >-\n((?: {10,}.*\n?)+)", text)
+
+
+def test_no_threshold_of_a_head_stands_in_the_rules():
+    for name, text in TEXT.items():
+        assert expressions(text), name
+        assert [found for expression in expressions(text) for found in thresholds(expression)] == []
     assert thresholds("expr: ratio <= 0.25\n# 0.5") == ["0.25"]
+
+
+def test_a_head_is_as_blind_to_the_rules_as_to_the_exporter():
+    """The one number of the exporter that a rule repeats: no series tells it."""
+    found = [re.findall(r"information_nats >= (\d+) / (\d+)", text) for text in TEXT.values()]
+    (numerator, denominator), *others = [pair for pairs in found for pair in pairs]
+    assert int(numerator) / int(denominator) == BLIND_BELOW
+    assert others == []
 
 
 def test_rules_use_nothing_that_some_ruler_rejects():
@@ -146,7 +153,7 @@ def test_every_fault_in_the_rules_is_found(promtool, tmp_path):
     every = list(mutants())
     faults = {re.sub(r" \(\d+\)", "", mutant.fault) for mutant in every}
     assert len(every) > 80
-    assert {"<= becomes <", "0.25 becomes 0.2", "0.5 becomes 0.6", "a dropped for", "a dropped time to last",
+    assert {"<= becomes <", "the other threshold", "a threshold that is off counts", "blind is another number", "a dropped for", "a dropped time to last",
             "another condition", "one condition less", "a dropped NaN guard", "a dropped join on the running state"} <= faults  # fmt: skip
     folders = [tmp_path / str(number) for number in range(len(every))]
     with ThreadPoolExecutor(2) as pair:
@@ -157,25 +164,79 @@ def test_every_fault_in_the_rules_is_found(promtool, tmp_path):
         assert not any(pair.map(partial(fails, promtool), folders, texts))
 
 
+def level_case(rows, name):
+    """A rule test: heads with a reference of 1 nat and of their maximum, and the level that each has."""
+    series, wanted = [], []
+    for place, (ratio, limits) in enumerate(rows):
+        for kind, source, reference in (
+            ("own", "rl_policy_head_entropy_nats", 1),
+            ("maximum", "rl_policy_head_choice_entropy_ratio", 2),
+        ):
+            head = f'head="{kind}-{place}"'
+            series += [
+                {"series": f"{source}{{{head}}}", "values": f"{ratio!r}x8"},
+                {"series": f"rl_policy_head_entropy_reference_nats{{{head}}}", "values": f"{reference}x8"},
+                {"series": f"rl_policy_head_entropy_max_nats{{{head}}}", "values": "2x8"},
+            ]
+            for word, limit in zip(limits._fields, limits, strict=True):
+                labels = f'{{{head},level="{word}"}}'
+                series.append(
+                    {"series": f"rl_policy_head_entropy_threshold_ratio{labels}", "values": f"{limit!r}x8"}
+                )
+            wanted.append({"labels": f"{name}{{{head}}}", "value": list(Level).index(level(ratio, limits))})
+    check = {"expr": name, "eval_time": "1m", "exp_samples": wanted}
+    return {"interval": "15s", "input_series": series, "promql_expr_test": [check]}
+
+
 @pytest.mark.stack
 def test_a_level_is_exact_beside_each_threshold(promtool, tmp_path):
-    """The generated tests round to six digits; here are the numbers next to each threshold."""
-    ratios = [0.0, 1.0]
-    for threshold in (CRITICAL_THRESHOLD, WARNING_THRESHOLD):
-        ratios += [math.nextafter(threshold, 0), threshold, math.nextafter(threshold, 1)]
-    name, number = "head:rl_policy_effective_entropy:level", list(Level)
-    source = "rl_policy_head_choice_entropy_ratio"
-    series = [{"series": f'{source}{{head="{place}"}}', "values": f"{r!r}x8"} for place, r in enumerate(ratios)]
-    wanted = [
-        {"labels": f'{name}{{head="{place}"}}', "value": number.index(level(r))}
-        for place, r in enumerate(ratios)
-    ]
-    check = {"expr": name, "eval_time": "1m", "exp_samples": wanted}
-    case = {"interval": "15s", "input_series": series, "promql_expr_test": [check]}
+    """The generated tests round to some digits; here are the numbers next to each threshold."""
+    rows = []
+    for limits in (
+        DEFAULT_THRESHOLDS,
+        Thresholds(0.4, 0.2),
+        Thresholds(0.7, 0.1),
+        Thresholds(0, 0.3),
+        Thresholds(0.3, 0),
+    ):
+        for threshold in limits:
+            ratios = math.nextafter(threshold, -1), threshold, math.nextafter(threshold, 1), 0.0, 1.0
+            rows += [(ratio, limits) for ratio in ratios if ratio >= 0]
+    case = level_case(rows, "head:rl_policy_effective_entropy:level")
     path = tmp_path / "levels.yml"
     rules = [str(ROOT / "prometheus/rules/entropy.yml")]
     path.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "15s", "tests": [case]}))
-    assert promtool_tests(promtool, path).returncode == 0
-    wanted[3]["value"] = 0
+    result = promtool_tests(promtool, path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    case["promql_expr_test"][0]["exp_samples"][2]["value"] += 1
     path.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "15s", "tests": [case]}))
     assert promtool_tests(promtool, path).returncode == 1
+
+
+@pytest.mark.stack
+def test_rules_that_page_on_the_level_page_for_a_head_that_decides_by_the_state(promtool, tmp_path):
+    changed = {name: PageOn.LEVEL.rewritten((ROOT / name).read_text()) for name in RULES}
+    both = "".join((ROOT / name).read_text() for name in RULES)
+    assert all(both.count(verdict) == 1 for verdict in BY_LEVEL)
+    for name, text in changed.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    test = tmp_path / "alerts/tests/test.yml"
+    test.parent.mkdir()
+    every = [case for period in (1.0, 30.0, 600.0) for case in by_level(period)]
+    test.write_text(rule_tests.rule_test_file(every))
+    result = promtool_tests(promtool, test)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def by_level(period):
+    """Heads that pages on the verdict leave alone, and a healthy one."""
+    from tests.alerts.rule_cases.case import Case, alert, ever, firing
+    from tests.alerts.rule_cases.simulation import Run, constant, decides
+
+    page, low = alert("RLPolicyHeadCollapsed", "op"), alert("RLPolicyHeadEntropyLow", "op")
+    for ratio, alerts in ((0.1, (page, low)), (0.4, (low,)), (0.6, ())):
+        run = Run(policy=constant(decides(ratio, 0.6)), period=period)
+        met = max(run.update_time(3), run.update_time(1) + 60)
+        checks = (ever(met - 1), firing(met + 120, *alerts))
+        yield Case(f"{ratio} and deciding by the state, {period:g} s", (run,), met + 120, checks)

@@ -5,12 +5,13 @@ import math
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rl_exporter import HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.collector import Renderer
 from tests.alerts.rule_cases.simulation import (
     CLOSED,
     STARVED,
     UNMEASURED,
+    Declared,
     Measured,
     Run,
     decides,
@@ -31,6 +32,30 @@ PLAIN = (
     normalized_only(0.95),
     normalized_only(0.05)._replace(g=0.0),
 )
+SHARES = tuple((name, share) for name, share in zip("abcdef", (0.5, 0.1, 0.1, 0.1, 0.1, 0.1), strict=True))
+SIGHTED, BLIND = decides(0.1, 0.6)._replace(shares=SHARES, margin_t=2.5), decides(0.1, 0.2)
+VERDICTS = (
+    *[decides(0.8, 0.3)] * 2,
+    *[BLIND, BLIND, SIGHTED] * 2,
+    *[BLIND] * 4,
+    *[SIGHTED] * 4,
+    decides(0.4, 0.25),
+    *[decides(0.4, 0.2499)] * 3,
+    *[decides(0.1)] * 4,
+    *[DEAD._replace(information=0.6)] * 3,
+    *[DEAD._replace(information=0.1)] * 3,
+    STARVED,
+    UNMEASURED,
+)
+FALLS = tuple(normalized_only(max(0.01, 1 - 0.03 * n))._replace(information=0.1) for n in range(36))
+DECLARED = {
+    "maximum": Declared(),
+    "own thresholds": Declared(0.4, 0.1),
+    "off": Declared(0.0, 0.0),
+    "no warning": Declared(0.0, 0.25),
+    "nats": Declared(0.5, 0.25, 1.0),
+    "start": Declared(0.25, 0.1, "start"),
+}
 OF_THE_PROCESS = {"rl_exporter_record_errors_total"}
 
 
@@ -42,6 +67,9 @@ def measurement(measured, choices):
         open_share=measured.open,
         gradient_norm=measured.g,
         nan_steps=measured.nans,
+        state_information=measured.information,
+        action_shares=tuple(share for _, share in measured.shares) or None,
+        advantage_margin_t=measured.margin_t,
     )
 
 
@@ -53,18 +81,37 @@ def shown(aggregator):
             yield (sample.name, frozenset(labels.items())), sample.value
 
 
-@pytest.mark.parametrize("sequence", [SEQUENCE, PLAIN], ids=["choices", "normalized only"])
+@pytest.mark.parametrize("declared", DECLARED.values(), ids=DECLARED)
+@pytest.mark.parametrize(
+    "sequence", [SEQUENCE, PLAIN, VERDICTS, FALLS], ids=["choices", "normalized only", "verdicts", "falls"]
+)
 @pytest.mark.parametrize("durations", [True, False])
-def test_a_simulated_run_shows_what_the_exporter_shows(sequence, durations):
+def test_a_simulated_run_shows_what_the_exporter_shows(sequence, durations, declared):
     clock = [0.0]
-    run = Run(policy=lambda n: {"op": sequence[n - 1]}, period=30, start=0, durations=durations)
-    aggregator = SanctumAggregator(Heads.of({"op": 6}), RunInfo("a"), clock=lambda: clock[0])
+    run = Run(
+        policy=lambda n: {"op": sequence[n - 1]},
+        period=30,
+        start=0,
+        durations=durations,
+        declared={"op": declared},
+        returns=lambda n: float(n * 7 % 5),
+    )
+    head = Head(
+        "op",
+        6,
+        warning=declared.warning,
+        critical=declared.critical,
+        reference=declared.reference or "maximum",
+        actions=tuple("abcdef"),
+    )
+    aggregator = SanctumAggregator(Heads([head]), RunInfo("a"), clock=lambda: clock[0])
     for number in range(len(sequence) + 1):
         if number:
             clock[0] = run.update_time(number)
             spent = {"rollout_duration": 22.5, "update_duration": 7.5} if durations else {}
             heads = {"op": measurement(sequence[number - 1], 6)}
-            aggregator.handle_ppo_update(PPOUpdatePayload(heads=heads, **spent))
+            payload = PPOUpdatePayload(heads=heads, episode_return=run.returns(number), **spent)
+            aggregator.handle_ppo_update(payload)
         real = dict(shown(aggregator))
         simulated = {(name, frozenset(labels)): value for (name, labels), value in exposed(run, number).items()}
         assert simulated.keys() <= real.keys(), number
@@ -75,6 +122,8 @@ def test_a_simulated_run_shows_what_the_exporter_shows(sequence, durations):
             if value != pytest.approx(ours[key], abs=2e-6)
         }
         assert different == {}, number
+        shared = {key for key in real if key[0] in {name for name, _ in simulated}}
+        assert {key for key in shared - simulated.keys() if ("kind", "inf") not in key[1]} == set(), number
         # Nothing that the rules read is missing from the simulation.
         names = {name for name, _ in simulated} | ALWAYS_THERE
         left_out = {name for name, _ in real if name.startswith(("rl_policy_head", "rl_training"))} - names

@@ -11,6 +11,7 @@ from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo,
 from rl_exporter.collector import Renderer
 from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS
 
+SHARES = (0.5, 0.25, 0.125, 0.0625, 0.0625, 0.0)
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = {"metrics.txt": "", "openmetrics.txt": "application/openmetrics-text; version=1.0.0"}
 VARIABLE = re.compile(
@@ -27,7 +28,9 @@ def body(accept):
         aggregator.handle_ppo_update(
             PPOUpdatePayload(
                 heads={
-                    "op": HeadMeasurement(1.5, 0.8, 0.75, 0.75, 0.5, 1.125),
+                    "op": HeadMeasurement(
+                        1.5, 0.8, 0.75, 0.75, 0.5, 1.125, 0.375, -0.5, 9.0, action_shares=SHARES
+                    ),
                     "blueprint": HeadMeasurement(2.0 * ratio, ratio, 0.125, 0.25, 0.001, 2.0, nan_steps=1),
                 },
                 environment_steps=512,

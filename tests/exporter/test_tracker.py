@@ -41,9 +41,9 @@ class Run:
     ("measured", "conditions"),
     [
         (GOOD, {}),
-        (LOW, {"warning": 1010}),
-        (BAD, {"warning": 1010, "critical": 1010}),
-        (DEAD, {"warning": 1010, "critical": 1010, "dead": 1010}),
+        (LOW, {"warning": 1010, "low": 1010}),
+        (BAD, {"warning": 1010, "critical": 1010, "low": 1010, "collapsed": 1010}),
+        (DEAD, {"warning": 1010, "critical": 1010, "low": 1010, "collapsed": 1010, "dead": 1010}),
         (EXPLODING, {"exploding": 1010}),
         (STARVED, {"starved": 1010, "idle": 1010}),
         (CLOSED, {"idle": 1010}),
@@ -58,20 +58,26 @@ def test_a_condition_is_there_from_its_third_update_on_and_tells_when_it_began(m
 
 def test_each_condition_begins_at_its_own_time():
     run = Run()
-    assert run.after(GOOD, LOW, BAD, DEAD) == {"warning": 1020}
-    assert run.after(DEAD) == {"warning": 1020, "critical": 1030}
-    assert run.after(DEAD) == {"warning": 1020, "critical": 1030, "dead": 1040}
-    assert run.after(BAD) == {"warning": 1020, "critical": 1030}
+    assert run.after(GOOD, LOW, BAD, DEAD) == {"warning": 1020, "low": 1020}
+    assert run.after(DEAD) == {"warning": 1020, "critical": 1030, "low": 1020, "collapsed": 1030}
+    assert run.after(DEAD) == {"warning": 1020, "critical": 1030, "low": 1020, "collapsed": 1030, "dead": 1040}
+    assert run.after(BAD) == {"warning": 1020, "critical": 1030, "low": 1020, "collapsed": 1030}
     assert run.after(GOOD) == {}
     assert run.after(BAD, BAD) == {}
-    assert run.after(BAD) == {"warning": 1090, "critical": 1090}
+    assert run.after(BAD) == {"warning": 1090, "critical": 1090, "low": 1090, "collapsed": 1090}
 
 
 def test_updates_that_say_nothing_neither_add_to_a_condition_nor_end_it():
     run = Run()
     assert run.after(BAD, BAD, NOTHING, STARVED) == {}
-    assert run.after(BAD) == {"warning": 1010, "critical": 1010}
-    assert run.after(CLOSED, CLOSED, CLOSED) == {"warning": 1010, "critical": 1010, "idle": 1060}
+    assert run.after(BAD) == {"warning": 1010, "critical": 1010, "low": 1010, "collapsed": 1010}
+    assert run.after(CLOSED, CLOSED, CLOSED) == {
+        "warning": 1010,
+        "critical": 1010,
+        "low": 1010,
+        "collapsed": 1010,
+        "idle": 1060,
+    }
     starved = Run()
     assert starved.after(STARVED, NOTHING, STARVED, STARVED) == {"starved": 1010, "idle": 1010}
     assert starved.after(CLOSED) == {"idle": 1010}
@@ -93,17 +99,35 @@ def test_what_held_when_a_run_goes_on_counts_as_having_begun_then():
     run = Run()
     run.after(BAD, BAD, BAD)
     resumed = Run(resumed=run.aggregator.snapshot(), start=5000.0)
-    assert resumed.after() == {"warning": 5000, "critical": 5000}
-    assert resumed.after(STARVED, NOTHING) == {"warning": 5000, "critical": 5000}
-    assert resumed.after(CLOSED) == {"warning": 5000, "critical": 5000, "idle": 5010}
+    assert resumed.after() == {"warning": 5000, "critical": 5000, "low": 5000, "collapsed": 5000}
+    assert resumed.after(STARVED, NOTHING) == {
+        "warning": 5000,
+        "critical": 5000,
+        "low": 5000,
+        "collapsed": 5000,
+    }
+    assert resumed.after(CLOSED) == {
+        "warning": 5000,
+        "critical": 5000,
+        "low": 5000,
+        "collapsed": 5000,
+        "idle": 5010,
+    }
 
 
 def test_a_head_without_a_choice_is_still_without_one_when_the_run_goes_on():
     run = Run()
     run.after(BAD, BAD, BAD, STARVED, STARVED, STARVED)
     resumed = Run(resumed=run.aggregator.snapshot(), start=5000.0)
-    assert resumed.after() == {"warning": 5000, "critical": 5000, "starved": 5000, "idle": 1040}
-    assert resumed.after(BAD) == {"warning": 5000, "critical": 5000}
+    assert resumed.after() == {
+        "warning": 5000,
+        "critical": 5000,
+        "low": 5000,
+        "collapsed": 5000,
+        "starved": 5000,
+        "idle": 1040,
+    }
+    assert resumed.after(BAD) == {"warning": 5000, "critical": 5000, "low": 5000, "collapsed": 5000}
 
 
 def test_conditions_survive_the_way_over_metrics():
@@ -114,6 +138,8 @@ def test_conditions_survive_the_way_over_metrics():
     assert [condition for condition, _ in conditions] == [
         Condition.WARNING,
         Condition.CRITICAL,
+        Condition.LOW,
+        Condition.COLLAPSED,
         Condition.DEAD,
         Condition.IDLE,
         Condition.UNMEASURED,

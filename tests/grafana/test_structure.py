@@ -3,22 +3,14 @@
 import copy
 import itertools
 import json
-import math
 import re
 
 import pytest
 
-from rl_dashboards import queries, style
+from rl_dashboards import queries, style, verdict_queries
 from rl_dashboards.__main__ import stale
-from rl_exporter.health import (
-    CRITICAL_THRESHOLD,
-    EXPLODING_ABOVE,
-    VANISHING_BELOW,
-    WARNING_THRESHOLD,
-    HeadState,
-    Level,
-    level,
-)
+from rl_dashboards.fleet_table import ENDED, IN_TROUBLE, PLACES, UNJUDGED
+from rl_exporter.health import DEFAULT_THRESHOLDS, EXPLODING_ABOVE, VANISHING_BELOW, HeadState, Level
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.snapshot import RunState
 from rl_training.action_space import HEAD_NAMES
@@ -125,8 +117,7 @@ def test_links_keep_time_range_and_variables(uid):
         assert {"var-cluster=", "var-run_id=", "var-head="} <= set(re.findall(r"var-\w+=", url))
 
 
-THRESHOLDS = {CRITICAL_THRESHOLD, WARNING_THRESHOLD, EXPLODING_ABOVE, VANISHING_BELOW}
-EXACT = {math.nextafter(value, 1) for value in (CRITICAL_THRESHOLD, WARNING_THRESHOLD)}
+THRESHOLDS = {EXPLODING_ABOVE, VANISHING_BELOW}
 
 
 def steps(node):
@@ -140,56 +131,109 @@ def steps(node):
 
 
 def foreign_thresholds(board):
-    return set(steps(board["panels"])) - THRESHOLDS - EXACT - {None, 1}
+    return set(steps(board["panels"])) - THRESHOLDS - {None, 1}
 
 
 def test_every_threshold_on_a_head_is_the_exporters():
     for uid in ("rl-heads", "rl-run", "rl-fleet"):
         assert foreign_thresholds(BOARDS[uid]) == set()
-    assert set(steps(BOARDS["rl-heads"]["panels"])) >= THRESHOLDS | EXACT
+    assert set(steps(BOARDS["rl-heads"]["panels"])) >= THRESHOLDS
     wrong = json.loads(json.dumps(BOARDS["rl-heads"]).replace(str(EXPLODING_ABOVE), "6.5"))
     assert foreign_thresholds(wrong) == {6.5}
 
 
-def colour(built, value):
-    """The colour that Grafana gives a value: that of the last step at or below it."""
-    return [step.color for step in built.steps if step.value is None or value >= step.value][-1]
+def copies_of_thresholds(text):
+    """Numbers that equal a default threshold of the effective ratio, as numbers or within words."""
+    found = {float(number) for number in re.findall(r"(?<![\w.])0\.\d+(?![\w.]*\d)", text)}
+    return found & set(DEFAULT_THRESHOLDS)
 
 
-def test_a_ratio_gets_the_colour_of_its_level_exactly():
-    built = style.level_thresholds().build()
-    values = [0.0, 0.1, 1.0]
-    for threshold in (CRITICAL_THRESHOLD, WARNING_THRESHOLD):
-        values += [math.nextafter(threshold, 0), threshold, math.nextafter(threshold, 1)]
-    for value in values:
-        assert colour(built, json.loads(json.dumps(value))) == style.LEVELS[level(value)][1]
-    assert colour(style.level_bands().build(), WARNING_THRESHOLD) != style.LEVELS[Level.WARNING][1]
+def test_no_dashboard_holds_a_threshold_of_an_entropy_ratio():
+    for uid in ("rl-heads", "rl-run", "rl-fleet"):
+        assert copies_of_thresholds(json.dumps(BOARDS[uid])) == set(), uid
+    assert copies_of_thresholds("min(x) <= 0.25, or 0.5.") == set(DEFAULT_THRESHOLDS)
+
+
+def declared_thresholds(board):
+    """Panels that draw the thresholds of the heads, and the colour of each level there."""
+    for panel in panels(board):
+        drawn = {
+            found[1]: target["refId"]
+            for target in panel["targets"]
+            if (found := re.search(r'entropy_threshold_ratio\{.*level="(\w+)"', target["expr"]))
+        }
+        if drawn and panel["type"] == "timeseries":
+            colours = {
+                override["matcher"]["options"]: override["properties"]
+                for override in panel["fieldConfig"]["overrides"]
+            }
+            yield (
+                panel["title"],
+                {
+                    level: next(p["value"]["fixedColor"] for p in colours[ref] if p["id"] == "color")
+                    for level, ref in drawn.items()
+                },
+            )
+
+
+def test_thresholds_are_drawn_from_the_series_of_the_heads():
+    drawn = dict(declared_thresholds(BOARDS["rl-heads"]))
+    assert len(drawn) == 3
+    for colours in drawn.values():
+        assert colours == {level: style.LEVEL_COLOURS[Level(level)] for level in ("warning", "critical")}
+
+
+def test_the_colour_of_a_ratio_is_that_of_the_recorded_level():
+    for title in ("$head", "Weakest"):
+        (panel,) = [panel for panel in panels(BOARDS["rl-heads"]) if panel["title"] == title]
+        (chosen,) = [t["options"] for t in panel["transformations"] if t["id"] == "configFromData"]
+        assert chosen["mappings"] == [{"fieldName": "colour", "handlerKey": "color"}]
+        (query,) = [t["expr"] for t in panel["targets"] if t["refId"] == chosen["configRefId"]]
+        for code, level in enumerate(Level):
+            assert re.search(rf'== {code}, "colour", "{style.LEVELS[level][1]}"', query), title
 
 
 def test_every_level_state_and_status_has_a_word_beside_its_colour():
-    assert list(style.LEVELS) == list(Level)
+    assert list(style.LEVELS) == list(Level) == list(queries.LEVEL_CODES)
+    assert set(style.VERDICTS) == set(verdict_queries.Verdict)
     assert set(style.STATES) == set(queries.HEAD_STATE_CODES) == set(HeadState)
     assert set(style.PHASES) == set(queries.RunPhase)
     assert {state.value for state in RunState} <= {phase.name.lower() for phase in queries.RunPhase}
-    for word, _ in (*style.LEVELS.values(), *style.STATES.values(), *style.PHASES.values(), style.NO_CHOICE):
+    for word, _ in (
+        *style.LEVELS.values(),
+        *style.VERDICTS.values(),
+        *style.STATES.values(),
+        *style.PHASES.values(),
+        style.NO_CHOICE,
+    ):
         assert len(word.split()) >= 2
 
 
-def test_a_tile_shows_the_sign_of_the_level_and_the_word_of_the_state():
-    words = style.verdict_mapping().options
-    for number, verdict in enumerate(Level):
+def test_a_tile_shows_the_verdict_and_else_the_state():
+    words = style.tile_mapping().options
+    for verdict in verdict_queries.Verdict:
         for state, code in queries.HEAD_STATE_CODES.items():
-            shown = words[str(10 * (number + 1) + code)]
-            severe = style.STATES[state][1] == style.RED
-            sign, colour = style.LEVELS[Level.CRITICAL if severe else verdict]
-            assert shown.color == colour
-            assert shown.text[:2] == sign[:2], "a sign for the level, beside its colour"
-            says_less = state == HeadState.UNSETTLED and verdict != Level.HEALTHY
-            assert shown.text[2:] == (verdict if says_less else state)
+            shown = words[str(10 * (verdict + 1) + code)]
+            text, colour = style.VERDICTS[verdict]
+            if style.STATES[state][1] == style.RED:
+                assert (shown.text, shown.color) == (f"▲ {state}", style.RED)
+            elif verdict is not verdict_queries.Verdict.HEALTHY:
+                assert (shown.text, shown.color) == (text, colour)
+            elif state is not HeadState.DETERMINISTIC:
+                assert (shown.text, shown.color) == (f"● {state}", style.GREEN)
             assert len(shown.text) <= len("▲ deterministic"), "which fills a tile"
     for state, code in queries.HEAD_STATE_CODES.items():
-        assert words[str(code)].text == style.STATES[state][0], "without a level: no rules loaded"
+        assert words[str(code)].text == style.STATES[state][0], "without a verdict: no rules loaded"
     assert words[str(queries.NO_CHOICE_CODE)].text == style.NO_CHOICE[0]
+
+
+def test_settled_is_a_word_and_no_failure():
+    assert style.VERDICTS[verdict_queries.Verdict.SETTLED] == ("■ settled", style.BLUE)
+    collapsed, low, healthy, settled = (
+        PLACES[verdict_queries.Verdict[name]] for name in ("COLLAPSED", "LOW", "HEALTHY", "SETTLED")
+    )
+    assert collapsed < collapsed + 1 < IN_TROUBLE < low < low + 1 < healthy < healthy + 1 < settled
+    assert settled + 1 <= UNJUDGED < ENDED
 
 
 def test_each_alert_is_one_line_at_the_time_it_became_active():
@@ -202,12 +246,11 @@ def test_each_alert_is_one_line_at_the_time_it_became_active():
         )
 
 
-def test_words_for_levels_are_said_of_heads_only():
-    """Grafana adds an override's mappings to the panel's: on all columns, two updates would read as critical."""
+def test_words_for_verdicts_are_said_of_heads_only():
+    """Grafana adds an override's mappings to the panel's: on all columns, two updates would read as low."""
     (table,) = [panel for panel in panels(BOARDS["rl-fleet"]) if panel["title"].startswith("Runs, worst")]
-    words = {0: "● healthy", 1: "◆ warning"}
     assert not any(
-        words[0] in json.dumps(mapping, ensure_ascii=False)
+        "● healthy" in json.dumps(mapping, ensure_ascii=False)
         for mapping in table["fieldConfig"]["defaults"]["mappings"]
     )
     fixed = [o for o in table["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byName"]
@@ -235,10 +278,6 @@ def recorded():
 
 
 OTHERS = r"(prometheus|alertmanager|process|scrape)_\w+|up|ALERTS|ALERTS_FOR_STATE"
-UNUSED = {
-    "rl_policy_head_condition_since_timestamp_seconds": "for the rules; people read streaks, which an ended run keeps",
-}
-"""Exported metrics that no dashboard shows, with the reason."""
 
 
 def unknown(names):
@@ -254,7 +293,7 @@ def test_every_metric_in_a_query_exists(uid):
 
 def test_every_exported_metric_is_shown_somewhere():
     shown = {family(name) for board in BOARDS.values() for name in metrics(board)}
-    assert set(exported()) - shown == set(UNUSED)
+    assert set(exported()) - shown == set()
 
 
 @every_board

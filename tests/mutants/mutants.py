@@ -62,16 +62,30 @@ MUTANTS = (
     Mutant(
         "`<` instead of `<=` at 0.25, level",
         "exporter/rl_exporter/health.py",
-        "    if ratio <= CRITICAL_THRESHOLD:\n",
-        "    if ratio < CRITICAL_THRESHOLD:\n",
+        "return 0.0 < threshold >= ratio",
+        "return 0.0 < threshold > ratio",
         ("tests/exporter/test_health.py",),
     ),
     Mutant(
         "`<` instead of `<=` at 0.25, streak",
         _TRACKER,
-        "ratio <= CRITICAL_THRESHOLD, now",
-        "ratio < CRITICAL_THRESHOLD, now",
+        "at_or_below(ratio, critical)",
+        "at_or_below(ratio, critical) and ratio < critical",
         _AGGREGATOR,
+    ),
+    Mutant(
+        "collapse: also of a head that looks at the state",
+        _TRACKER,
+        "self._collapsed.count(collapsed and blind, now)",
+        "self._collapsed.count(collapsed, now)",
+        ("tests/exporter/test_verdict_of_a_head.py", "-k", "seeing_is_not"),
+    ),
+    Mutant(
+        "state information that is not known: counts as seeing",
+        "exporter/rl_exporter/health.py",
+        "return state_information is None or not state_information >= BLIND_BELOW",
+        "return state_information is not None and not state_information >= BLIND_BELOW",
+        ("tests/exporter/test_verdict_of_a_head.py", "-k", "seeing_is_not"),
     ),
     Mutant(
         "before the first update: exported as 0.0",
@@ -90,8 +104,8 @@ MUTANTS = (
     Mutant(
         "panel: colour from the nats instead of the normalized entropy",
         "exporter/rl_exporter/view/cells.py",
-        '{number(reading.entropy)}", reading.normalized)',
-        '{number(reading.entropy)}", reading.entropy)',
+        '    verdict = level(reference_ratio(reading), reading.thresholds)\n    return judged(f"{prefix',
+        '    verdict = level(reading.entropy, reading.thresholds)\n    return judged(f"{prefix',
         ("tests/exporter/view/test_cells.py", "-k", "normalized_entropy_decides"),
     ),
     Mutant(

@@ -10,8 +10,9 @@ from functools import partial
 
 import pytest
 
+from rl_dashboards.fleet_table import ENDED, IN_TROUBLE, UNJUDGED
 from rl_dashboards.queries import NO_CHOICE_CODE
-from rl_exporter.health import CRITICAL_THRESHOLD
+from rl_dashboards.verdict_queries import Verdict
 from tests.support.dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
 from tests.support.servers import query
 from tests.support.waiting import until, until_equal
@@ -29,6 +30,7 @@ QUIET = {  # where an answer may be empty, and why
 NO_SERIES = {  # selectors of which no series may exist, and why
     "ALERTS": "no alert fires",
     "ALERTS_FOR_STATE": "no alert fires",
+    "rl_policy_head_condition_since_timestamp_seconds": "no head was low for three updates",
 }
 LATER = {  # what stops with the run, by design: it speaks of now
     "Rollout and update time": "no update in the last moments",
@@ -136,11 +138,12 @@ def run_state(world, run_id):
 
 def ranks(world):
     """Where each run stands in Fleet; the smallest first."""
-    rows = values(world, "rl-fleet", "Runs, worst head first")["Q5"]
+    answers = values(world, "rl-fleet", "Runs, worst head first")
+    rows = answers[max(ref for ref in answers if ref.startswith("Q"))]
     return {row["metric"]["run"]: float(row["value"][1]) for row in rows}
 
 
-def test_a_tile_s_number_is_level_and_state(world):
+def test_a_tile_s_number_is_verdict_and_state(world):
     tile = values(world, "rl-heads", "$head", run_id="run-1")
     shown = {row["metric"]["head"]: int(float(row["value"][1])) for row in tile["B"]}
     level = {row["metric"]["head"]: int(row["value"][1]) for row in query(
@@ -148,7 +151,7 @@ def test_a_tile_s_number_is_level_and_state(world):
     assert set(shown) == set(level)
     consulted = {head: number for head, number in shown.items() if number != NO_CHOICE_CODE}
     assert consulted
-    assert all(number // 10 - 1 in {0, 1, 2} for number in consulted.values())
+    assert all(number // 10 - 1 in set(Verdict) for number in consulted.values())
 
 
 def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
@@ -160,7 +163,7 @@ def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
         "lab": "lab", "-": "$__all"}  # fmt: skip
     assert len(rows["L"]) == 16
     shown = values(world, "rl-heads", "Heads in numbers", run_id="run-1")
-    assert {row["metric"]["head"] for row in shown["Q0"]} == {row["metric"]["head"] for row in shown["Q3"]}
+    assert {row["metric"]["head"] for row in shown["Q0"]} == {row["metric"]["head"] for row in shown["Q9"]}
 
 
 @every_board
@@ -173,14 +176,14 @@ def test_before_the_first_update_no_query_fails_and_nothing_is_made_up(world, ui
             "Updates",
             "Alerts firing",
             "Heads in numbers",
-            "Entropy in nats (maximum dashed)",
+            "Entropy in nats (reference dashed)",
         }
         shown |= {"Every update, by effective ratio", "State of each head"}
         titles = {title for title, _ in targets(BOARDS[uid])}
         assert {where.rpartition(" / ")[0] for where in empty} >= titles - shown
         until_equal(lambda: run_state(world, "young"), [0])
     if uid == "rl-fleet":
-        assert ranks(world)["//young"] == 1
+        assert ranks(world)["//young"] == UNJUDGED
 
 
 @every_board
@@ -200,9 +203,9 @@ def test_an_ended_run_shows_its_last_values(world, uid):
     assert run_state(world, "run-1") == [2]
     (age,) = values(world, "rl-heads", "Last update", run_id="run-1")["A"]
     assert float(age["value"][1]) > 0
-    assert ranks(world)["lab//run-1"] >= 10 > ranks(world)["//run.2+b"]
+    assert ranks(world)["lab//run-1"] >= ENDED > ranks(world)["//run.2+b"]
 
 
-def test_a_lost_run_stands_with_those_that_have_a_critical_head(world):
+def test_a_lost_run_stands_behind_those_that_have_a_collapsed_head(world):
     world.young._server.stop()  # killed: it never says that it ended
-    until(lambda: ranks(world)["//young"] == CRITICAL_THRESHOLD)
+    until(lambda: ranks(world)["//young"] == IN_TROUBLE)

@@ -143,7 +143,12 @@ CONSULTED_HEADS = MappingProxyType(
 """Which heads an operation uses. The others take their canonical action, 0: an action that nothing uses must
 neither be sampled, which would add noise to the importance ratio, nor be learned from."""
 
-HEADS = Heads([Head(name, len(actions), ENTROPY_MULTIPLIERS[name]) for name, actions in HEAD_ACTIONS.items()])
+HEADS = Heads(
+    [
+        Head(name, len(actions), ENTROPY_MULTIPLIERS[name], actions=tuple(action.name for action in actions))
+        for name, actions in HEAD_ACTIONS.items()
+    ]
+)
 """The heads as the exporter knows them."""
 
 SIZES = tuple(len(actions) for actions in HEAD_ACTIONS.values())

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from rl_exporter.discovery.identity import parse_advertised
 from rl_exporter.discovery.labels import check_labels
+from rl_exporter.heads import Head
 from rl_exporter.server.listen import ListenAddress, parse_listen_address
 
 
@@ -56,6 +57,19 @@ def _not_blank(text: str) -> str:
 DEFAULT_EPISODES = 100
 """Episodes of every environment after which a run without any limit is complete."""
 
+
+def _thresholds(pairs: Mapping[str, tuple[float, float]]) -> Mapping[str, tuple[float, float]]:
+    for name, (warning, critical) in pairs.items():
+        Head(name, 2, warning=warning, critical=critical)
+    return pairs
+
+
+def _references(references: Mapping[str, str | float]) -> Mapping[str, str | float]:
+    for name, reference in references.items():
+        Head(name, 2, reference=reference)
+    return references
+
+
 Positive = Annotated[int, Field(ge=1, le=2**31), Remedy("a whole number >= 1")]
 Natural = Annotated[int, Field(ge=0, le=2**31), Remedy("a whole number >= 0")]
 Rate = Annotated[float, Field(gt=0, le=1e3), Remedy("a number above 0")]
@@ -65,6 +79,16 @@ Seconds = Annotated[float, Field(ge=0, le=1e9), Remedy("seconds >= 0")]
 Factors = Annotated[
     Mapping[str, Annotated[float, Field(ge=0, le=1e6)]],
     Remedy("a factor >= 0 for each head, such as blueprint=1.3"),
+]
+Thresholds = Annotated[
+    Mapping[str, Annotated[tuple[float, float], Field(strict=False)]],
+    AfterValidator(_thresholds),
+    Remedy("WARNING and CRITICAL, from 0 (off) to 1, for each head, such as blueprint=0.4,0.2"),
+]
+References = Annotated[
+    Mapping[str, str | float],
+    AfterValidator(_references),
+    Remedy("maximum, start or nats above 0 for each head, such as blueprint=start"),
 ]
 Switch = Annotated[bool, Remedy("true or false")]
 Text = Annotated[str, Remedy("a text")]
@@ -151,6 +175,16 @@ class OutputConfig:
     )
     advertise: Advertised | None = field(
         default=None, metadata=option("registered address, where it is not the listening one", "HOST[:PORT]")
+    )
+    threshold: Thresholds = field(
+        default_factory=dict,
+        metadata=option("entropy ratios that warn and alarm for a head; repeatable", "HEAD=WARNING,CRITICAL"),
+    )
+    reference: References = field(
+        default_factory=dict,
+        metadata=option(
+            "entropy of a head that counts as 1: maximum, start or nats; repeatable", "HEAD=REFERENCE"
+        ),
     )
     linger: Seconds = field(
         default=60.0, metadata=option("longest wait for scrapers to fetch the final state", "SECONDS")

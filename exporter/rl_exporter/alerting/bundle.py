@@ -6,9 +6,11 @@ The Kubernetes manifests contain the same rules and dashboards, so they get the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 GRAFANA_URL = "http://127.0.0.1:3000"
 """Base of the dashboard links in the shipped alert rules."""
@@ -18,6 +20,16 @@ RUNBOOK_URL = "http://127.0.0.1:28009/runbooks"
 
 REPOSITORY_URL = "https://github.com/rl-policy-exporter/rl-policy-exporter/blob/main"
 """Base of links to files that no bundle holds, such as documentation and tests."""
+
+_SUSTAINED = "head:rl_policy_head_condition:sustained"
+BY_LEVEL: Mapping[str, str] = MappingProxyType(
+    {
+        'condition=~"low|collapsed|settled"': 'condition=~"warning|critical|settled"',
+        f'{_SUSTAINED}{{condition="collapsed"}}': f'{_SUSTAINED}{{condition="critical"}}',
+        f'{_SUSTAINED}{{condition="low"}}': f'{_SUSTAINED}{{condition="warning"}}',
+    }
+)
+"""What the rules select by the verdict, and what they select where the level alone decides."""
 
 _OUTSIDE = "](../../"
 """How a link in a runbook begins that leaves what a bundle holds."""
@@ -62,6 +74,20 @@ class Links:
         return re.sub("|".join(map(re.escape, pairs)), lambda found: pairs[found[0]], text)
 
 
+class PageOn(StrEnum):
+    """What makes a head page: its level alone, or the verdict, which asks whether the head is blind, too."""
+
+    VERDICT = "verdict"
+    LEVEL = "level"
+
+    def rewritten(self, text: str) -> str:
+        """The text of a rule file for this choice. The shipped ones are for the verdict."""
+        if self is PageOn.LEVEL:
+            for verdict, level in BY_LEVEL.items():
+                text = text.replace(verdict, level)
+        return text
+
+
 def link_base(text: str) -> str:
     """Check a base URL and strip trailing slashes. Raises ValueError with the remedy."""
     if not re.fullmatch(r"https?://[^\s\"'{}<>\\`]+", text):
@@ -99,7 +125,7 @@ def shipped_files() -> Iterator[Path]:
         yield Path(name)
 
 
-def write_bundle(out: Path, links: Links) -> list[Path]:
+def write_bundle(out: Path, links: Links, page_on: PageOn = PageOn.VERDICT) -> list[Path]:
     """Write all files to ``out``, a new or empty folder. Returns their paths.
 
     Raises BundleError, and writes nothing, if ``out`` is not empty: it may hold files that the user has edited.
@@ -112,6 +138,8 @@ def write_bundle(out: Path, links: Links) -> list[Path]:
             text = (shipped() / name).read_text(encoding="utf-8")
             target = out / name
             target.parent.mkdir(parents=True, exist_ok=True)
+            if "rules" in name.parts:
+                text = page_on.rewritten(text)
             target.write_text(links.rewritten(text), encoding="utf-8")
             written.append(target)
     except OSError as error:

@@ -90,9 +90,10 @@ def _details(alert: Alert, now: datetime) -> Iterator[str]:
     annotations = alert.annotations
     wrapped = textwrap.wrap(annotations.get("description", ""), width=90)
     since = f"since {alert.starts.astimezone():%H:%M:%S} ({_duration(alert.starts, now)})"
-    facts = [since, *(annotations[key] for key in ("aggregate",) if annotations.get(key))]
+    facts = [since, *(annotations[key] for key in ("return", "aggregate") if annotations.get(key))]
     if level := annotations.get("level"):
         facts.insert(0, f"level {level}")
+    yield from (_INDENT + line for line in textwrap.wrap(annotations.get("evidence", ""), width=90))
     yield from (_INDENT + line for line in wrapped)
     yield _INDENT + "; ".join(facts)
     place = [

@@ -9,7 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-from rl_exporter.alerting.bundle import GRAFANA_URL, RUNBOOK_URL, BundleError, Links, link_base, write_bundle
+from rl_exporter.alerting.bundle import (
+    GRAFANA_URL,
+    RUNBOOK_URL,
+    BundleError,
+    Links,
+    PageOn,
+    link_base,
+    write_bundle,
+)
 from rl_exporter.cli import targets, watch
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
@@ -45,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
                         help=f"base of the dashboard links in alerts ({GRAFANA_URL})")  # fmt: skip
     bundle.add_argument("--runbook-url", type=_checked(link_base), default=RUNBOOK_URL, metavar="U",
                         help=f"base of the runbook links in alerts ({RUNBOOK_URL})")  # fmt: skip
+    bundle.add_argument("--page-on", choices=[choice.value for choice in PageOn], default=PageOn.VERDICT.value,
+                        help="what pages: low entropy of a head that is blind to the state (verdict), or low "
+                        "entropy alone (level)")  # fmt: skip
     watch.add_parser(commands)
     targets.add_parser(commands)
     return root
@@ -84,7 +95,9 @@ def _pages(options: argparse.Namespace) -> int:
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    written = write_bundle(options.out, Links(options.grafana_url, options.runbook_url))
+    written = write_bundle(
+        options.out, Links(options.grafana_url, options.runbook_url), PageOn(options.page_on)
+    )
     where = options.out / "prometheus" / "prometheus.yml"
     sys.stdout.write(f"{len(written)} files in {options.out}; Prometheus starts with --config.file={where}\n")
     return 0

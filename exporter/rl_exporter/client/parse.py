@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from rl_exporter.heads import Head, Heads
+from rl_exporter.heads import MAXIMUM, START, Head, Heads
 from rl_exporter.health import Condition, HeadState
 from rl_exporter.histogram import Histogram
 from rl_exporter.numbers import DurationNumbers, attributes
@@ -24,6 +24,7 @@ from rl_exporter.snapshot import (
     RunState,
     SanctumSnapshot,
     TamiyoState,
+    first_reading,
 )
 
 
@@ -140,23 +141,45 @@ def _run_info(series: _Series) -> RunInfo:
 
 
 def _heads(series: _Series) -> Heads:
-    multipliers = series.by_label("rl_policy_head_entropy_coefficient", "head")
     maxima = series.by_label("rl_policy_head_entropy_max_nats", "head")
     try:
-        return Heads(
-            [Head(name, round(math.exp(nats)), multipliers.get(name, 1.0)) for name, nats in maxima.items()]
-        )
+        return Heads([_head(series, name, nats) for name, nats in maxima.items()])
     except (ValueError, OverflowError) as error:
         raise NotAnExporterError(f"its heads are not those of a policy: {error}") from error
 
 
+def _head(series: _Series, name: str, max_entropy: float) -> Head:
+    choices = round(math.exp(max_entropy))
+    multiplier = series.value("rl_policy_head_entropy_coefficient", head=name)
+    thresholds = series.by_label("rl_policy_head_entropy_threshold_ratio", "level", head=name)
+    reference = series.value("rl_policy_head_entropy_reference_nats", head=name)
+    actions = tuple(series.by_label("rl_policy_head_action_ratio", "action", head=name))
+    return Head(
+        name,
+        choices,
+        1.0 if multiplier is None else multiplier,
+        thresholds.get("warning"),
+        thresholds.get("critical"),
+        _reference(max_entropy, reference, bool(thresholds)),
+        () if actions == tuple(map(str, range(choices))) else actions,
+    )
+
+
+def _reference(max_entropy: float, reference: float | None, declares: bool) -> str | float:
+    """What a head's reference was declared as; a start that is known by now reads as its number of nats."""
+    if not declares or max_entropy in {reference, 0.0}:
+        return MAXIMUM
+    return START if reference is None else reference
+
+
 def _tamiyo(series: _Series, heads: Heads) -> TamiyoState:
     numbers = _numbers(series, TamiyoState)
-    readings = {head.name: _reading(series, head.name, numbers["updates"]) for head in heads}
+    readings = {head.name: _reading(series, head, numbers["updates"]) for head in heads}
     return TamiyoState(heads=heads, readings=MappingProxyType(readings), **numbers)
 
 
-def _reading(series: _Series, head: str, updates: int) -> HeadReading:
+def _reading(series: _Series, declared: Head, updates: int) -> HeadReading:
+    head, first = declared.name, first_reading(declared)
     numbers: dict[str, Any] = {}
     for number in attributes(HeadReading):
         value = series.value(number.row.metric, head=head, **dict(number.row.labels))
@@ -164,15 +187,25 @@ def _reading(series: _Series, head: str, updates: int) -> HeadReading:
             numbers[number.name] = int(value) if number.whole else value
     unmeasured = series.value("rl_policy_head_unmeasured_updates", head=head)
     state = _active(series.by_label("rl_policy_head_state", "state", head=head))
-    return HeadReading(
+    streaks = series.by_label("rl_policy_head_low_entropy_streak_updates", "threshold", head=head)
+    return replace(
+        first,
         **numbers,
         measured_update=0 if unmeasured is None else updates - int(unmeasured),
+        warning_streak=_streak(streaks, declared.thresholds.warning),
+        critical_streak=_streak(streaks, declared.thresholds.critical),
         state=None if state is None else HeadState(state),
+        action_shares=tuple(series.by_label("rl_policy_head_action_ratio", "action", head=head).values()),
         effective_histogram=_histogram(
             series, "rl_policy_head_effective_entropy_ratio", {"head": head}, NO_RATIOS
         ),
         conditions=_conditions(series, head),
     )
+
+
+def _streak(streaks: Mapping[str, float], threshold: float) -> int | None:
+    length = streaks.get(f"{threshold:g}")
+    return None if length is None else int(length)
 
 
 def _conditions(series: _Series, head: str) -> tuple[tuple[Condition, float], ...]:

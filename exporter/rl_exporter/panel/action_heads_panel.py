@@ -8,10 +8,10 @@ from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
+from rl_exporter.view.findings import Finding
 from rl_exporter.view.layout import Line, finding_lines, lay_out
 from rl_exporter.view.rich_text import entropy_color, styled_lines
 from rl_exporter.view.run_view import RunView
-from rl_exporter.view.verdict import Finding
 
 _entropy_color = entropy_color
 """The specification knows the colour rule under this name, beside the panel."""

@@ -19,7 +19,7 @@ from rl_exporter.panel.observed_run import ObservedRun
 from rl_exporter.panel.screens import HelpScreen, RunListScreen, RunScreen
 from rl_exporter.panel.sources import in_thread
 from rl_exporter.view.cells import Tone
-from rl_exporter.view.verdict import Finding
+from rl_exporter.view.findings import Finding
 
 REFRESH_SECONDS = 0.1
 """A new snapshot is shown within this time. All runs share one redraw: a fleet would redraw all the time."""

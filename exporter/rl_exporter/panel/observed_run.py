@@ -10,9 +10,10 @@ from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.sources import Backoff, Source, in_thread
 from rl_exporter.snapshot import RunState, SanctumSnapshot
 from rl_exporter.view.cells import Tone, age
+from rl_exporter.view.findings import Finding
 from rl_exporter.view.history import History
 from rl_exporter.view.run_view import RunView, run_view
-from rl_exporter.view.verdict import Finding, Status, rank, run_status, weakest
+from rl_exporter.view.verdict import Status, run_status, severity
 
 _GRACE = 1.0
 """Seconds to wait beyond the source's own time limit, so that its own message, which says more, comes first."""
@@ -107,8 +108,7 @@ class ObservedRun:
 
     def sort_key(self) -> tuple[int, float, str]:
         """Sorts runs worst first, and runs of one status by their weakest head."""
-        low = weakest(self.snapshot) if self.snapshot else None
-        return rank(self.status), low[1] if low else 2.0, self.source.name
+        return *severity(self.snapshot), self.source.name
 
 
 def worst_first(runs: Iterable[ObservedRun]) -> list[ObservedRun]:

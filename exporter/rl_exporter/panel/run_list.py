@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rl_exporter.panel.observed_run import ObservedRun
+from rl_exporter.snapshot import SanctumSnapshot
 from rl_exporter.view import cells
 from rl_exporter.view.cells import ABSENT, NOTHING, Cell, Tone, printable
 from rl_exporter.view.layout import shortened
 from rl_exporter.view.run_view import RUN_STATES
-from rl_exporter.view.verdict import Status, weakest
+from rl_exporter.view.verdict import Status, decided, weakest
 
 COLUMNS = ("Status", "Run", "State", "Update", "Weakest head", "Heads", "Address")
 
@@ -34,21 +35,26 @@ def run_row(run: ObservedRun) -> Row:
         return (status,), (NOTHING,), (why,), (NOTHING,), (NOTHING,), (NOTHING,), (address,)
     state = RUN_STATES[snapshot.run_state]
     stale = () if notice is None else (Cell(" "), Cell(notice.word, notice.tone))
-    low = weakest(snapshot)
-    worst = (
-        cells.judged(f"{shortened(printable(low[0]), _NAME_WIDTH)} {cells.number(low[1])}", low[1])
-        if low
-        else NOTHING
-    )
     return (
         (status,),
         (Cell(shortened(printable(snapshot.run.run_id), _NAME_WIDTH), Tone.STRONG),),
         (state, *stale),
         (Cell(str(snapshot.tamiyo.updates)),),
-        (worst,),
+        _weakest_head(snapshot),
         _symbols(run),
         (address,),
     )
+
+
+def _weakest_head(snapshot: SanctumSnapshot) -> tuple[Cell, ...]:
+    """Name and ratio in the colour of the ratio's level, and a word where a low ratio is no failure."""
+    low = weakest(snapshot)
+    if low is None:
+        return (NOTHING,)
+    name, ratio = low
+    reading = snapshot.tamiyo.readings[name]
+    text = f"{shortened(printable(name), _NAME_WIDTH)} {cells.number(ratio)}"
+    return cells.judged(text, reading.level), *((Cell(" settled"),) if decided(reading) else ())
 
 
 def _short_address(address: str) -> str:

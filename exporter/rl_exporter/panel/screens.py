@@ -18,9 +18,9 @@ from rl_exporter.panel.action_heads_panel import ActionHeadsPanel
 from rl_exporter.panel.observed_run import ObservedRun, worst_first
 from rl_exporter.panel.run_list import COLUMNS, run_row
 from rl_exporter.view.cells import Cell, Tone
+from rl_exporter.view.findings import Finding
 from rl_exporter.view.layout import Line, finding_lines, legend
 from rl_exporter.view.rich_text import styled_cells, styled_lines
-from rl_exporter.view.verdict import Finding
 
 KEYS = (
     ("q, Ctrl-C", "quit"),
@@ -34,13 +34,18 @@ KEYS = (
 
 ROWS = (
     ("Entr", "entropy in nats over all steps, behind the factor of its coefficient where that is above 1; "
-             "colour, letter and bar: its share of the maximum"),
+             "colour, letter and bar: its share of the maximum, or of the reference that the run declared"),
     ("Choice", "entropy relative to what the mask allowed, over the steps at which the head decided; the "
-               "share of such steps. The verdict on the head comes from it"),
+               "share of such steps. The verdict starts from it"),
+    ("Info", "state information in nats: how much the state explains of what the head decides; 0: it does the "
+             "same whatever it sees. Low entropy is a collapse only where this is low, too, or not known; "
+             "elsewhere the head has settled"),
+    ("Action", "the action that the head takes most, and its share of the head's decisions"),
     ("Grad", "gradient norm before clipping; an arrow against the mean of the last updates; a logarithmic bar: "
              f"empty at {VANISHING_BELOW:g} (vanishing), full at {EXPLODING_ABOVE:g} (exploding)"),
     ("Ratio", "largest probability ratio between the updated policy and the one that acted"),
     ("State", "one word from entropy and gradients, see the symbols"),
+    ("Limits", "thresholds of the head, warning/critical, where heads have different ones"),
     ("NaN/Inf", "values that were not finite since the start, when there were any"),
     ("Age", "updates since the head was last measured, when it was not in the last one"),
     ("History", "effective ratio of the updates that were seen, 0 to 1"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from rl_exporter.health import level
 from rl_exporter.snapshot import SanctumSnapshot
 from rl_exporter.view.cells import Cell, Part
+from rl_exporter.view.findings import Finding
 from rl_exporter.view.layout import legend
 from rl_exporter.view.run_view import RunView, run_view
-from rl_exporter.view.verdict import Finding
 
 REFRESH_SECONDS = 3
 
@@ -63,13 +62,12 @@ def landing_page(snapshot: SanctumSnapshot, now: float) -> str:
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>'
         f"<h1>{escape(name.text)}{''.join(map(_cell_html, rest))}</h1>"
         f"{_facts_html(view)}<ul>{''.join(map(_finding_html, view.findings))}</ul>"
-        f"{_table_html(view)}{_footer_html()}</body></html>"
+        f"{_table_html(view)}{_footer_html(view)}</body></html>"
     )
 
 
 def _css_class(part: Part) -> str:
-    verdict = level(part.ratio)
-    return (verdict or part.tone).value
+    return (part.level or part.tone).value
 
 
 def _cell_html(cell: Cell) -> str:
@@ -89,7 +87,7 @@ def _finding_html(finding: Finding) -> str:
 def _table_html(view: RunView) -> str:
     if not view.heads:
         return ""
-    names = "".join(f"<th>{_cell_html(Cell(head.name, ratio=head.effective))}</th>" for head in view.heads)
+    names = "".join(f"<th>{_cell_html(head.name)}</th>" for head in view.heads)
     rows = (_row_html(label, (head.rows[label] for head in view.heads)) for label in view.labels)
     return (
         '<div class="scroll"><table><caption>ACTION HEADS</caption>'
@@ -110,7 +108,7 @@ def _part_html(part: Part) -> str:
     return f'<span class="track {_css_class(part)}" role="presentation">{filled}</span>'
 
 
-def _footer_html() -> str:
-    lines = ("".join(map(_cell_html, line)) for line in legend(width=200))
+def _footer_html(view: RunView) -> str:
+    lines = ("".join(map(_cell_html, line)) for line in legend(200, view.thresholds))
     links = " · ".join(f'<a href="{path}">{path}</a>' for path in ("/metrics", "/-/healthy", "/-/ready"))
     return f"<footer>{''.join(f'<div>{line}</div>' for line in lines)}<p>{links}</p></footer>"

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from rl_exporter.heads import Head
-from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW, HeadState, level
+from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW, HeadState, Level, Thresholds, level
 from rl_exporter.snapshot import HeadReading
 
 ABSENT = "-"
@@ -20,7 +20,7 @@ ABSENT = "-"
 
 
 class Tone(StrEnum):
-    """Meaning of a text's colour, where no ratio decides it. Each output maps it to its own colours."""
+    """Meaning of a text's colour, where no level decides it. Each output maps it to its own colours."""
 
     PLAIN = "plain"
     DIM = "dim"
@@ -31,11 +31,14 @@ class Tone(StrEnum):
 
 
 class Cell(NamedTuple):
-    """A text in the colour of the level of ``ratio``, or of ``tone`` where there is no level."""
+    """A text in the colour of ``level``, or of ``tone`` where there is no level.
+
+    The level is decided where the head's own thresholds are known, so no output can decide otherwise.
+    """
 
     text: str
     tone: Tone = Tone.PLAIN
-    ratio: float | None = None
+    level: Level | None = None
 
 
 class Bar(NamedTuple):
@@ -43,7 +46,7 @@ class Bar(NamedTuple):
 
     fill: float
     tone: Tone = Tone.PLAIN
-    ratio: float | None = None
+    level: Level | None = None
 
 
 Part = Cell | Bar
@@ -62,6 +65,9 @@ SYMBOLS = {
 
 NO_CHOICE = Cell("◇", Tone.DIM)
 """A deterministic head that had no choice: no sign of a collapse, so it is dim."""
+
+DECIDED = SYMBOLS[HeadState.DETERMINISTIC]._replace(tone=Tone.DIM)
+"""A deterministic head that decides by the state: it has learned what to do, so it is dim, too."""
 
 
 def printable(text: str) -> str:
@@ -93,9 +99,8 @@ def share(value: float | None) -> str:
     return f"{value:.0%}"
 
 
-def level_letter(ratio: float | None) -> str:
-    """H, W or C, so that the level shows without colours too. Empty for a ratio without a level."""
-    verdict = level(ratio)
+def level_letter(verdict: Level | None) -> str:
+    """H, W or C, so that the level shows without colours too. Empty without a level."""
     return verdict[0].upper() if verdict else ""
 
 
@@ -104,21 +109,14 @@ def prefix(head: Head) -> str:
     return f"{head.entropy_multiplier:g}x" if head.entropy_multiplier > 1 else ""
 
 
-def judged(text: str, ratio: float | None) -> Cell:
-    """``text`` with the letter and in the colour of the level of ``ratio``."""
-    letter = level_letter(ratio)
-    return Cell(f"{text} {letter}", ratio=ratio) if letter else Cell(text, Tone.DIM)
+def judged(text: str, verdict: Level | None) -> Cell:
+    """``text`` with the letter and in the colour of a level; dim without one."""
+    return Cell(f"{text} {level_letter(verdict)}", level=verdict) if verdict else Cell(text, Tone.DIM)
 
 
-def judged_ratio(value: float | None) -> Cell:
-    """An entropy ratio with the letter and in the colour of its own level."""
-    return judged(number(value), value)
-
-
-def level_word(value: float | None) -> Cell:
-    """The level of an entropy ratio as a word, in its colour."""
-    verdict = level(value)
-    return Cell(verdict.value, ratio=value) if verdict else NOTHING
+def judged_ratio(value: float | None, thresholds: Thresholds) -> Cell:
+    """An entropy ratio with the letter and in the colour of its level under the head's thresholds."""
+    return judged(number(value), level(value, thresholds))
 
 
 def nats(value: float | None) -> str:
@@ -126,27 +124,38 @@ def nats(value: float | None) -> str:
     return ABSENT if value is None else f"{number(value)} nats"
 
 
+def reference_ratio(reading: HeadReading) -> float | None:
+    """The entropy over what counts as 1 for the head: its maximum, or the reference that was declared."""
+    return reading.effective if reading.relative else reading.normalized
+
+
 def entropy(head: Head, reading: HeadReading) -> Cell:
     """Entropy in nats after the coefficient's prefix.
 
-    The normalized entropy decides letter and colour, because the maximum in nats differs between heads.
+    Its share of the reference decides letter and colour, because nats of different heads do not compare.
     """
     if not reading.measured:
         return NOTHING
-    return judged(f"{prefix(head)}{number(reading.entropy)}", reading.normalized)
+    verdict = level(reference_ratio(reading), reading.thresholds)
+    return judged(f"{prefix(head)}{number(reading.entropy)}", verdict)
 
 
 def entropy_bar(reading: HeadReading) -> Part:
-    """The normalized entropy as a bar, or an empty cell."""
-    ratio = reading.normalized
+    """The entropy's share of its reference as a bar, or an empty cell."""
+    ratio = reference_ratio(reading)
     if ratio is None or not math.isfinite(ratio):
         return Cell("")
-    return Bar(min(max(ratio, 0.0), 1.0), ratio=ratio)
+    return Bar(min(max(ratio, 0.0), 1.0), level=level(ratio, reading.thresholds))
 
 
 def choice(reading: HeadReading) -> tuple[Part, ...]:
-    """Choice entropy in the colour of its own level, and the share of steps that it was measured at."""
-    judged_entropy = judged_ratio(reading.choice_entropy)
+    """Choice entropy in the colour of its own level, and the share of steps that it was measured at.
+
+    The thresholds of a head with another reference than its maximum are no thresholds of its choice entropy.
+    """
+    text = number(reading.choice_entropy)
+    plain = reading.relative and reading.choice_entropy is not None
+    judged_entropy = Cell(text) if plain else judged(text, level(reading.choice_entropy, reading.thresholds))
     if reading.choice_share is None:
         return (judged_entropy,)
     return judged_entropy, Cell(share(reading.choice_share), Tone.DIM)
@@ -177,9 +186,32 @@ def state(reading: HeadReading) -> tuple[Cell, ...]:
     """Symbol and word of the head's state."""
     if reading.state is None:
         return (NOTHING,)
-    without_choice = reading.state is HeadState.DETERMINISTIC and reading.effective is None
-    symbol = NO_CHOICE if without_choice else SYMBOLS[reading.state]
-    return symbol, Cell("no choice" if without_choice else reading.state.value, symbol.tone)
+    if reading.state is not HeadState.DETERMINISTIC or (reading.effective is not None and reading.blind):
+        symbol, word = SYMBOLS[reading.state], reading.state.value
+    elif reading.effective is None:
+        symbol, word = NO_CHOICE, "no choice"
+    else:
+        symbol, word = DECIDED, reading.state.value
+    return symbol, Cell(word, symbol.tone)
+
+
+def information(reading: HeadReading) -> Cell:
+    """State information in nats."""
+    return value(reading.state_information)
+
+
+def leading_action(head: Head, reading: HeadReading) -> tuple[Part, ...]:
+    """Name and share of the action that the head takes most."""
+    leading = reading.leading_action
+    if leading is None:
+        return (NOTHING,)
+    name = printable(head.action_name(leading))
+    return Cell(name), Cell(share(reading.action_shares[leading]), Tone.DIM)
+
+
+def limits(thresholds: Thresholds) -> Cell:
+    """The thresholds of a head, warning before critical."""
+    return Cell("/".join(f"{threshold:g}" if threshold else "off" for threshold in thresholds), Tone.DIM)
 
 
 def nonfinite(reading: HeadReading) -> Cell:
@@ -203,12 +235,12 @@ def updates_old(updates: int | None) -> Cell:
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
-def sparkline(ratios: Iterable[float | None]) -> tuple[Cell, ...]:
+def sparkline(ratios: Iterable[float | None], thresholds: Thresholds) -> tuple[Cell, ...]:
     """One character for each ratio, in the colour of its level. A gap for an update without a ratio."""
     return tuple(
         Cell(" ")
         if ratio is None or not math.isfinite(ratio)
-        else Cell(_SPARKS[min(max(int(ratio * 8), 0), 7)], ratio=ratio)
+        else Cell(_SPARKS[min(max(int(ratio * 8), 0), 7)], level=level(ratio, thresholds))
         for ratio in ratios
     )
 

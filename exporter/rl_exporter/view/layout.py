@@ -7,10 +7,10 @@ import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from rl_exporter.health import CRITICAL_THRESHOLD, WARNING_THRESHOLD, HeadState
-from rl_exporter.view.cells import NO_CHOICE, SYMBOLS, Bar, Cell, Part, Tone
+from rl_exporter.health import HeadState, Level, Thresholds
+from rl_exporter.view.cells import DECIDED, NO_CHOICE, SYMBOLS, Bar, Cell, Part, Tone
+from rl_exporter.view.findings import Finding
 from rl_exporter.view.run_view import HeadColumn, RunView
-from rl_exporter.view.verdict import Finding
 
 Line = tuple[Cell, ...]
 
@@ -36,7 +36,7 @@ def lay_out(view: RunView, width: int, *, with_legend: bool = False) -> list[Lin
     for block in _blocks(view.heads, view.labels, width):
         lines += [(), *block]
     if with_legend and view.heads:
-        lines += [(), *legend(width)]
+        lines += [(), *legend(width, view.thresholds)]
     return lines
 
 
@@ -45,16 +45,27 @@ def plain_text(lines: Iterable[Line]) -> str:
     return "".join("".join(cell.text for cell in line).rstrip() + "\n" for line in lines)
 
 
-def legend(width: int) -> list[Line]:
-    """Explain symbols, letters and colours."""
-    states = [(symbol, Cell(f" {state.value}")) for state, symbol in SYMBOLS.items()]
-    states.insert(list(SYMBOLS).index(HeadState.DETERMINISTIC) + 1, (NO_CHOICE, Cell(" had no choice")))
-    levels = [
-        (Cell("H", ratio=1.0), Cell(f" healthy, above {WARNING_THRESHOLD:g}")),
-        (Cell("W", ratio=WARNING_THRESHOLD), Cell(f" warning, at or below {WARNING_THRESHOLD:g}")),
-        (Cell("C", ratio=CRITICAL_THRESHOLD), Cell(f" critical, at or below {CRITICAL_THRESHOLD:g}")),
+def legend(width: int, thresholds: Thresholds | None = None) -> list[Line]:
+    """Explain symbols, letters and colours. ``thresholds`` of all heads; None where each has its own."""
+    states: list[Line] = [(symbol, Cell(f" {state.value}")) for state, symbol in SYMBOLS.items()]
+    dim = [(DECIDED, Cell(" dim: settled")), (NO_CHOICE, Cell(" had no choice"))]
+    after = list(SYMBOLS).index(HeadState.DETERMINISTIC) + 1
+    levels: list[Line] = [
+        (Cell(level[0].upper(), level=level), Cell(f" {level.value}{_limit(level, thresholds)}"))
+        for level in Level
     ]
-    return flow([*states], width) + flow([*levels], width)
+    return flow([*states[:after], *dim, *states[after:]], width) + flow(levels, width)
+
+
+def _limit(level: Level, thresholds: Thresholds | None) -> str:
+    """Where a level begins, in words."""
+    if thresholds is None:
+        return ", above its head's own threshold" if level is Level.HEALTHY else ", at or below it"
+    if level is Level.HEALTHY:
+        highest = thresholds.warning or thresholds.critical
+        return f", above {highest:g}" if highest else ""
+    limit = thresholds.warning if level is Level.WARNING else thresholds.critical
+    return f", at or below {limit:g}" if limit else ", switched off"
 
 
 def flow(items: Sequence[Line], width: int, gap: int = 3) -> list[Line]:
@@ -134,7 +145,7 @@ def _block_count(heads: int, room: int, column: int, gap: int) -> int:
 def _needed_width(head: HeadColumn) -> int:
     """Width of a head's name and widest numbers. Bars and state words adapt to what is left."""
     return max(
-        text_width(head.name), *(_parts_width(head.rows[label]) for label in ("Entr", "Choice", "NaN/Inf"))
+        text_width(head.name.text), *(_parts_width(head.rows[label]) for label in ("Entr", "Choice", "NaN/Inf"))
     )
 
 
@@ -149,7 +160,7 @@ def _block(heads: Sequence[HeadColumn], labels: Sequence[str], column: int, gap:
             row += [*parts, Cell(" " * (column + gap - sum(text_width(part.text) for part in parts)))]
         return tuple(row[:-1])
 
-    names = line("", [(Cell(shortened(head.name, column), Tone.STRONG, head.effective),) for head in heads])
+    names = line("", [(_cut(head.name, column),) for head in heads])
     return [
         names,
         *(line(label, [_drawn(label, head.rows[label], column) for head in heads]) for label in labels),
@@ -159,6 +170,8 @@ def _block(heads: Sequence[HeadColumn], labels: Sequence[str], column: int, gap:
 def _drawn(label: str, parts: Sequence[Part], column: int) -> Line:
     if label == "History":
         return tuple(part for part in parts[-column:] if isinstance(part, Cell))
+    if label == "Action":
+        parts = _share_kept(parts, column)
     cells: list[Cell] = []
     for part in parts:
         if cells:
@@ -166,6 +179,14 @@ def _drawn(label: str, parts: Sequence[Part], column: int) -> Line:
         used = sum(text_width(cell.text) for cell in cells)
         cells += bar_cells(part, column - used) if isinstance(part, Bar) else [_cut(part, column - used)]
     return tuple(cells)
+
+
+def _share_kept(parts: Sequence[Part], column: int) -> Sequence[Part]:
+    """Cut the name of an action rather than its share, which says more."""
+    name, *rest = parts
+    if not isinstance(name, Cell) or not rest:
+        return parts
+    return _cut(name, column - _parts_width(rest) - 1), *rest
 
 
 def _cut(cell: Cell, width: int) -> Cell:
@@ -178,7 +199,7 @@ def bar_cells(bar: Bar, width: int) -> list[Cell]:
     eighths = round(bar.fill * width * 8)
     full, rest = divmod(eighths, 8)
     filled = "█" * full + (_EIGHTHS[rest] if rest else "")
-    return [Cell(filled, bar.tone, bar.ratio), Cell("─" * (width - len(filled)), Tone.DIM)]
+    return [Cell(filled, bar.tone, bar.level), Cell("─" * (width - len(filled)), Tone.DIM)]
 
 
 def text_width(text: str) -> int:

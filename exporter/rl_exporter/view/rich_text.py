@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.style import Style
 from rich.text import Text
 
-from rl_exporter.health import Level, level
+from rl_exporter.health import DEFAULT_THRESHOLDS, Level, Thresholds, level
 from rl_exporter.view.cells import Cell, Tone
 from rl_exporter.view.layout import Line
 
@@ -23,15 +23,19 @@ _TONE_STYLES = {
 }
 
 
-def entropy_color(ratio: float | None) -> str:
-    """Colour of an entropy ratio: green above 0.5, yellow above 0.25, else red; none without a level."""
-    verdict = level(ratio)
+def entropy_color(ratio: float | None, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> str:
+    """Colour of an entropy ratio: green, at or below a threshold yellow or red; none without a level."""
+    return level_color(level(ratio, thresholds))
+
+
+def level_color(verdict: Level | None) -> str:
+    """Colour of a level: green, yellow or red; none without a level."""
     return _LEVEL_COLORS[verdict] if verdict else ""
 
 
 def cell_style(cell: Cell) -> Style:
-    """Style of a cell: the colour of its ratio's level if it has one, else that of its tone."""
-    color = entropy_color(cell.ratio)
+    """Style of a cell: the colour of its level if it has one, else that of its tone."""
+    color = level_color(cell.level)
     style = Style.parse(_TONE_STYLES[cell.tone])
     return style + Style(color=color, bold=style.bold or color == "red") if color else style
 

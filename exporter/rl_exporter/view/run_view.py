@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rl_exporter.heads import Heads
+from rl_exporter.health import Thresholds
 from rl_exporter.snapshot import RunState, SanctumSnapshot
 from rl_exporter.view import cells
 from rl_exporter.view.cells import ABSENT, Bar, Cell, Part, Tone, printable
+from rl_exporter.view.findings import Finding, findings
 from rl_exporter.view.history import History
-from rl_exporter.view.verdict import Finding, Status, findings, run_status
+from rl_exporter.view.verdict import Status, run_status, verdict_level
 
 RUN_STATES = {
     RunState.RUNNING: Cell("▶ running", Tone.HEALTHY),
@@ -22,22 +25,24 @@ RUN_STATES = {
 
 NO_HISTORY = History()
 
-# Rows of trouble: without any they would only make the panel longer.
-_NOT_SHOWN_WHEN_EMPTY = {"NaN/Inf", "Age", "History"}
+# Without content they would only make the panel longer.
+_NOT_SHOWN_WHEN_EMPTY = {"Info", "Action", "Limits", "NaN/Inf", "Age", "History"}
 
 
 @dataclass(frozen=True, slots=True)
 class HeadColumn:
-    """One head: its name, the effective ratio that the verdict comes from, and its rows by label."""
+    """One head: its name in the colour of the verdict, and its rows by label."""
 
-    name: str
-    effective: float | None
+    name: Cell
     rows: dict[str, tuple[Part, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run as it is shown. ``labels`` name the rows in order. ``heads`` is empty before the first update."""
+    """A run as it is shown. ``labels`` name the rows in order. ``heads`` is empty before the first update.
+
+    ``thresholds`` are those of every head; None where heads have different ones.
+    """
 
     status: Status
     title: tuple[Cell, ...]
@@ -45,16 +50,19 @@ class RunView:
     findings: tuple[Finding, ...]
     labels: tuple[str, ...]
     heads: tuple[HeadColumn, ...]
+    thresholds: Thresholds | None
 
 
 def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTORY) -> RunView:
     """Make the view of ``snapshot`` at Unix time ``now``."""
     tamiyo = snapshot.tamiyo
+    common = common_thresholds(tamiyo.heads)
     if not tamiyo.updates:
-        return RunView(Status.NO_DATA, _title(snapshot, now), (), (_waiting(snapshot),), (), ())
+        return RunView(Status.NO_DATA, _title(snapshot, now), (), (_waiting(snapshot),), (), (), common)
     columns = tuple(
         HeadColumn(
-            printable(head.name), tamiyo.readings[head.name].effective, _rows(snapshot, head.name, history)
+            Cell(printable(head.name), Tone.STRONG, verdict_level(tamiyo.readings[head.name])),
+            _rows(snapshot, head.name, history),
         )
         for head in tamiyo.heads
     )
@@ -63,9 +71,14 @@ def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTOR
         for label in columns[0].rows
         if label not in _NOT_SHOWN_WHEN_EMPTY or any(_has_content(column.rows[label]) for column in columns)
     )
-    return RunView(
-        run_status(snapshot), _title(snapshot, now), _facts(snapshot), findings(snapshot), labels, columns
-    )
+    facts, found = _facts(snapshot), findings(snapshot)
+    return RunView(run_status(snapshot), _title(snapshot, now), facts, found, labels, columns, common)
+
+
+def common_thresholds(heads: Heads) -> Thresholds | None:
+    """The thresholds that all heads have; None where they differ."""
+    first, *others = {head.thresholds for head in heads}
+    return None if others else first
 
 
 def _has_content(parts: tuple[Part, ...]) -> bool:
@@ -73,17 +86,21 @@ def _has_content(parts: tuple[Part, ...]) -> bool:
 
 
 def _rows(snapshot: SanctumSnapshot, name: str, history: History) -> dict[str, tuple[Part, ...]]:
-    head, reading = snapshot.tamiyo.heads.named(name), snapshot.tamiyo.readings[name]
+    heads, reading = snapshot.tamiyo.heads, snapshot.tamiyo.readings[name]
+    head, differ = heads.named(name), common_thresholds(heads) is None
     return {
         "Entr": (cells.entropy(head, reading),),
         "": (cells.entropy_bar(reading),),
         "Choice": cells.choice(reading),
+        "Info": (cells.information(reading),),
+        "Action": cells.leading_action(head, reading),
         "Grad": cells.gradient(reading, history.trend(name)),
         "Ratio": (cells.value(reading.importance_ratio_max),),
         "State": cells.state(reading),
+        "Limits": (cells.limits(reading.thresholds) if differ else cells.NOTHING,),
         "NaN/Inf": (cells.nonfinite(reading),),
         "Age": (cells.updates_old(snapshot.tamiyo.unmeasured_updates(name)),),
-        "History": cells.sparkline(history.ratios(name)),
+        "History": cells.sparkline(history.ratios(name), reading.thresholds),
     }
 
 

@@ -1,15 +1,17 @@
-"""The verdict on a run: one status, and findings that explain it."""
+"""The verdict on a run: one status, and what it follows from.
+
+Low entropy alone is no failure: a head that has learned its task has it, too. Only a head that is low and blind
+to the state fails.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import NamedTuple
 
-from rl_exporter.health import HeadState, Level, level
+from rl_exporter.health import HeadState, Level
 from rl_exporter.snapshot import HeadReading, SanctumSnapshot
-from rl_exporter.view.cells import Tone, number, printable, share
 
 
 class Status(IntEnum):
@@ -29,7 +31,7 @@ _STATUS_OF_LEVEL = {
     Level.WARNING: Status.WARNING,
     Level.CRITICAL: Status.CRITICAL,
 }
-_TONES = {Status.WARNING: Tone.WARNING, Status.CRITICAL: Tone.CRITICAL}
+_ALARMING = {HeadState.EXPLODING, HeadState.DEAD}
 
 
 def rank(status: Status) -> int:
@@ -42,12 +44,30 @@ def worst(statuses: Iterable[Status]) -> Status:
     return min(statuses, key=rank, default=Status.NO_DATA)
 
 
-def head_status(reading: HeadReading) -> Status | None:
-    """Status from the level of the effective ratio. Exploding gradients are critical, as in the alert rules."""
-    if reading.state is HeadState.EXPLODING:
-        return Status.CRITICAL
+def entropy_status(reading: HeadReading) -> Status | None:
+    """Status from the entropy: low is a failure only of a head that is blind. None without a level."""
     verdict = reading.level
-    return _STATUS_OF_LEVEL[verdict] if verdict else None
+    if verdict is None:
+        return None
+    return _STATUS_OF_LEVEL[verdict] if reading.blind else Status.HEALTHY
+
+
+def head_status(reading: HeadReading) -> Status | None:
+    """Status from the entropy. Exploding gradients and dead heads are critical, as in the alert rules."""
+    return Status.CRITICAL if reading.state in _ALARMING else entropy_status(reading)
+
+
+def decided(reading: HeadReading) -> bool:
+    """Whether the head is low, but decides by the state: settled, or about to be."""
+    return reading.level in {Level.WARNING, Level.CRITICAL} and not reading.blind
+
+
+def verdict_level(reading: HeadReading) -> Level | None:
+    """The level whose colour the verdict has. None without a verdict, and for a low head that is not blind."""
+    status = head_status(reading)
+    if status is None or (status is Status.HEALTHY and decided(reading)):
+        return None
+    return next(level for level, same in _STATUS_OF_LEVEL.items() if same is status)
 
 
 def run_status(snapshot: SanctumSnapshot | None) -> Status:
@@ -59,70 +79,26 @@ def run_status(snapshot: SanctumSnapshot | None) -> Status:
 
 
 def weakest(snapshot: SanctumSnapshot) -> tuple[str, float] | None:
-    """Name and effective ratio of the weakest head, or None if no head has a ratio."""
-    ratios = {name: reading.effective for name, reading in snapshot.tamiyo.readings.items()}
-    known = {name: r for name, r in ratios.items() if r is not None and not math.isnan(r)}
-    return min(known.items(), key=lambda item: item[1], default=None)
+    """Name and effective ratio of the weakest head by the verdict, or None if no head has a ratio.
 
-
-class Finding(NamedTuple):
-    """One fact to know about a run: a word, the head it concerns (empty: the run), and the numbers."""
-
-    word: str
-    tone: Tone
-    head: str
-    text: str
-
-
-def findings(snapshot: SanctumSnapshot) -> tuple[Finding, ...]:
-    """List what stands out, worst first. Names the low heads, and those that look collapsed but are not."""
-    found = [
-        Finding(word, tone, printable(name), text)
+    A head that decides by the state comes last however low its ratio is.
+    """
+    known = {
+        name: reading
         for name, reading in snapshot.tamiyo.readings.items()
-        for word, tone, text in _head_findings(reading)
-    ]
-    if snapshot.record_errors:
-        text = f"telemetry failed {_times(snapshot.record_errors)}: values may be missing or old"
-        found.append(Finding("errors", Tone.WARNING, "", text))
-    if found:
-        return tuple(sorted(found, key=lambda finding: _WORDS.index(finding.word)))
-    low = weakest(snapshot)
-    if low is None:
-        return ()
-    text = f"every head; the weakest is {printable(low[0])}, {number(low[1])}"
-    return (Finding("healthy", Tone.HEALTHY, "", text),)
+        if reading.effective is not None and not math.isnan(reading.effective)
+    }
+    name = min(known, key=lambda name: _weakness(known[name]), default=None)
+    return None if name is None else (name, known[name].effective or 0.0)
 
 
-_WORDS = ("exploding", "critical", "errors", "warning", "starved", "diluted")
-"""Worst first."""
+def _weakness(reading: HeadReading) -> tuple[int, bool, float]:
+    return rank(entropy_status(reading) or Status.HEALTHY), decided(reading), reading.effective or 0.0
 
 
-def _head_findings(reading: HeadReading) -> Iterator[tuple[str, Tone, str]]:
-    if reading.state is HeadState.EXPLODING:
-        text = f"gradient norm {number(reading.gradient_norm)} {_updates(reading.state_streak)}"
-        yield "exploding", Tone.CRITICAL, text
-    verdict = reading.level
-    if verdict in {Level.CRITICAL, Level.WARNING}:
-        status = _STATUS_OF_LEVEL[verdict]
-        streak = reading.critical_streak if verdict is Level.CRITICAL else reading.warning_streak
-        what = "normalized entropy" if reading.choice_entropy is None else "choice entropy"
-        text = f"{what} {number(reading.effective)} {_updates(streak)}".rstrip()
-        yield verdict.value, _TONES[status], text
-    if reading.open_share and reading.choice_share == 0:
-        text = f"open at {share(reading.open_share)} of the steps, consulted at none"
-        yield "starved", Tone.WARNING, text
-    if reading.choice_entropy is not None and _diluted(reading):
-        text = f"{number(reading.normalized)} over all steps, {number(reading.choice_entropy)} where it decides"
-        yield "diluted", Tone.PLAIN, text
-
-
-def _diluted(reading: HeadReading) -> bool:
-    return level(reading.normalized) is Level.CRITICAL and reading.level in {Level.HEALTHY, Level.WARNING}
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
-def _updates(count: int | None) -> str:
-    return f"for {count} update{'' if count == 1 else 's'}" if count else ""
+def severity(snapshot: SanctumSnapshot | None) -> tuple[int, float]:
+    """Sorts runs worst first, and runs of one status by their weakest head."""
+    low = weakest(snapshot) if snapshot else None
+    if snapshot is None or low is None:
+        return rank(run_status(snapshot)), math.inf
+    return rank(run_status(snapshot)), math.inf if decided(snapshot.tamiyo.readings[low[0]]) else low[1]

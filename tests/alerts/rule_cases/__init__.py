@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import yaml
 
-from tests.alerts.rule_cases import collapse, ends, pods, states, training
+from tests.alerts.rule_cases import collapse, ends, pods, states, training, verdict
 from tests.alerts.rule_cases.case import RULE_FILES, Case, group, settings
 
 SUBJECTS: Mapping[str, Callable[[], Iterable[Case]]] = MappingProxyType(
@@ -20,6 +20,7 @@ SUBJECTS: Mapping[str, Callable[[], Iterable[Case]]] = MappingProxyType(
         "pods": pods.cases,
         "states": states.cases,
         "training": training.cases,
+        "verdict": verdict.cases,
     }
 )
 _MAX_CHARACTERS = 250_000

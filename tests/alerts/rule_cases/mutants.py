@@ -20,15 +20,21 @@ RULES = (
 
 _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("<= becomes <", r"<=", "<"),
-    ("0.25 becomes 0.2", r"vector\(0\.25\)", "vector(0.2)"),
-    ("0.5 becomes 0.6", r"vector\(0\.5\)", "vector(0.6)"),
+    ("the other threshold", r'level="critical"', 'level="warning"'),
+    ("the critical threshold", r'level="warning"', 'level="critical"'),
+    ("a threshold that is off counts", r'(level="\w+"\}) > 0', r"\1"),
+    ("blind is another number", r"1 / 4", "1 / 2"),
+    ("another factor", r"ratio > 2\b", "ratio > 1"),
+    ("a reference that is the maximum", r"\((rl_policy_head_entropy_reference_nats) != \w+\)", r"\1"),
+    ("a reference that nobody needs", r"\n          and rl_policy_head_entropy_reference_nats", ""),
+    ("another level", r"(level) (?:< 2|>= 2)", r"\1 >= 0"),
     ("a dropped for", r"\n        for: \w+", ""),
     ("a dropped hysteresis", r"\[4m30s\]", "[1s]"),
     ("a dropped memory", r"\[(?:15m|10m|1m)\]", "[1s]"),
     ("a dropped time to last", r"(>=?) (?:600|60)\b", r"\1 0"),
     ("another condition", r'condition="\w+"', 'condition="warning"'),
     ("one condition less", r'(condition=~"[\w|]*)\|\w+"', r'\1"'),
-    ("a dropped NaN guard", r"(\w+_ratio) >= 0\b", r"\1"),
+    ("a dropped NaN guard", r"(\w+_ratio|_nats\)) >= 0\b", r"\1"),
     ("a dropped join on the running state",
      r'\n +and ignoring \([\w, ]+\) \(last_over_time\(rl_training_run_state\{state="running"\}[^\n]*', ""),
     ("any state counts as running", r'(state="running"\}(?:\[\w+\]\))?) == 1', r"\1 >= 0"),
@@ -72,18 +78,22 @@ def _rules(text: str) -> Iterator[tuple[int, int, str]]:
         yield found.end(), end.start(), found.group(1)
 
 
-_LEVELS = r"(choice|normalized-only) entropy"
+_LEVELS = r"(choice|normalized-only) entropy|thresholds|reference|start is not|vocabulary"
 _LOW = (
     r"one update in (1|30) s, phase 1 s|ratio absent.*in (1|600) s|hovering at .*(1|30) s|"
-    "completed, still served|collapsed, then|whole pages"
+    "completed, still served|collapsed, then|whole pages|between scrapes"
 )
 _POOLS: tuple[tuple[str, str], ...] = (
-    ("entropy_threshold|effective_entropy:", _LEVELS),
-    ("level:sustained", r"bad updates, one in (1|600) s|between scrapes"),
-    ("ratio:sustained", r"whole pages|between scrapes|hovering at .* 30 s|then starved.* 30 s"),
-    ("condition:sustained", r"Dead for|2 updates of 600 s|measured"),
+    ("effective_entropy:", _LEVELS),
+    (
+        "condition:sustained",
+        r"bad updates, one in (1|600) s|between scrapes|Dead for|2 updates of 600 s|measured|settled, one|"
+        r"then starved|starved, one update in 30 s|whole pages|blind, one update in (30|600) s",
+    ),
     ("Collapsed|EntropyLow", _LOW),
-    ("FallingFast", "falling (fast, then|to|for)|ratios are a guess"),
+    ("Settled", r"[sS]ettled|seldom|then starved"),
+    ("Rising", r"[rR]ising|twice"),
+    ("FallingFast", "[fF]alling|ratios are a guess"),
     ("Diluted", "diluted"),
     (
         "Starved",

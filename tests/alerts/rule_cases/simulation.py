@@ -6,6 +6,7 @@ Implemented from the definitions and not with the exporter's code, so that a tes
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,16 @@ from tests.alerts.rule_cases.notation import GAP, STALE, Value, compressed, sele
 
 SCRAPE_SECONDS = 15
 STATES = ("exploding", "dead", "deterministic", "confused", "healthy", "unsettled")
+BLIND_NATS = 0.25
 RUN_STATES = ("running", "completed", "interrupted", "failed")
 
 
 class Measured(NamedTuple):
-    """What one update measured of one head: ratios in [0, 1] and gradient norm ``g``. None: not measured."""
+    """What one update measured of one head: ratios in [0, 1] and gradient norm ``g``. None: not measured.
+
+    ``information``: state information in nats. ``shares``: of the actions, by name. ``margin_t``: Welch's t of
+    the advantage margin.
+    """
 
     normalized: float | None = None
     choice: float | None = None
@@ -27,11 +33,14 @@ class Measured(NamedTuple):
     open: float | None = None
     g: float | None = 1.0
     nans: int = 0
+    information: float | None = None
+    shares: tuple[tuple[str, float], ...] = ()
+    margin_t: float | None = None
 
 
-def decides(ratio: float) -> Measured:
+def decides(ratio: float, information: float | None = None) -> Measured:
     """A head with choice steps in half of the steps, and this choice entropy."""
-    return Measured(normalized=0.9 * ratio, choice=ratio, share=0.5, open=0.8)
+    return Measured(normalized=0.9 * ratio, choice=ratio, share=0.5, open=0.8, information=information)
 
 
 def normalized_only(ratio: float) -> Measured:
@@ -57,6 +66,14 @@ ALWAYS_HEALTHY = constant(decides(0.8))
 ALWAYS_COLLAPSED = constant(decides(0.1))
 
 
+class Declared(NamedTuple):
+    """What a run declares of a head beside its choices. ``reference``: nats, ``"start"``, or None for the maximum."""
+
+    warning: float = 0.5
+    critical: float = 0.25
+    reference: float | str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run, its target and its end. All times are seconds since the start of the test.
@@ -71,6 +88,7 @@ class Run:
     start: float = 0
     phase: float = 1
     choices: Mapping[str, int] = field(default_factory=lambda: {"op": 6})
+    declared: Mapping[str, Declared] = field(default_factory=dict)
     instance: str = "host:28008"
     labels: Mapping[str, str] = field(default_factory=dict)
     last_update: float = math.inf
@@ -81,6 +99,8 @@ class Run:
     record_errors: Callable[[float], float] = lambda _time: 0.0
     durations: bool = True
     """Whether the training loop reports how long rollouts and updates take."""
+    returns: Callable[[int], float] | None = None
+    """Mean return after each update."""
 
     def update_time(self, number: int) -> float:
         """Time of update ``number``, counted from 1."""
@@ -88,14 +108,19 @@ class Run:
 
 
 class _HeadState:
-    def __init__(self) -> None:
+    def __init__(self, choices: int, declared: Declared) -> None:
+        self.most = math.log(choices)
+        self.declared = declared
+        self.reference = self.most if declared.reference is None else declared.reference
+        self.first: list[float] = []
+        """Entropies of the first updates, whose median becomes the reference ``"start"``."""
         self.since: dict[str, tuple[int, float]] = {}
         """Number of updates and time of beginning of each current condition."""
         self.normalized: float | None = None
         self.last = Measured()
         self.measured_update = 0
         self.count = 0
-        self.streaks = {0.25: 0, 0.5: 0}
+        self.streaks = {declared.critical: 0, declared.warning: 0}
         self.ratios: list[tuple[int, float]] = []
         self.state = ""
         self.state_streak = 0
@@ -104,23 +129,61 @@ class _HeadState:
     def update(self, number: int, measured: Measured, now: float) -> None:
         self.nans += measured.nans
         self._condition("unmeasured", measured.normalized is None, now)
-        self._condition("idle", measured.normalized is None or _ratio(measured) is None, now)
+        if measured.normalized is not None:
+            self._learn_reference(measured.normalized * self.most)
+        ratio = None if measured.normalized is None else self._ratio(measured)
+        self._condition("idle", ratio is None, now)
         if measured.normalized is None:
             return
         self.normalized, self.last, self.measured_update = measured.normalized, measured, number
-        ratio = _ratio(measured)
+        blind = measured.information is None or measured.information < BLIND_NATS
         if ratio is not None:
-            self.count += 1
-            self.ratios = [*self.ratios, (number, ratio)][-10:]
-            for threshold, streak in self.streaks.items():
-                self.streaks[threshold] = streak + 1 if ratio <= threshold else 0
-                self._condition({0.25: "critical", 0.5: "warning"}[threshold], ratio <= threshold, now)
+            self._count(number, ratio, blind, now)
         self._condition("starved", measured.share == 0 and (measured.open or 0) > 0, now)
-        state = _state(ratio, measured.g)
+        state = self._state(ratio, measured, blind)
         for bad in ("dead", "exploding"):
             self._condition(bad, state == bad, now)
-        self.state_streak = self.state_streak + 1 if state == self.state else 1
-        self.state = state
+        if state:
+            self.state_streak = self.state_streak + 1 if state == self.state else 1
+            self.state = state
+
+    def _learn_reference(self, nats: float) -> None:
+        if self.reference == "start":
+            self.first.append(nats)
+            if len(self.first) == 10:
+                self.reference = statistics.median(self.first)
+
+    def _ratio(self, measured: Measured) -> float | None:
+        """The effective ratio of one update; None without a finite one."""
+        if self.declared.reference is None:
+            ratio = measured.normalized if measured.share is None else measured.choice
+        elif isinstance(self.reference, str) or measured.share == 0:
+            return None
+        else:
+            ratio = (measured.normalized or 0) * self.most / self.reference
+        return ratio if ratio is not None and math.isfinite(ratio) else None
+
+    def _count(self, number: int, ratio: float, blind: bool, now: float) -> None:
+        self.count += 1
+        self.ratios = [*self.ratios, (number, ratio)][-10:]
+        for threshold, streak in self.streaks.items():
+            self.streaks[threshold] = streak + 1 if ratio <= threshold else 0
+        low = 0 < self.declared.warning >= ratio
+        critical = 0 < self.declared.critical >= ratio
+        self._condition("warning", low, now)
+        self._condition("critical", critical, now)
+        self._condition("low", low and blind, now)
+        self._condition("collapsed", critical and blind, now)
+        self._condition("settled", critical and not blind, now)
+
+    def _state(self, ratio: float | None, measured: Measured, blind: bool) -> str:
+        if self.declared.reference is None:
+            uniform = ratio is not None and ratio > 0.9
+        else:
+            uniform = (measured.normalized or 0) > 0.9
+        if ratio is None and measured.share != 0 and not (measured.g is not None and measured.g > 5):
+            return ""
+        return _state(ratio, measured.g, blind, uniform, self.declared)
 
     def _condition(self, name: str, holds: bool, begins: float) -> None:
         updates, since = self.since.get(name, (0, begins))
@@ -130,22 +193,17 @@ class _HeadState:
             self.since.pop(name, None)
 
 
-def _ratio(measured: Measured) -> float | None:
-    """The effective ratio of one update; None without a finite one."""
-    ratio = measured.normalized if measured.share is None else measured.choice
-    return ratio if ratio is not None and math.isfinite(ratio) else None
-
-
-def _state(r: float | None, g: float | None) -> str:
+def _state(r: float | None, g: float | None, blind: bool, uniform: bool, limits: Declared) -> str:
     if g is not None and not g <= 5:
         return "exploding"
     if r is None:
         return "deterministic"
+    vanishing = g is not None and g < 0.01
     if r < 0.1:
-        return "dead" if g is not None and g < 0.01 else "deterministic"
-    if r > 0.9:
+        return "dead" if vanishing and blind and limits.critical else "deterministic"
+    if uniform:
         return "confused"
-    return "healthy" if r > 0.5 and (g is None or g >= 0.01) else "unsettled"
+    return "unsettled" if r <= limits.warning or vanishing else "healthy"
 
 
 def _slope(points: list[tuple[int, float]]) -> float | None:
@@ -160,9 +218,15 @@ Key = tuple[str, Labels]
 Sample = tuple[str, Labels, float]
 
 
+def _heads(run: Run) -> dict[str, _HeadState]:
+    return {
+        name: _HeadState(choices, run.declared.get(name, Declared())) for name, choices in run.choices.items()
+    }
+
+
 def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
     """Yield the samples of each scrape, or None if nothing answers or the target is not listed yet."""
-    heads = {name: _HeadState() for name in run.choices}
+    heads = _heads(run)
     number = 0
     for tick in range(ticks):
         now = tick * SCRAPE_SECONDS
@@ -180,7 +244,7 @@ def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
 
 def exposed(run: Run, updates: int) -> dict[Key, float]:
     """Samples of /metrics right after update number ``updates``, without run_id."""
-    heads = {name: _HeadState() for name in run.choices}
+    heads = _heads(run)
     for number in range(1, updates + 1):
         for name, state in heads.items():
             state.update(number, run.policy(number)[name], run.update_time(number))
@@ -201,12 +265,19 @@ def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float)
         yield f"rl_training_{part}_duration_seconds_count", (), count
     if number:
         yield "rl_training_last_update_timestamp_seconds", (), run.update_time(number)
+        if run.returns:
+            yield "rl_training_episode_return", (), run.returns(number)
+            yield "rl_training_episode_return_max", (), max(map(run.returns, range(1, number + 1)))
     for name, state in heads.items():
         label = (("head", name),)
-        most = round(math.log(run.choices[name]), 6)
-        yield "rl_policy_head_entropy_max_nats", label, most
+        yield "rl_policy_head_entropy_max_nats", label, state.most
+        if not isinstance(state.reference, str):
+            yield "rl_policy_head_entropy_reference_nats", label, state.reference
+        for level in ("warning", "critical"):
+            threshold = getattr(state.declared, level)
+            yield "rl_policy_head_entropy_threshold_ratio", (*label, ("level", level)), threshold
         if state.normalized is not None:
-            yield "rl_policy_head_entropy_nats", label, round(state.normalized * most, 6)
+            yield "rl_policy_head_entropy_nats", label, state.normalized * state.most
             yield "rl_policy_head_entropy_normalized_ratio", label, state.normalized
         yield from ((metric, (*label, *more), value) for metric, more, value in _head(state, number))
 
@@ -221,20 +292,31 @@ def _head(head: _HeadState, number: int) -> Iterator[Sample]:
         return
     last = head.last
     yield "rl_policy_head_unmeasured_updates", (), number - head.measured_update
-    for state in STATES:
-        yield "rl_policy_head_state", (("state", state),), float(state == head.state)
-    yield "rl_policy_head_state_streak_updates", (), head.state_streak
-    for threshold, streak in head.streaks.items():
-        yield "rl_policy_head_low_entropy_streak_updates", (("threshold", str(threshold)),), streak
+    yield from _words(head)
+    for action, share in last.shares:
+        yield "rl_policy_head_action_ratio", (("action", action),), share
     optional = {
         "choice_entropy_ratio": last.choice,
         "choice_steps_ratio": last.share,
         "open_steps_ratio": last.open,
         "entropy_slope_ratio": _slope(head.ratios),
+        "state_information_nats": last.information,
+        "advantage_margin_t_ratio": last.margin_t,
     }
     for name, value in optional.items():
         if value is not None:
             yield f"rl_policy_head_{name}", (), round(value, 9)
+
+
+def _words(head: _HeadState) -> Iterator[Sample]:
+    """The state, and the streaks of the levels."""
+    if head.state:
+        for state in STATES:
+            yield "rl_policy_head_state", (("state", state),), float(state == head.state)
+        yield "rl_policy_head_state_streak_updates", (), head.state_streak
+    for threshold, streak in head.streaks.items():
+        if threshold and head.count:
+            yield "rl_policy_head_low_entropy_streak_updates", (("threshold", f"{threshold:g}"),), streak
 
 
 def series(*runs: Run, seconds: float) -> dict[str, str]:

@@ -80,3 +80,25 @@ def test_every_link_of_a_bundled_runbook_leads_somewhere(tmp_path):
             local = link.removeprefix(f"{REPOSITORY_URL}/")
             assert (ROOT / local if local != link else page.parent / link).exists(), f"{page.name}: {link}"
     assert found > 50
+
+
+def test_pages_on_the_level_alone_for_those_who_want_that(tmp_path):
+    assert main(["bundle", "--out", str(tmp_path / "verdict"), "--page-on", "verdict"]) == 0
+    assert main(["bundle", "--out", str(tmp_path / "level"), "--page-on", "level"]) == 0
+    verdict, level = written(tmp_path / "verdict"), written(tmp_path / "level")
+    assert verdict == {name: as_bundled(name) for name in verdict}
+    changed = {name for name in verdict if verdict[name] != level[name]}
+    rules = {"prometheus/rules/entropy.yml", "alerts/rules/heads.yml"}
+    manifests = {"deploy/kubernetes/rules/entropy.yaml", "deploy/kubernetes/rules/heads.yaml"}
+    assert {str(name) for name in changed} == rules | manifests
+    for name in changed:
+        every = set(re.findall(r'sustained\{condition="(\w+)"|=~"([|\w]+settled)"', level[name]))
+        assert not {"low", "collapsed"} & {word for found in every for word in "|".join(found).split("|")}
+        assert any({"warning", "critical"} & set("|".join(found).split("|")) for found in every)
+
+
+def test_another_verdict_is_refused_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["bundle", "--out", str(tmp_path / "bundle"), "--page-on", "mood"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

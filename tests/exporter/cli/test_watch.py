@@ -57,6 +57,27 @@ def test_the_exit_status_is_the_worst_level(serve, capsys, ratio, status):
     assert out.startswith("run   ▶ running")
 
 
+@pytest.mark.parametrize(
+    ("ratio", "information", "status", "word"),
+    [
+        (0.1, 0.003, 2, "collapsed"),
+        (0.1, None, 2, "collapsed"),
+        (0.1, 0.9, 0, "settled"),
+        (0.4, 0.003, 1, "low"),
+        (0.4, 0.9, 0, "healthy"),
+    ],
+)
+def test_a_head_that_decides_by_the_state_is_no_failure(serve, capsys, ratio, information, status, word):
+    measured = {"op": HeadMeasurement(ratio, ratio, 1.0, 1.0, 0.2, state_information=information)}
+    address = serve(run_of(measured))
+    assert watch("--once", address) == status
+    assert f"\n{word} " in capsys.readouterr().out
+    watch("--once", "--json", address)
+    document = json.loads(capsys.readouterr().out)
+    named = {0: "healthy", 1: "warning", 2: "critical"}[status]
+    assert (document["status"], document["heads"][0]["status"]) == (named, named)
+
+
 def test_before_the_first_update_there_is_no_data(serve, capsys):
     aggregator = SanctumAggregator(Heads.of({"op": 6}), RunInfo("fresh"))
     assert watch("--once", serve(aggregator)) == 3

@@ -241,7 +241,7 @@ def test_the_drill_collapses_before_the_eyes():
     source = ScriptedSource(*map(FetchedSnapshot, snapshots))
 
     async def script(pilot):
-        await shows(pilot, "update 40", "critical  blueprint  choice entropy 0.008")
+        await shows(pilot, "update 40", "collapsed blueprint  choice entropy 0.008")
         history = next(line for line in text(pilot.app).splitlines() if line.startswith("History"))
         assert "▁" in history
         assert panel(pilot.app).has_class("critical")

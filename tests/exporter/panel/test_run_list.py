@@ -8,7 +8,7 @@ import re
 import pytest
 from textual.widgets import DataTable
 
-from rl_exporter import ListenAddress, MetricsServer
+from rl_exporter import HeadMeasurement, ListenAddress, MetricsServer
 from rl_exporter.cli.main import parser
 from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
@@ -17,7 +17,7 @@ from rl_exporter.panel.screens import RunListScreen, RunScreen
 from rl_exporter.panel.watch import _selection
 from tests.support.bad_servers import BAD, answering
 from tests.support.panel_pilot import drive, rows, shows, text
-from tests.support.panel_runs import ScriptedSource, ratio_run, watched, watched_run
+from tests.support.panel_runs import ScriptedSource, ratio_run, run_of, watched, watched_run
 from tests.support.waiting import until_async
 
 
@@ -88,6 +88,19 @@ def test_worst_first_among_equals_is_the_weakest():
         return [run.source.name.split(":")[1][2:] for run in worst_first(runs)]
 
     assert asyncio.run(look()) == ["worse", "bad", "gone", "low", "fine"]
+
+
+def test_a_run_that_settled_stands_behind_the_healthy_ones_and_says_so():
+    measured = {"op": HeadMeasurement(0.05, 0.04, 1.0, 1.0, 0.2, state_information=0.9)}
+    settled = watched_run(run_of(measured, run_id="solved"), "http://solved:1/metrics")
+    app = WatchApp([settled, watched_run(ratio_run(0.9, "fine"), "http://fine:1/metrics")])
+
+    async def script(pilot):
+        await until_async(lambda: [row[1] for row in rows(app)] == ["fine", "solved"], pilot)
+        assert [row[0] for row in rows(app)] == ["healthy", "healthy"]
+        assert rows(app)[1][4] == "op 0.040 C settled"
+
+    drive(app, script)
 
 
 def test_a_directory_of_targets_is_followed(tmp_path, monkeypatch):

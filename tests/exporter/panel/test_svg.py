@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import textual
 
-from rl_exporter import HeadMeasurement, Heads, RunInfo, SanctumAggregator
+from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
 from tests.support import ROOT
@@ -62,6 +62,32 @@ def every_state():
     return seen([FetchedSnapshot(aggregator.snapshot())])
 
 
+def verdicts():
+    """Three heads of low and of sufficient entropy: one has collapsed, one has settled, one explores."""
+    actions = ("NOOP", "CONV_LIGHT", "DEPTHWISE", "NORM")
+    names = ("blueprint", "slot", "op")
+    aggregator = SanctumAggregator(
+        Heads([Head(name, 4, actions=actions) for name in names]), RunInfo("verdicts"), clock=lambda: NOW
+    )
+    measured = {
+        "blueprint": HeadMeasurement(
+            *(0.06, 0.04, 1.0, 1.0, 0.02, 1.01),
+            state_information=0.003,
+            advantage_margin_t=9.2,
+            action_shares=(0.01, 0.01, 0.97, 0.01),
+        ),
+        "slot": HeadMeasurement(
+            *(0.07, 0.05, 1.0, 1.0, 0.2, 1.05), state_information=0.912, action_shares=(0.3, 0.35, 0.2, 0.15)
+        ),
+        "op": HeadMeasurement(
+            *(1.0, 0.72, 1.0, 1.0, 0.3, 1.1), state_information=0.301, action_shares=(0.3, 0.2, 0.2, 0.3)
+        ),
+    }
+    for _ in range(3):
+        aggregator.handle_ppo_update(PPOUpdatePayload(heads=measured, episode_return=2.5))
+    return seen([FetchedSnapshot(aggregator.snapshot())])
+
+
 def stale():
     clock = Clock(NOW + 2)
     run = seen(
@@ -89,6 +115,7 @@ def fleet():
 SCENES = {
     "drill": (lambda: [seen(list(map(FetchedSnapshot, drill())))], (120, 20), "blueprint"),
     "states-80": (lambda: [every_state()], (80, 40), "exploding"),
+    "verdicts-100": (lambda: [verdicts()], (100, 30), "blueprint"),
     "stale-60": (lambda: [stale()], (60, 24), "stale"),
     "waiting-80": (lambda: [waiting()], (80, 10), "waiting"),
     "list-100": (fleet, (100, 10), "bad"),

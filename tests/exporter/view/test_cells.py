@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from rl_exporter import Head, HeadMeasurement, HeadState
+from rl_exporter import Head, HeadMeasurement, Heads, HeadState, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter.health import DEFAULT_THRESHOLDS, START_THRESHOLDS, Level, Thresholds, level
 from rl_exporter.panel.action_heads_panel import _entropy_color
 from rl_exporter.snapshot import HeadReading
 from rl_exporter.view import cells
@@ -30,9 +31,43 @@ ABOVE = {ratio: math.nextafter(ratio, 1) for ratio in (0.25, 0.5)}
 )
 def test_colour_and_letter_at_every_boundary(ratio, color, letter):
     assert _entropy_color(ratio) == color
-    assert cells.level_letter(ratio) == letter
-    style = cell_style(Cell("x", ratio=ratio))
+    assert cells.level_letter(level(ratio)) == letter
+    style = cell_style(Cell("x", level=level(ratio)))
     assert (style.color.name if style.color else "") == color
+
+
+OWN = Thresholds(0.4, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "color", "letter"),
+    [(0.45, "green", "H"), (0.4, "yellow", "W"), (0.25, "yellow", "W"), (0.2, "red", "C")],
+)
+def test_colour_and_letter_come_from_the_thresholds_of_the_head(ratio, color, letter):
+    assert _entropy_color(ratio, OWN) == color
+    reading = HeadReading(
+        entropy=ratio * math.log(4), normalized=ratio, choice_entropy=ratio, measured_update=1, thresholds=OWN
+    )
+    shown = [cells.entropy(Head("op", 4), reading), cells.choice(reading)[0], *cells.sparkline([ratio], OWN)]
+    assert [cell_style(cell).color.name for cell in (*shown, cells.entropy_bar(reading))] == [color] * 4
+    assert [cell.text[-1] for cell in shown[:2]] == [letter] * 2
+
+
+def test_a_head_with_a_reference_is_judged_by_its_share_of_it():
+    """0.6 nats of 151,936 choices are 5 % of the maximum, and all that the head ever had."""
+    head = Head("token", 151_936, reference=0.6)
+    reading = HeadReading(
+        entropy=0.6,
+        normalized=head.normalize(0.6),
+        reference=0.6,
+        relative=True,
+        choice_entropy=0.05,
+        measured_update=1,
+        thresholds=START_THRESHOLDS,
+    )
+    assert cells.entropy(head, reading) == Cell("0.600 H", level=Level.HEALTHY)
+    assert cells.entropy_bar(reading) == Bar(1.0, level=Level.HEALTHY)
+    assert cells.choice(reading) == (Cell("0.050"),)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +78,7 @@ def test_the_prefix_stands_before_heads_above_the_base_only(multiplier, shown):
     reading = HeadReading(entropy=0.456, normalized=0.4151, measured_update=1)
     cell = cells.entropy(Head("blueprint", 3, multiplier), reading)
     assert cell.text == f"{shown} W"
-    assert cell.ratio == 0.4151
+    assert cell.level is Level.WARNING
 
 
 def test_the_normalized_entropy_decides_the_colour_of_the_nats():
@@ -51,7 +86,7 @@ def test_the_normalized_entropy_decides_the_colour_of_the_nats():
     small, large = Head("a", 3), Head("b", 13)
     for head, color in ((small, "green"), (large, "red")):
         reading = HeadReading(entropy=0.6, normalized=head.normalize(0.6), measured_update=1)
-        assert _entropy_color(cells.entropy(head, reading).ratio) == color
+        assert cell_style(cells.entropy(head, reading)).color.name == color
 
 
 @pytest.mark.parametrize("state", HeadState)
@@ -71,6 +106,41 @@ def test_a_head_that_had_no_choice_is_a_dim_diamond():
     assert reading.state is HeadState.DETERMINISTIC
     mark, word = cells.state(reading)
     assert (mark.text, word.text, mark.tone) == ("◇", "no choice", Tone.DIM)
+
+
+def test_a_deterministic_head_that_decides_by_the_state_is_dim():
+    measured = {
+        "blind": HeadMeasurement(0.01, 0.05, 1.0, 1.0, 0.1, state_information=0.2),
+        "settled": HeadMeasurement(0.01, 0.05, 1.0, 1.0, 0.1, state_information=0.8),
+    }
+    readings = run_of(measured).snapshot().tamiyo.readings
+    marks = {name: cells.state(reading)[0] for name, reading in readings.items()}
+    assert {name: mark.text for name, mark in marks.items()} == {"blind": "◆", "settled": "◆"}
+    assert marks["blind"].tone is Tone.WARNING
+    assert marks["settled"].tone is Tone.DIM
+
+
+def test_state_information_and_the_leading_action_are_shown_where_they_are_known():
+    head = Head("op", 3, actions=("WAIT", "GROW", "PRUNE"))
+    reading = HeadReading(state_information=0.8126, action_shares=(0.004, 0.97, 0.026))
+    assert cells.information(reading).text == "0.813"
+    assert [part.text for part in cells.leading_action(head, reading)] == ["GROW", "97%"]
+    assert cells.leading_action(Head("op", 3), reading)[0].text == "1"
+    assert cells.information(HeadReading()) == cells.NOTHING
+    assert cells.leading_action(head, HeadReading()) == (cells.NOTHING,)
+
+
+def test_rows_without_content_are_hidden_and_limits_are_shown_where_heads_differ():
+    assert not {"Info", "Action", "Limits"} & set(run_view(ratio_run(0.9).snapshot(), 0.0).labels)
+    shares = HeadMeasurement(0.9, action_shares=(0.1, 0.2, 0.3, 0.4), state_information=0.5)
+    aggregator = SanctumAggregator(
+        Heads([Head("op", 4), Head("own", 4, warning=0.4, critical=0.0)]), RunInfo("r")
+    )
+    aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": shares, "own": HeadMeasurement(0.9)}))
+    view = run_view(aggregator.snapshot(), 0.0)
+    assert {"Info", "Action", "Limits"} < set(view.labels)
+    assert [[part.text for part in head.rows["Limits"]] for head in view.heads] == [["0.5/0.25"], ["0.4/off"]]
+    assert [head.rows["Info"][0].text for head in view.heads] == ["0.500", "-"]
 
 
 def test_symbols_differ_without_colours_too():
@@ -115,10 +185,10 @@ def test_nothing_that_was_not_measured_looks_like_a_number():
 def test_nan_has_no_level_and_no_bar():
     reading = HeadReading(entropy=math.nan, normalized=math.nan, choice_entropy=math.nan, measured_update=1)
     cell = cells.entropy(Head("op", 4), reading)
-    assert (cell.text, cell.ratio) == ("NaN", None)
+    assert (cell.text, cell.level) == ("NaN", None)
     assert cells.entropy_bar(reading) == Cell("")
     assert cells.choice(reading)[0].text == "NaN"
-    assert cells.sparkline([math.nan, None])[0].text == " "
+    assert cells.sparkline([math.nan, None], DEFAULT_THRESHOLDS)[0].text == " "
 
 
 def test_counts_of_what_was_not_finite():
@@ -140,9 +210,9 @@ def test_the_gradient_bar_is_logarithmic_between_vanishing_and_exploding(norm, f
 
 
 def test_a_sparkline_grows_with_the_ratio_and_is_coloured_by_it():
-    line = cells.sparkline([0.0, 0.25, 0.5, 0.51, 0.99, 1.0])
+    line = cells.sparkline([0.0, 0.25, 0.5, 0.51, 0.99, 1.0], DEFAULT_THRESHOLDS)
     assert "".join(cell.text for cell in line) == "▁▃▅▅██"
-    assert [_entropy_color(cell.ratio) for cell in line] == ["red", "red", "yellow", "green", "green", "green"]
+    assert [cell_style(cell).color.name for cell in line] == ["red", "red", "yellow", "green", "green", "green"]
 
 
 def test_what_could_steer_a_terminal_is_replaced():
@@ -166,8 +236,6 @@ def test_the_trend_compares_with_the_mean_of_the_last_updates():
             if aggregator is None:
                 aggregator = run_of(measured)
             else:
-                from rl_exporter import PPOUpdatePayload
-
                 aggregator.handle_ppo_update(PPOUpdatePayload(heads=measured))
             history.add(aggregator.snapshot())
             history.add(aggregator.snapshot())
@@ -190,8 +258,6 @@ def test_a_run_that_starts_anew_starts_its_history_anew():
 
 
 def test_an_old_value_says_how_old_it_is():
-    from rl_exporter import PPOUpdatePayload
-
     aggregator = run_of({"op": HeadMeasurement(0.9), "slot": HeadMeasurement(0.9)})
     aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": HeadMeasurement(0.9)}))
     view = run_view(aggregator.snapshot(), 0.0)

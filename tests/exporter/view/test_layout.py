@@ -1,6 +1,7 @@
 import pytest
 
-from rl_exporter import HeadMeasurement, Heads, RunInfo, SanctumAggregator
+from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter.health import DEFAULT_THRESHOLDS, Thresholds
 from rl_exporter.panel.screens import help_lines
 from rl_exporter.view.cells import Bar
 from rl_exporter.view.layout import lay_out, legend, plain_text, shortened, text_width
@@ -100,7 +101,10 @@ def test_the_whole_panel_of_the_recorded_drill():
     snapshot, history = drill_with_history()
     text = plain_text(lay_out(run_view(snapshot, NOW + 2, history), 116))
     assert text.splitlines()[0] == "drill   ▶ running   update 40   2 s ago"
-    assert "critical  blueprint  choice entropy 0.008 for 28 updates" in text
+    assert (
+        "collapsed blueprint  choice entropy 0.008 for 28 updates: not known whether its choices depend on"
+        in text
+    )
     assert "total 7.060 nats   KL 0.054   clip 28%   return 15.950   episodes 1,280   steps 20,480" in text
     assert "1.2x0.983 H" in text
 
@@ -114,7 +118,7 @@ def test_names_cannot_steer_the_terminal():
 
 
 def test_legend_and_help_name_every_state_level_row_and_key():
-    text = plain_text(legend(100))
+    text = plain_text(legend(100, DEFAULT_THRESHOLDS))
     for word in (
         "exploding",
         "dead",
@@ -129,11 +133,39 @@ def test_legend_and_help_name_every_state_level_row_and_key():
         "C ",
     ):
         assert word in text
+    assert "above its head's own threshold" in plain_text(legend(100))
+    assert "warning, switched off" in plain_text(legend(100, Thresholds(0.0, 0.2)))
+    assert "healthy, above 0.2" in plain_text(legend(100, Thresholds(0.0, 0.2)))
     page = plain_text(help_lines(76))
     assert max(map(len, page.splitlines())) <= 76
     snapshot = run_of({"op": HeadMeasurement(1.0, 0.7, 0.5, 0.9, 0.1, 1.1, nan_steps=1)}).snapshot()
     for label in run_view(snapshot, NOW).heads[0].rows:
         assert label in page
+
+
+def test_the_legend_names_the_thresholds_of_the_run_where_its_heads_agree():
+    def text(**own):
+        aggregator = SanctumAggregator(Heads([Head("a", 4, warning=0.4), Head("b", 4, **own)]), RunInfo("r"))
+        aggregator.handle_ppo_update(
+            PPOUpdatePayload(heads={"a": HeadMeasurement(1.0), "b": HeadMeasurement(1.0)})
+        )
+        return text_of(aggregator.snapshot(), 100, with_legend=True)
+
+    assert "warning, at or below 0.4" in text(warning=0.4)
+    assert "Limits" not in text(warning=0.4)
+    assert "above its head's own threshold" in text()
+    assert "0.4/0.25" in text()
+
+
+def test_a_long_name_of_an_action_is_cut_and_its_share_is_not():
+    head = Head("op", 2, actions=("AN_ACTION_WITH_A_VERY_LONG_NAME_INDEED", "B"))
+    aggregator = SanctumAggregator(Heads([head]), RunInfo("r"))
+    aggregator.handle_ppo_update(
+        PPOUpdatePayload(heads={"op": HeadMeasurement(0.5, action_shares=(0.97, 0.03))})
+    )
+    (row,) = [line for line in text_of(aggregator.snapshot(), 40).splitlines() if line.startswith("Action")]
+    assert "…" in row
+    assert row.endswith(" 97%")
 
 
 def test_every_bar_has_room():

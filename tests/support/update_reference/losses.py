@@ -33,6 +33,7 @@ class Loss(NamedTuple):
     entropies: np.ndarray  # (T, B, H), nats under the step mask
     relative: np.ndarray  # (T, B, H), H / ln v under the decision mask; NaN where there was no choice
     divergences: np.ndarray  # (T, B), ratio - 1 - log ratio of the joint action
+    decisions: list[np.ndarray]  # of each head the log-probabilities at its choice steps, (S, n)
 
 
 def minibatch_loss(parameters, batch, settings, multipliers, *, poisoned=False):
@@ -60,6 +61,7 @@ def minibatch_loss(parameters, batch, settings, multipliers, *, poisoned=False):
         np.stack([head.entropy for head in heads], -1),
         np.stack([head.relative for head in heads], -1),
         np.exp(log_ratio) - 1 - log_ratio,
+        [head.decisions for head in heads],
     )
 
 
@@ -70,6 +72,7 @@ class _Head(NamedTuple):
     ratio: np.ndarray
     entropy: np.ndarray
     relative: np.ndarray
+    decisions: np.ndarray
 
 
 def _head(logits, batch, head, clip, coefficient):
@@ -92,6 +95,7 @@ def _head(logits, batch, head, clip, coefficient):
         ratio=ratio,
         entropy=entropy(log_softmax(logits, masks.step)),
         relative=relative,
+        decisions=log_probs[masks.choice],
     )
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests.support.update_reference.decisions import decision_numbers
 from tests.support.update_reference.heads import HeadMasks, head_masks, log_softmax
 from tests.support.update_reference.losses import Batch, Loss, minibatch_loss
 from tests.support.update_reference.network import encode, forward, lstm_cell, value_head
@@ -141,7 +142,7 @@ def reference_update(parameters, experience, acted, plan, settings, multipliers,
     return Update(
         parameters,
         _run_numbers(epochs, explained, settings.clip),
-        [_head_numbers(epochs, head, masks) for head, masks in enumerate(whole.masks)],
+        [_head_numbers(epochs, head, whole) for head in range(len(whole.masks))],
         epochs,
         nonfinite,
     )
@@ -218,8 +219,9 @@ def _run_numbers(epochs, explained, clip):
     return dict(zip(RUN_NUMBERS, numbers, strict=True))
 
 
-def _head_numbers(epochs, head, masks):
+def _head_numbers(epochs, head, whole):
     """Of one head; histories hold a mean of each whole epoch, and what there was not is None."""
+    masks = whole.masks[head]
     losses = [[step.loss for step in epoch] for epoch in epochs]
     norms = [step.head_norms[head] for epoch in epochs for step in epoch]
     nats = [np.concatenate([loss.entropies[..., head].ravel() for loss in epoch]) for epoch in losses]
@@ -232,7 +234,18 @@ def _head_numbers(epochs, head, masks):
         "open_share": masks.open.mean() if epochs else None,
         "gradient_norm": np.mean(norms) if epochs else None,
         "importance_ratio_max": _largest_ratio(losses, head) if decided else None,
+        **_decisions(losses[-1] if losses else [], head, whole),
     }
+
+
+def _decisions(last_epoch, head, whole):
+    choice = whole.masks[head].choice
+    log_probs = [loss.decisions[head] for loss in last_epoch]
+    return decision_numbers(
+        np.concatenate(log_probs) if log_probs else np.empty((0, 1)),
+        whole.actions[..., head][choice],
+        whole.advantages[choice],
+    )
 
 
 def _largest_ratio(losses, head):

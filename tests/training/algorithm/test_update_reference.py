@@ -120,6 +120,13 @@ def test_the_cases_hold_what_could_go_wrong():
     update = played("whole")
     happened, settings = update.experience, update.config
     whole, _ = lesson(happened, update.acted, settings)
+    for number in ("state_information", "advantage_margin", "advantage_margin_t"):
+        known = {
+            getattr(head, number) is not None
+            for case in ("whole", "head with a single choice")
+            for head in played(case).payload.heads.values()
+        }
+        assert known == {True, False}, number
     assert happened.terminated.any()
     assert happened.truncated.any()
     assert happened.starts[1:].any()

@@ -147,6 +147,34 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "cut off" in refused(capsys, *resume)
 
 
+def test_a_run_goes_on_with_other_multipliers_thresholds_and_references(tmp_path, capsys):
+    """As the runbook of a collapse recommends; names and sizes of the heads are the same."""
+    state, log = tmp_path / "state", tmp_path / "log"
+    command = (*FIXED, "--quiet", "--checkpoint", str(state))
+    assert main([*command, "--updates", "2", "--threshold", "op=0.6,0.3"]) == 0
+    other = ("--entropy-multiplier", "op=2", "--threshold", "slot=0.4,0.2", "--reference", "tempo=0.7")
+    assert main([*command, "--resume", "--updates", "3", *other, "--log-json", str(log)]) == 0
+    assert capsys.readouterr().err == ""
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert line["update"] == 3
+    thresholds = line["rl_policy_head_entropy_threshold_ratio"]
+    assert thresholds["slot"] == {"warning": 0.4, "critical": 0.2}
+    assert thresholds["op"] == {"warning": 0.5, "critical": 0.25}
+    assert line["rl_policy_head_entropy_coefficient"]["op"] == 2.0
+    assert line["rl_policy_head_entropy_reference_nats"]["tempo"] == 0.7
+
+
+def test_the_sums_of_past_advantages_go_on(saved):
+    folder, agent, *_ = saved
+    other, *_ = setup()
+    other.restore(load(folder, other).agent)
+    for found, expected in zip(other._advantage_sums, agent._advantage_sums, strict=True):
+        assert torch.equal(found, expected)
+    assert agent._advantage_sums.steps.sum() > 0
+    former = {name: value for name, value in agent.state().items() if name != "advantage_sums"}
+    setup()[0].restore(former)  # a checkpoint of a version without them
+
+
 def test_a_resumed_run_counts_on(tmp_path, capsys):
     log, state = tmp_path / "log", tmp_path / "state"
     run = [*FIXED, "--checkpoint", str(state), "--log-json", str(log), "--quiet"]

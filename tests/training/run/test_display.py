@@ -129,10 +129,16 @@ def test_a_reading_has_one_text_in_table_line_summary_and_panel(ratio, shown, wo
     assert summary == (effective, level)
 
 
+def snapshot_of(reading, total=None):
+    """A run of the head op, as it is after one update that measured this total entropy."""
+    readings = MappingProxyType({"op": reading})
+    state = TamiyoState(heads=Heads.of({"op": 4}), readings=readings, updates=1, entropy=total)
+    return SanctumSnapshot(run=RunInfo("a"), tamiyo=state, start_timestamp=0.0)
+
+
 def texts(reading):
     """What the panel, the table, a plain line and the summary write for one reading of the head op."""
-    state = TamiyoState(heads=Heads.of({"op": 4}), readings=MappingProxyType({"op": reading}), updates=1)
-    snapshot = SanctumSnapshot(run=RunInfo("a"), tamiyo=state, start_timestamp=0.0)
+    snapshot = snapshot_of(reading)
     rows = dict(
         re.findall(r"^(\S+) +(\S.*?)$", plain_text(lay_out(run_view(snapshot, 1.0), 100)), re.MULTILINE)
     )
@@ -163,6 +169,23 @@ def cells_of(text, columns):
     parts = [part.strip() for part in row.strip("│").split("│")]
     assert len(parts) == columns
     return parts[1:]
+
+
+def test_a_settled_head_is_shown_as_settled_and_not_as_collapsed():
+    reading = HeadReading(
+        entropy=0.07,
+        normalized=0.05,
+        choice_entropy=0.05,
+        choice_share=1.0,
+        state_information=0.8,
+        measured_update=1,
+    )
+    _, table, line, (last, level) = texts(reading)
+    assert (table[-1], level) == ("settled", "settled")
+    assert (line, last) == ("0.050 C", "0.050 C")
+    text = " ".join(displayed(snapshot_of(reading, total=0.07), True, 0).split())
+    assert "weakest head: op 0.050, but it decides by the state" in text
+    assert "COLLAPSED" not in text
 
 
 @pytest.mark.parametrize(("ratio", "color"), [(0.8, "32"), (0.4, "33"), (0.2, "1;31")])

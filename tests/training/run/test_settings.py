@@ -14,7 +14,9 @@ learning:
   learning-rate: 3e-3
   gamma: 1
   entropy-multiplier: {blueprint: 2, op: 0.5}
-output: {listen: "127.0.0.1:0", log-json: log.jsonl, quiet: true}
+output:
+  {listen: "127.0.0.1:0", log-json: log.jsonl, quiet: true,
+   threshold: {blueprint: [0.4, 0], op: [1, 0.25]}, reference: {op: start, slot: 1}}
 """
 
 
@@ -41,11 +43,14 @@ def test_a_file_sets_what_it_names_and_the_rest_is_default(config):
     assert settings.learning.gamma == 1.0
     assert settings.learning.clip == PPOConfig().clip
     assert settings.output.quiet
+    assert settings.output.threshold == {"blueprint": (0.4, 0.0), "op": (1.0, 0.25)}
+    assert settings.output.reference == {"op": "start", "slot": 1}
 
 
 def test_options_win_over_the_file(config):
     file = config(FULL)
-    given = ("--num-envs", 9, "--learning-rate", "1e-4", "--entropy-multiplier", "op=3", "--env-arg", "noise=1")
+    given = ["--num-envs", 9, "--learning-rate", "1e-4", "--entropy-multiplier", "op=3", "--env-arg", "noise=1"]
+    given += ["--threshold", "op=0.3,0.2", "--threshold", "slot=0.2,0.1", "--reference", "op=0.7"]
     settings = effective("--config", file, *given, "--no-quiet")
     assert settings.run.num_envs == 9
     assert settings.learning.learning_rate == 1e-4
@@ -53,6 +58,8 @@ def test_options_win_over_the_file(config):
     assert settings.environment["noise"] == 1
     assert settings.environment["consult"] == "table"
     assert not settings.output.quiet
+    assert settings.output.threshold == {"blueprint": (0.4, 0.0), "op": (0.3, 0.2), "slot": (0.2, 0.1)}
+    assert settings.output.reference == {"op": 0.7, "slot": 1}
 
 
 def test_the_printed_configuration_can_be_fed_back(config, capsys):
@@ -100,6 +107,10 @@ def test_every_setting_has_a_description_and_what_to_give():
         ("output: {quiet: 1}", "output.quiet: 1 is not possible; give true or false"),
         ("output: {listen: nowhere}", "output.listen: listen address 'nowhere'"),
         ("learning: {entropy-multiplier: {op: -1}}", "learning.entropy-multiplier"),
+        ("output: {threshold: {op: [0.2, 0.4]}}", "output.threshold: head 'op' has critical threshold 0.4 above its warning threshold 0.2"),
+        ("output: {threshold: {op: [0.2, -1]}}", "output.threshold: head 'op' has critical threshold -1.0; give a number from 0 (off) to 1"),
+        ("output: {threshold: {op: 0.2}}", "output.threshold: {'op': 0.2} is not possible; give WARNING and CRITICAL"),
+        ("output: {reference: {op: 0}}", "output.reference: head 'op' has reference 0"),
         ("environment: {workers: many}", "environment.workers: 'many' is not possible; give a whole number >= 0"),
         ("run: [1]", "section 'run' holds [1] where keys and values belong"),
         ("just words", "the file holds 'just words'"),

@@ -18,6 +18,7 @@ from rl_training.run.signals import StopSignals
 from rl_training.run.terminal_panel import train_beside_panel
 from tests.support.panel_runs import ratio_run
 from tests.support.playing import SMALL
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -90,10 +91,13 @@ def test_an_error_of_the_panel_never_stops_the_training(headless, monkeypatch, c
         monkeypatch.setattr(ActionHeadsPanel, "render", broken)
     else:
         monkeypatch.setattr(WatchApp, "run", broken)
-    training = Training(signals := StopSignals(), updates=400)
-    assert train_beside_panel(training, SOURCE, signals) is RunState.COMPLETED
-    assert training.updates == 400
-    assert "the panel failed" in caplog.text
+
+    def training():
+        until(lambda: "the panel failed" in caplog.text)
+        return RunState.COMPLETED
+
+    assert train_beside_panel(training, SOURCE, signals := StopSignals()) is RunState.COMPLETED
+    assert not signals.received()
 
 
 def test_an_error_of_the_training_closes_the_panel_and_comes_through(headless):

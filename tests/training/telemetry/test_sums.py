@@ -40,7 +40,7 @@ def test_unpacking_returns_what_was_packed(epochs):
 
 SHARED = (
     *("kl_divergence", "gradient_norm", "policy_loss", "value_loss", "optimizer_steps", "explained_variance"),
-    *("head_gradient_norm", "head_gradient_steps", "nan_gradients", "inf_gradients"),
+    *("head_gradient_norm", "head_gradient_steps", "nan_gradients", "inf_gradients", "preference_weights"),
 )
 
 

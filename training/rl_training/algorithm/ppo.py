@@ -18,6 +18,7 @@ from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
+from rl_training.telemetry.margin import AdvantageSums
 from rl_training.telemetry.measurement import MinibatchTelemetry
 from rl_training.telemetry.result import UpdateResult
 from rl_training.telemetry.rollout_archive import RolloutArchive
@@ -94,6 +95,7 @@ class PPOAgent:
         )
         self.archive: RolloutArchive | None = None
         """Where the agent leaves each update for ``--record-rollouts``; None keeps nothing."""
+        self._advantage_sums = AdvantageSums.none(layout.total)
         # Its own generator, which a checkpoint can keep, and which nothing else draws from.
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
@@ -105,6 +107,7 @@ class PPOAgent:
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "shuffle": json.dumps(self._shuffle.bit_generator.state),
+            "advantage_sums": torch.stack(self._advantage_sums),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -114,6 +117,9 @@ class PPOAgent:
         for group in self._optimizer.param_groups:
             group["lr"] = self.config.learning_rate
         self._shuffle.bit_generator.state = json.loads(state["shuffle"])
+        # Checkpoints of former versions have none: their margins start anew.
+        if "advantage_sums" in state:
+            self._advantage_sums = AdvantageSums(*state["advantage_sums"].cpu())
 
     def _update_network(self, rollout: Rollout) -> UpdateResult:
         """Optimise over one rollout for several epochs, until the KL divergence reaches its limit.
@@ -127,7 +133,13 @@ class PPOAgent:
         shares = torch.tensor(rollout.choice_share, device=self.device)
         broken = torch.zeros((), device=self.device)
         telemetry = UpdateTelemetry(
-            self.network.layout, rollout, config.clip, self._ranks, enabled=config.telemetry
+            self.network.layout,
+            rollout,
+            targets.advantages,
+            config.clip,
+            self._ranks,
+            former=self._advantage_sums,
+            enabled=config.telemetry,
         )
         nonfinite = False
         for _ in range(config.epochs):
@@ -147,7 +159,9 @@ class PPOAgent:
                 break
         if self.archive is not None:
             self.archive.keep(rollout, telemetry)
-        return telemetry.result(targets.explained_variance, nonfinite=nonfinite)
+        result = telemetry.result(targets.explained_variance, nonfinite=nonfinite)
+        self._advantage_sums = result.advantage_sums or self._advantage_sums
+        return result
 
     def _targets(self, rollout: Rollout) -> Targets:
         config = self.config
@@ -182,7 +196,7 @@ class PPOAgent:
         """Take one optimiser step, unless something was not finite in this update; ``broken`` remembers it.
 
         Returns the losses of all ranks together, the norm of the whole gradient and, for telemetry, the norms
-        of the heads (parameters, H), both before clipping.
+        of the heads (H,), both before clipping.
         """
         self._optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call] # torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -130,13 +130,28 @@ def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 def _heads_of(name: str, vector: SyncVectorEnv) -> Heads:
     space = vector.single_action_space
+    environment = vector.envs[0].unwrapped
     # A space that starts elsewhere than at 0 would need a shift of every action.
     if isinstance(space, spaces.Discrete) and space.start == 0:
-        return Heads([Head("action", int(space.n))])
+        return _named_heads(name, environment, ["action"], [space.n])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-        names = getattr(vector.envs[0].unwrapped, "head_names", None)
+        names = getattr(environment, "head_names", None)
         names = names or [f"head_{index}" for index in range(len(space.nvec))]
-        return Heads([Head(str(n), int(size)) for n, size in zip(names, space.nvec, strict=True)])
+        return _named_heads(name, environment, names, space.nvec.tolist())
     raise EnvironmentSetupError(
         f"environment {name!r} has action space {space}; the policy needs MultiDiscrete or Discrete, from 0"
     )
+
+
+def _named_heads(name: str, environment: Any, names: Sequence[str], sizes: Sequence[int]) -> Heads:
+    """The heads, with the names of their actions where the environment has ``action_names`` (head to names)."""
+    actions: Mapping[str, Sequence[str]] = getattr(environment, "action_names", None) or {}
+    try:
+        return Heads(
+            [
+                Head(str(head), int(size), actions=tuple(map(str, actions.get(head, ()))))
+                for head, size in zip(names, sizes, strict=True)
+            ]
+        )
+    except ValueError as error:
+        raise EnvironmentSetupError(f"environment {name!r}: {error}") from error

@@ -36,6 +36,7 @@ class HeadLayout:
         self.total = sum(sizes)
         self.width = max(sizes)
         self.offsets = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.int64)
+        self.slices = tuple(slice(start, start + size) for start, size in zip(self.offsets, sizes, strict=True))
         rows = np.arange(self.width)[:, None]
         outside = rows >= np.asarray(sizes)
         self.segment = torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=device)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rl_training.run.settings import Setting, Values
 
 _NEEDED = ("torch", "pydantic", "yaml")
+Value = TypeVar("Value")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,6 +153,41 @@ def _multiplier(text: str) -> tuple[str, float]:
     return head, factor
 
 
+def _threshold(text: str) -> tuple[str, tuple[float, float]]:
+    head, equals, values = text.rpartition("=")
+    try:
+        warning, critical = map(float, values.split(","))
+    except ValueError:
+        equals = ""
+    if not equals or not head:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not HEAD=WARNING,CRITICAL; write for example blueprint=0.4,0.2"
+        )
+    return _possible(head, (warning, critical), "threshold")
+
+
+def _reference(text: str) -> tuple[str, str | float]:
+    head, equals, value = text.rpartition("=")
+    if not equals or not head:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEAD=REFERENCE; write for example blueprint=start")
+    try:
+        nats = float(value)
+    except ValueError:
+        return _possible(head, value, "reference")
+    return _possible(head, nats, "reference")
+
+
+def _possible(head: str, value: Value, key: str) -> tuple[str, Value]:
+    from rl_training.config import OutputConfig  # noqa: PLC0415 - the base package has no pydantic
+    from rl_training.run.settings import settings_of  # noqa: PLC0415 - the same
+
+    try:
+        settings_of(OutputConfig)[key].check({head: value}, strict=True)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return head, value
+
+
 def _label(text: str) -> tuple[str, str]:
     try:
         return parse_label(text)
@@ -159,4 +195,9 @@ def _label(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-_PAIRS: Mapping[str, Callable[[str], tuple[str, Any]]] = {"HEAD=X": _multiplier, "NAME=VALUE": _label}
+_PAIRS: Mapping[str, Callable[[str], tuple[str, Any]]] = {
+    "HEAD=X": _multiplier,
+    "HEAD=WARNING,CRITICAL": _threshold,
+    "HEAD=REFERENCE": _reference,
+    "NAME=VALUE": _label,
+}

@@ -17,14 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_exporter.heads import Head
-from rl_exporter.health import Level, level
 from rl_exporter.payload import PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, SanctumSnapshot
 from rl_exporter.view import cells
 from rl_exporter.view.cells import NOTHING, Bar, Cell, Part, Tone, printable
 from rl_exporter.view.layout import bar_cells, shortened, text_width
 from rl_exporter.view.rich_text import styled_cells
-from rl_exporter.view.verdict import weakest
+from rl_exporter.view.verdict import Status, decided, entropy_status, verdict_level, weakest
 
 _WIDTHS = {"head": 4, "nats": 11, "normalized": 10, "": 4, "choice": 7, "share": 5, "level": 8}
 """Least width of each column, wide enough for ordinary numbers: the bar must not move from update to update."""
@@ -84,7 +83,8 @@ class Display:
         for name, reading in self._snapshot().tamiyo.readings.items():
             first = self._first.tamiyo.readings[name].effective if self._first else None
             ratios = (first, self._lowest.get(name), reading.effective)
-            row = (_name(name, reading), *map(cells.judged_ratio, ratios), cells.level_word(reading.effective))
+            judged = (cells.judged_ratio(ratio, reading.thresholds) for ratio in ratios)
+            row = (_name(name, reading), *judged, _level(reading))
             table.add_row(*(styled_cells([cell]) for cell in row))
         return table
 
@@ -97,7 +97,7 @@ class Display:
 
     def _line(self, snapshot: SanctumSnapshot) -> str:
         heads = (
-            f"{printable(name)} {cells.judged_ratio(reading.effective).text}"
+            f"{printable(name)} {cells.judged_ratio(reading.effective, reading.thresholds).text}"
             for name, reading in snapshot.tamiyo.readings.items()
         )
         return f"{self._headline(snapshot)}  {'  '.join(heads)}  {self._verdict(snapshot)}".rstrip()
@@ -119,12 +119,13 @@ class Display:
         low, entropy = weakest(snapshot), snapshot.tamiyo.entropy
         if low is None or entropy is None or self._first is None:
             return ""
-        name, ratio = printable(low[0]), low[1]
+        name, ratio, reading = printable(low[0]), low[1], snapshot.tamiyo.readings[low[0]]
         start = cells.share(entropy / (self._first.tamiyo.entropy or 1.0))
         total = f"{cells.nats(entropy)}, {start} of its start"
-        if level(ratio) is Level.CRITICAL:
+        if entropy_status(reading) is Status.CRITICAL:
             return f"{name.upper()} HAS COLLAPSED ({cells.number(ratio)}) while the total still reads {total}"
-        return f"total {total}; weakest head: {name} {cells.number(ratio)}"
+        settled = ", but it decides by the state" if decided(reading) else ""
+        return f"total {total}; weakest head: {name} {cells.number(ratio)}{settled}"
 
 
 def _head_row(head: Head, reading: HeadReading) -> dict[str, Part]:
@@ -133,16 +134,32 @@ def _head_row(head: Head, reading: HeadReading) -> dict[str, Part]:
     return {
         "head": _name(head.name, reading),
         "nats": cells.entropy(head, reading),
-        "normalized": cells.judged_ratio(reading.normalized),
+        "normalized": _normalized(reading),
         "": cells.entropy_bar(reading),
         "choice": choice,
         "share": share[0] if share else NOTHING,
-        "level": cells.level_word(reading.effective),
+        "level": _level(reading),
     }
 
 
 def _name(name: str, reading: HeadReading) -> Cell:
-    return Cell(printable(name), Tone.STRONG, reading.effective)
+    return Cell(printable(name), Tone.STRONG, verdict_level(reading))
+
+
+def _normalized(reading: HeadReading) -> Cell:
+    """The share of the maximum; without a level for a head whose thresholds are of another reference."""
+    if reading.relative:
+        return cells.value(reading.normalized)
+    return cells.judged_ratio(reading.normalized, reading.thresholds)
+
+
+def _level(reading: HeadReading) -> Cell:
+    """The level as a word in its colour; where it is no failure, a word without one."""
+    if reading.level is None:
+        return NOTHING
+    if decided(reading):
+        return Cell("settled" if reading.settled else "settling")
+    return Cell(reading.level.value, level=reading.level)
 
 
 def _column_widths(rows: Sequence[dict[str, Part]], room: int) -> dict[str, int]:

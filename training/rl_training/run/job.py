@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.heads import Heads
 from rl_exporter.identity import Identity
 from rl_exporter.snapshot import RunInfo
 from rl_training.algorithm.ppo import PPOAgent, with_multipliers
@@ -97,12 +98,33 @@ def _agent(settings: Settings, device: torch.device, ranks: Ranks) -> tuple[Trai
     except EnvironmentSetupError as error:
         raise BadInputError(str(error)) from error
     try:
-        heads = with_multipliers(environment.heads, config.entropy_multiplier)
-    except ValueError as error:
+        heads = _declared(environment.heads, settings)
+    except BadInputError:
         environment.close()
-        raise BadInputError(f"--entropy-multiplier: {error}") from error
+        raise
     size = environment.observation_size
     return environment, PPOAgent(heads, size, config, seed=run.seed, device=device, ranks=ranks)
+
+
+def _declared(heads: Heads, settings: Settings) -> Heads:
+    """The heads with what the options say of them. Raises BadInputError."""
+    option = "--entropy-multiplier"
+    try:
+        heads = with_multipliers(heads, settings.learning.entropy_multiplier)
+        option = "--threshold"
+        for name, (warning, critical) in settings.output.threshold.items():
+            heads = _with(heads, name, warning=warning, critical=critical)
+        option = "--reference"
+        for name, reference in settings.output.reference.items():
+            heads = _with(heads, name, reference=reference)
+    except ValueError as error:
+        raise BadInputError(f"{option}: {error}") from error
+    return heads
+
+
+def _with(heads: Heads, name: str, **changed: float | str) -> Heads:
+    heads.named(name)
+    return Heads([replace(head, **changed) if head.name == name else head for head in heads])  # type: ignore[arg-type]
 
 
 def _run_info(settings: Settings, agent: PPOAgent, ranks: Ranks, run_id: str) -> RunInfo:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
+from rl_training.telemetry.margin import Margin
 from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
 
 _LOG = logging.getLogger("rl_training")
@@ -44,6 +45,7 @@ def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
     if not history:
         return HeadMeasurement(**nonfinite._asdict())
     choice = result.head_choice_entropy_history[name]
+    paid = result.head_advantage_margin.get(name, Margin())
     return HeadMeasurement(
         entropy=fmean(history),
         choice_entropy=fmean(choice) if choice else None,
@@ -51,6 +53,10 @@ def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
         open_share=result.open_share[name],
         gradient_norm=result.head_gradient_norm.get(name),
         importance_ratio_max=result.head_importance_ratio_max.get(name),
+        state_information=result.head_state_information.get(name),
+        advantage_margin=paid.difference,
+        advantage_margin_t=paid.t,
+        action_shares=result.head_action_shares.get(name),
         **nonfinite._asdict(),
     )
 

@@ -8,8 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
+from rl_training.telemetry.margin import AdvantageSums
+from rl_training.telemetry.preference import ChoiceSteps, Preferences
+from rl_training.telemetry.softmax import MaskBits, Softmax, wide_logits
 from rl_training.telemetry.sums import UpdateSums
 
 
@@ -41,7 +44,7 @@ class OptimizerStep(NamedTuple):
     gradient_norm: Tensor
     """Norm of the whole gradient, a scalar."""
     head_gradient_norms: Tensor
-    """(parameters, H) norm of each parameter of each head."""
+    """(H,) norm of the gradient of each head's own parameters."""
 
 
 class EpochSteps(NamedTuple):
@@ -65,16 +68,19 @@ def measure(
     layout: HeadLayout,
     clip: float,
     explained_variance: Tensor,
+    preferences: Preferences,
+    advantages: AdvantageSums,
 ) -> UpdateSums:
     """The sums of one update; ``epoch_ends`` counts the optimiser steps before the end of each whole epoch.
 
-    All epochs are reduced together: a reduction for each minibatch would take ten times as long.
+    All epochs are summed together: sums of each minibatch would take ten times as long.
     """
     epochs, whole = len(epoch_ends), epoch_ends[-1] if epoch_ends else 0
     minibatches = [step.minibatch for step in optimizer_steps]
     environments = torch.cat([minibatch.environments for minibatch in minibatches])
     decided = torch.cat([minibatch.entropy for minibatch in minibatches], 1)
-    entropy, peak = _under_step_masks(minibatches, environments, decided, rollout, layout)
+    per_epoch = epoch_ends[0] if epoch_ends else len(minibatches)
+    entropy, peak = _under_step_masks(minibatches, per_epoch, decided, rollout, layout)
 
     # Minibatches lie side by side in the order of time, so an aborted epoch occupies the last columns.
     columns = sum(len(minibatch.environments) for minibatch in minibatches[:whole])
@@ -86,11 +92,39 @@ def measure(
         failed=explained_variance.new_zeros(()),
         explained_variance=explained_variance,
         **_nonfinite_steps(entropy, peak),
+        action_probability=preferences.probability,
+        decision_entropy=preferences.entropy,
+        log_normalizer=preferences.log_normalizer,
+        preference_weights=preferences.weights,
+        sampled_steps=advantages.steps,
+        sampled_advantage=advantages.total,
+        sampled_advantage_square=advantages.squares,
         **entropy_sums(EpochSteps(entropy[:, :columns], decided[:, :columns], log_valid, choice), epochs),
         **_ratio_sums(ratio, choice, clip, epochs),
         **_loss_sums(optimizer_steps, whole, epochs),
         **_gradient_sums(torch.stack([step.head_gradient_norms for step in optimizer_steps]), whole),
     )
+
+
+@torch.no_grad()
+def choice_steps(epoch: Sequence[OptimizerStep], rollout: Rollout, layout: HeadLayout) -> ChoiceSteps:
+    """What the heads decided at each step of one epoch; one with logits that are not finite does not count."""
+    minibatches = [step.minibatch for step in epoch]
+    environments = torch.cat([minibatch.environments for minibatch in minibatches])
+    entropy = _columns(torch.cat([minibatch.entropy for minibatch in minibatches], 1))
+    choosing = _columns(rollout.choice.index_select(1, environments)) & torch.isfinite(entropy)
+    logits = _columns(wide_logits(torch.cat([minibatch.logits for minibatch in minibatches], 1)))
+    masks = _columns(rollout.decision_masks.index_select(1, environments))
+    mask = masks & layout.spread(choosing)
+    valid = mask.to(logits.dtype)
+    probabilities = Softmax(MaskBits.of(mask, logits.dtype).scores(logits), layout).probabilities()
+    # Where a head has no valid action left, its probabilities are equal and finite.
+    return ChoiceSteps(probabilities.mul_(valid), valid, torch.where(choosing, entropy, 0.0))
+
+
+def _columns(rows: Tensor) -> Tensor:
+    """(T, B, K) as (K, T * B)."""
+    return rows.flatten(0, 1).T.contiguous()
 
 
 def entropy_sums(steps: EpochSteps, epochs: int) -> dict[str, Tensor]:
@@ -110,25 +144,35 @@ def entropy_sums(steps: EpochSteps, epochs: int) -> dict[str, Tensor]:
 
 def _under_step_masks(
     minibatches: Sequence[MinibatchTelemetry],
-    environments: Tensor,
+    per_epoch: int,
     decided: Tensor,
     rollout: Rollout,
     layout: HeadLayout,
 ) -> tuple[Tensor, Tensor]:
-    """Entropy and largest logit under the step masks, over all minibatches, (T, columns, H) each."""
+    """Entropy and largest logit under the step masks, over all minibatches, (T, columns, H) each.
+
+    One epoch at a time: its intermediate results fit the cache, and memory that the last one has freed.
+    """
     if rollout.step_masks is rollout.decision_masks:
         # Masks that depend on no operation: the loss has already computed this.
         return decided, torch.cat([minibatch.peak for minibatch in minibatches], 1)
-    logits = torch.cat([minibatch.logits for minibatch in minibatches], 1)
-    masks = rollout.step_masks.index_select(1, environments)
-    distribution = MaskedCategorical(logits, masks, layout, validate=False)
-    return distribution.entropy, distribution.peak
+    bits = MaskBits.of(rollout.step_masks, wide_logits(minibatches[0].logits).dtype)
+    entropies, peaks = [], []
+    for first in range(0, len(minibatches), per_epoch):
+        epoch = minibatches[first : first + per_epoch]
+        logits = wide_logits(torch.cat([minibatch.logits for minibatch in epoch], 1))
+        environments = torch.cat([minibatch.environments for minibatch in epoch])
+        scores = MaskBits(*(part.index_select(1, environments) for part in bits)).scores(logits)
+        distribution = Softmax(scores.movedim(-1, 0).contiguous(), layout)
+        entropies.append(distribution.entropy())
+        peaks.append(distribution.peak)
+    return torch.cat(entropies, 2).movedim(0, -1), torch.cat(peaks, 2).movedim(0, -1)
 
 
 def _nonfinite_steps(entropy: Tensor, peak: Tensor) -> dict[str, Tensor]:
     # An entropy is NaN for an infinite logit as for a NaN; only the largest logit tells the two apart.
-    broken, nan = ~torch.isfinite(entropy), torch.isnan(peak)
-    return {"nan_steps": (broken & nan).sum((0, 1)), "inf_steps": (broken & ~nan).sum((0, 1))}
+    nan = torch.isnan(peak).sum((0, 1))
+    return {"nan_steps": nan, "inf_steps": torch.isnan(entropy).sum((0, 1)) - nan}
 
 
 def _ratio_sums(ratio: Tensor, choice: Tensor, clip: float, epochs: int) -> dict[str, Tensor]:
@@ -155,9 +199,9 @@ def _loss_sums(optimizer_steps: Sequence[OptimizerStep], whole: int, epochs: int
     return {name: value[:whole].double().reshape(shape).sum(1) for name, value in values.items()}
 
 
-def _gradient_sums(norms_by_parameter: Tensor, whole: int) -> dict[str, Tensor]:
-    """(H,) each, from norms (optimiser steps, parameters, H)."""
-    norms = torch.linalg.vector_norm(norms_by_parameter, dim=1).double()
+def _gradient_sums(norms: Tensor, whole: int) -> dict[str, Tensor]:
+    """(H,) each, from norms (optimiser steps, H)."""
+    norms = norms.double()
     finite = torch.isfinite(norms)
     return {
         "head_gradient_norm": torch.where(finite, norms, 0.0)[:whole].sum(0),

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rl_exporter.numbers import PolicyNumbers
+from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
+from rl_training.telemetry.margin import AdvantageSums, Margin, margin
+from rl_training.telemetry.preference import state_information
 from rl_training.telemetry.sums import UpdateSums
 
 
@@ -39,6 +42,13 @@ class UpdateResult(PolicyNumbers):
     """Mean of the finite norms; a head without any is absent."""
     head_importance_ratio_max: Mapping[str, float] = field(default_factory=dict)
     """A head without a choice step is absent."""
+    head_action_shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Mean probability of each action over the choice steps; a head without one is absent."""
+    head_state_information: Mapping[str, float] = field(default_factory=dict)
+    """In nats; a head with too few choice steps is absent."""
+    head_advantage_margin: Mapping[str, Margin] = field(default_factory=dict)
+    advantage_sums: AdvantageSums | None = None
+    """Decayed sums up to this update; None where telemetry failed."""
     head_nonfinite: Mapping[str, NonfiniteCounts] = field(default_factory=dict)
     """Only heads that had something to count."""
     nonfinite: bool = False
@@ -51,7 +61,9 @@ class RankTelemetryError(RuntimeError):
     """Another rank could not measure an update, so nothing is known of its environments."""
 
 
-def divide(sums: UpdateSums, names: Sequence[str], rollout: Rollout, *, nonfinite: bool) -> UpdateResult:
+def divide(
+    sums: UpdateSums, layout: HeadLayout, rollout: Rollout, former: AdvantageSums, *, nonfinite: bool
+) -> UpdateResult:
     """The means of one update from the sums of all ranks, on the host. Raises RankTelemetryError."""
     if sums.failed:
         raise RankTelemetryError(
@@ -59,6 +71,10 @@ def divide(sums: UpdateSums, names: Sequence[str], rollout: Rollout, *, nonfinit
         )
     # Without a whole epoch there is nothing to divide by, and a head without an entropy was not measured.
     any_epoch = len(sums.optimizer_steps) > 0
+    names = layout.names
+    advantages = former.after(
+        AdvantageSums(sums.sampled_steps, sums.sampled_advantage, sums.sampled_advantage_square)
+    )
     ratios = zip(names, sums.importance_ratio_max.tolist(), strict=True)
     return UpdateResult(
         head_entropy_history=epoch_means(names, sums.entropy, sums.entropy_steps),
@@ -68,7 +84,9 @@ def divide(sums: UpdateSums, names: Sequence[str], rollout: Rollout, *, nonfinit
         head_gradient_norm=_means(names, sums.head_gradient_norm, sums.head_gradient_steps),
         head_importance_ratio_max={name: ratio for name, ratio in ratios if any_epoch and ratio > 0},
         head_nonfinite=_nonfinite(names, sums),
+        advantage_sums=advantages,
         nonfinite=nonfinite,
+        **(_decisions(sums, layout, advantages) if any_epoch else {}),
         **(_run_numbers(sums, rollout.steps) if any_epoch else {}),
     )
 
@@ -85,6 +103,29 @@ def _means(names: Sequence[str], sums: Tensor, counts: Tensor) -> dict[str, floa
     """The mean of each head that counted anything; sums and counts (H,)."""
     by_head = zip(names, sums.tolist(), counts.tolist(), strict=True)
     return {name: total / count for name, total, count in by_head if count > 0}
+
+
+def _decisions(sums: UpdateSums, layout: HeadLayout, advantages: AdvantageSums) -> dict[str, Any]:
+    """What the heads did at the choice steps of the last epoch, and whether it paid."""
+    parts = (sums.action_probability, sums.preference_weights, *advantages)
+    per_action = [part.tolist() for part in parts]
+    per_head = (sums.decision_entropy, sums.log_normalizer, sums.choice_entropy_steps[-1])
+    heads = zip(layout.names, layout.slices, *(part.tolist() for part in per_head), strict=True)
+    shares, information, margins = {}, {}, {}
+    for name, own, entropy, log_normalizer, steps in heads:
+        if not steps:
+            continue
+        probability, weights, *sampled = (part[own] for part in per_action)
+        shares[name] = tuple(total / steps for total in probability)
+        nats = state_information(probability, weights, entropy, log_normalizer, steps)
+        if nats is not None:
+            information[name] = nats
+        margins[name] = margin(probability.index(max(probability)), *sampled)
+    return {
+        "head_action_shares": shares,
+        "head_state_information": information,
+        "head_advantage_margin": margins,
+    }
 
 
 def _nonfinite(names: Sequence[str], sums: UpdateSums) -> dict[str, NonfiniteCounts]:

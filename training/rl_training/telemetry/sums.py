@@ -75,6 +75,19 @@ class UpdateSums(NamedTuple):
     """Steps with NaN among the logits of valid actions."""
     inf_steps: Annotated[Tensor, summed("heads")]
     """Steps with an infinite logit, and no NaN, among them."""
+    action_probability: Annotated[Tensor, summed("actions")]
+    """Probability of each action, over the choice steps of the last whole epoch; so are the next two."""
+    decision_entropy: Annotated[Tensor, summed("heads")]
+    """Entropy in nats under the decision mask."""
+    log_normalizer: Annotated[Tensor, summed("heads")]
+    """ln of the preference weights of all valid actions together."""
+    preference_weights: Annotated[Tensor, shared("actions")]
+    """No sum: the best preference, which the ranks have fitted together."""
+    sampled_steps: Annotated[Tensor, summed("actions")]
+    """Choice steps of the rollout at which each action was sampled."""
+    sampled_advantage: Annotated[Tensor, summed("actions")]
+    """Normalized advantage at these steps, and its square."""
+    sampled_advantage_square: Annotated[Tensor, summed("actions")]
     kl_divergence: Annotated[Tensor, shared("epochs")]
     """KL divergence of each step from the policy that acted, as PPO estimates it."""
     gradient_norm: Annotated[Tensor, shared("epochs")]

@@ -8,7 +8,15 @@ from torch import Tensor
 from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
-from rl_training.telemetry.measurement import MinibatchTelemetry, OptimizerStep, measure
+from rl_training.telemetry.margin import AdvantageSums, rollout_sums
+from rl_training.telemetry.measurement import MinibatchTelemetry, OptimizerStep, choice_steps, measure
+from rl_training.telemetry.preference import (
+    Attempt,
+    ChoiceSteps,
+    Preferences,
+    fit_preferences,
+    no_choice_steps,
+)
 from rl_training.telemetry.result import UpdateResult, divide
 from rl_training.telemetry.sums import Extent, UpdateSums, combine, failed_sums
 
@@ -18,24 +26,35 @@ class UpdateTelemetry:
 
     An aborted epoch did not visit every step, so it enters no mean; telemetry only counts what was not finite
     in it. Losses and gradients are those of all ranks already; logits, entropies and importance ratios are of
-    this rank's environments.
+    this rank's environments. ``advantages`` (T, N) are normalized; ``former`` holds the sums of past updates.
     """
 
     def __init__(
-        self, layout: HeadLayout, rollout: Rollout, clip: float, ranks: Ranks = SINGLE_PROCESS, *, enabled: bool
+        self,
+        layout: HeadLayout,
+        rollout: Rollout,
+        advantages: Tensor,
+        clip: float,
+        ranks: Ranks = SINGLE_PROCESS,
+        *,
+        former: AdvantageSums | None = None,
+        enabled: bool,
     ) -> None:
         self._ranks = ranks
         self._layout = layout
         self._rollout = rollout
+        self._advantages = advantages
+        self._former = AdvantageSums.none(layout.total) if former is None else former
         self._clip = clip
         self._enabled = enabled
         self._optimizer_steps: list[OptimizerStep] = []
         self._epoch_ends: list[int] = []
+        self._preferences: Preferences | None = None
 
     def add(
         self, minibatch: MinibatchTelemetry, gradient_norm: Tensor, head_gradient_norms: Tensor | None
     ) -> None:
-        """Keep one minibatch, the norm of its whole gradient, and the norms of the heads (parameters, H)."""
+        """Keep one minibatch, the norm of its whole gradient, and the norms of the heads (H,)."""
         if self._enabled and head_gradient_norms is not None:
             self._optimizer_steps.append(OptimizerStep(minibatch, gradient_norm, head_gradient_norms))
 
@@ -51,17 +70,19 @@ class UpdateTelemetry:
         if not self._enabled or not self._optimizer_steps:
             return UpdateResult(nonfinite=nonfinite)
         extent = Extent(len(self._epoch_ends), len(self._layout.sizes), self._layout.total)
-        failure: Exception | None = None
+        attempt, device = Attempt(), explained_variance.device
+        self._preferences = fit_preferences(self._choice_steps, self._layout, self._ranks, attempt, device)
+        row = attempt.part(
+            lambda: self._measure(explained_variance).pack(),
+            lambda: failed_sums(extent, device).pack(),
+        )
+        # Outside any try: the other ranks wait for this row whatever failed here, and a lost rank ends the run.
+        rows = self._ranks.gather(row)
+        if attempt.failure is not None:
+            return UpdateResult(nonfinite=nonfinite, error=attempt.failure)
         try:
-            own = self._measure(explained_variance)
-        except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
-            failure, own = error, failed_sums(extent, explained_variance.device)
-        # Outside the try: the other ranks wait for this row whatever failed here, and a lost rank ends the run.
-        rows = self._ranks.gather(own.pack())
-        if failure is not None:
-            return UpdateResult(nonfinite=nonfinite, error=failure)
-        try:
-            return divide(combine(rows, extent), self._layout.names, self._rollout, nonfinite=nonfinite)
+            sums = combine(rows, extent)
+            return divide(sums, self._layout, self._rollout, self._former, nonfinite=nonfinite)
         except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
             return UpdateResult(nonfinite=nonfinite, error=error)
 
@@ -74,7 +95,21 @@ class UpdateTelemetry:
             logits.append(torch.cat([minibatch.logits for minibatch in minibatches], 1)[:, order.argsort()])
         return torch.stack(logits) if logits else torch.empty(0)
 
+    def _choice_steps(self) -> ChoiceSteps:
+        if not self._epoch_ends:
+            return no_choice_steps(self._layout)
+        first, last = (0, *self._epoch_ends)[-2:]
+        return choice_steps(self._optimizer_steps[first:last], self._rollout, self._layout)
+
     def _measure(self, explained_variance: Tensor) -> UpdateSums:
+        assert self._preferences is not None, "an attempt that failed measures nothing more"
         return measure(
-            self._optimizer_steps, self._epoch_ends, self._rollout, self._layout, self._clip, explained_variance
+            self._optimizer_steps,
+            self._epoch_ends,
+            self._rollout,
+            self._layout,
+            self._clip,
+            explained_variance,
+            self._preferences,
+            rollout_sums(self._rollout, self._advantages, self._layout),
         )

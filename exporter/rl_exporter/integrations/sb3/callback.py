@@ -6,7 +6,7 @@ import atexit
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import fmean
 from types import TracebackType
@@ -24,9 +24,11 @@ except ModuleNotFoundError as error:
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.discovery.identity import Discovery
+from rl_exporter.heads import MAXIMUM
 from rl_exporter.integrations.guard import ErrorGuard
+from rl_exporter.integrations.sb3.decisions import AdvantageHistory
 from rl_exporter.integrations.sb3.listener import PolicyListener
-from rl_exporter.integrations.sb3.policy import environment_id, policy_heads, supported
+from rl_exporter.integrations.sb3.policy import Declaration, environment_id, policy_heads, supported
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
 from rl_exporter.server.listen import ListenAddress
@@ -53,9 +55,10 @@ class HeadEntropyCallback(BaseCallback):
     duration of an update is the time from the end of its rollout to the start of the next.
 
     ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete space
-    is ``action``. ``run_id``, ``listen``, ``experiment``, ``environment`` (default: its registered id),
-    ``linger`` and ``register`` are those of ``rl_exporter.serve``; give ``recorder`` instead to keep a server
-    of your own, which this callback then does not end.
+    is ``action``. ``thresholds``, ``reference`` and ``actions`` of the heads, and ``run_id``, ``listen``,
+    ``experiment``, ``environment`` (default: its registered id), ``linger`` and ``register`` are those of
+    ``rl_exporter.serve``. Give ``recorder`` instead to keep a server of your own, which this callback then does
+    not end.
 
     The run ends with ``learn``: ``completed``. As a context manager it spans every ``learn`` in the block, and
     an exception that leaves the block makes it ``failed`` or, for Ctrl-C, ``interrupted``. Without a block an
@@ -71,6 +74,9 @@ class HeadEntropyCallback(BaseCallback):
         *,
         listen: str | ListenAddress | None = None,
         head_names: Sequence[str] | None = None,
+        thresholds: Mapping[str, tuple[float, float]] | None = None,
+        reference: str | float | Mapping[str, str | float] = MAXIMUM,
+        actions: Mapping[str, Sequence[str]] | None = None,
         experiment: str = "",
         environment: str | None = None,
         linger: float = LINGER_SECONDS,
@@ -81,7 +87,9 @@ class HeadEntropyCallback(BaseCallback):
         super().__init__(verbose)
         if recorder is not None and any((run_id is not None, listen, experiment, environment, register)):
             raise ValueError("give either a recorder, or run_id, listen and the like for a new one")
-        self._head_names = head_names
+        self._declaration = Declaration(head_names, thresholds or {}, reference, actions or {})
+        if recorder is not None and self._declaration.of_heads:
+            raise ValueError("declare thresholds, reference and actions with the heads of the recorder")
         self._serve = partial(
             serve, run_id=run_id, listen=listen, experiment=experiment, linger=linger, register=register
         )
@@ -93,6 +101,7 @@ class HeadEntropyCallback(BaseCallback):
         self._unregister: Callable[[], None] = _nothing
         self._listener: PolicyListener | None = None
         self._warned = False
+        self._advantages: AdvantageHistory | None = None
 
     @property
     def recorder(self) -> HeadRecorder:
@@ -115,7 +124,9 @@ class HeadEntropyCallback(BaseCallback):
     def _init_callback(self) -> None:
         declared = self.recorder.snapshot().tamiyo.heads if self._running else None
         self._algorithm = supported(self.model)
-        self._heads = policy_heads(self._algorithm, self._head_names, declared)
+        self._heads = policy_heads(self._algorithm, self._declaration, declared)
+        if self._advantages is None:
+            self._advantages = AdvantageHistory([head.choices for head in self._heads])
 
     def _on_training_start(self) -> None:
         self._stop_listening()  # a learn() that an exception ended left its taps
@@ -127,7 +138,8 @@ class HeadEntropyCallback(BaseCallback):
         self._rollout_start = time.perf_counter()
         self._rollout_end: float | None = None
         with self._guard:
-            self._listener = PolicyListener(self._algorithm, self._heads, self._guard)
+            assert self._advantages is not None, "the callback was initialized"
+            self._listener = PolicyListener(self._algorithm, self._heads, self._advantages, self._guard)
 
     def _on_rollout_start(self) -> None:
         self._emit()

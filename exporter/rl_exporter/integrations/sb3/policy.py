@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import cast
 
 from gymnasium import spaces
@@ -13,10 +14,26 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from rl_exporter.heads import Head, Heads
+from rl_exporter.heads import MAXIMUM, Head, Heads
+from rl_exporter.recorder import declare_heads
 
 ALGORITHMS = ("PPO", "A2C", "MaskablePPO")
 """Their loss evaluates every step of the rollout once an epoch, without padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a user says of the heads; the arguments of ``rl_exporter.serve``."""
+
+    names: Sequence[str] | None = None
+    thresholds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    reference: str | float | Mapping[str, str | float] = MAXIMUM
+    actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def of_heads(self) -> bool:
+        """Whether it says more than names."""
+        return bool(self.thresholds or self.actions or self.reference != MAXIMUM)
 
 
 def supported(model: BaseAlgorithm) -> OnPolicyAlgorithm:
@@ -29,13 +46,14 @@ def supported(model: BaseAlgorithm) -> OnPolicyAlgorithm:
     return cast(OnPolicyAlgorithm, model)
 
 
-def policy_heads(model: OnPolicyAlgorithm, names: Sequence[str] | None, declared: Heads | None) -> Heads:
+def policy_heads(model: OnPolicyAlgorithm, declaration: Declaration, declared: Heads | None) -> Heads:
     """One head for each dimension of the action space, in order.
 
-    ``names``, or those of the recorder's ``declared`` heads, or the environment's ``head_names``, or
-    ``head_0``, …; the one head of a Discrete space is ``action``. ValueError when they do not fit.
+    The names of ``declaration``, or those of the recorder's ``declared`` heads, or the environment's
+    ``head_names``, or ``head_0``, …; the one head of a Discrete space is ``action``. ValueError when they do
+    not fit.
     """
-    sizes = _sizes(model.action_space)
+    sizes, names = _sizes(model.action_space), declaration.names
     if declared is not None:
         if [head.choices for head in declared] != sizes or (names and tuple(names) != declared.names):
             raise ValueError(
@@ -52,7 +70,10 @@ def policy_heads(model: OnPolicyAlgorithm, names: Sequence[str] | None, declared
             f"head_names {list(chosen)} are {len(chosen)}, but the action space {model.action_space} has "
             f"{len(sizes)} heads; give one name each"
         )
-    return Heads([Head(str(name), size) for name, size in zip(chosen, sizes, strict=True)])
+    heads = Heads([Head(str(name), size) for name, size in zip(chosen, sizes, strict=True)])
+    return declare_heads(
+        dict(heads.sizes), {}, declaration.thresholds, declaration.reference, declaration.actions
+    )
 
 
 def _sizes(space: spaces.Space[object]) -> list[int]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.sb3.decisions import Decisions, decision_row
 from rl_exporter.payload import HeadMeasurement
 
 
@@ -80,16 +81,23 @@ class UpdateAccumulator:
         self._entropies: list[Sequence[Tensor]] = []
         self._masks: list[Sequence[Tensor]] = []
         self._epochs: list[Tensor] = []
+        self._probabilities: list[Sequence[Tensor]] = []
+        self._decisions: list[Tensor] = []
 
-    def add(self, entropies: Sequence[Tensor], masks: Sequence[Tensor] | None) -> None:
-        """One minibatch: entropy in nats (B,) and mask (B, n) of each head; ``masks`` None without masks."""
+    def add(
+        self, entropies: Sequence[Tensor], masks: Sequence[Tensor] | None, probabilities: Sequence[Tensor]
+    ) -> None:
+        """One minibatch: entropy in nats (B,), mask and probabilities (B, n) of each head; maybe no masks."""
         self._entropies.append(entropies)
+        self._probabilities.append(probabilities)
         if masks is not None:
             self._masked = True
             self._masks.append(masks)
         self._minibatches += 1
         self._steps += len(entropies[0])
         if self._steps == self._epoch_steps:
+            # Of the last whole epoch alone, whose policy acts next.
+            self._decisions = self._decided()
             self._epochs.append(self._reduced())
             self._whole_minibatches = self._minibatches
             self._steps = 0
@@ -109,7 +117,27 @@ class UpdateAccumulator:
         parts = [*self._epochs, self._reduced()]
         gradients = _gradient_sums(row_norms, self._sizes, self._whole_minibatches)
         rows = torch.cat([*parts, gradients.to(parts[0])])
-        return [self._head(*_unpacked(column, len(parts))) for column in rows.T.tolist()]
+        # One transfer: the host waits for the device here, and nowhere else.
+        numbers = torch.cat([rows.T.flatten(), *self._decisions]).tolist()
+        found = []
+        decisions = len(rows) * len(self._sizes)
+        for head, choices in enumerate(self._sizes):
+            measured = self._head(*_unpacked(numbers[head * len(rows) : (head + 1) * len(rows)], len(parts)))
+            if self._decisions and measured.measurement.entropy is not None:
+                measured = _with_decisions(measured, numbers[decisions : decisions + 3 + 2 * choices])
+            decisions += 3 + 2 * choices
+            found.append(measured)
+        return found
+
+    def _decided(self) -> list[Tensor]:
+        """A row of numbers of each head, see ``decision_row``, from the epoch that has just ended."""
+        probabilities, entropies = _by_head(self._probabilities), _by_head(self._entropies)
+        masks = _by_head(self._masks) if self._masks else [None] * len(self._sizes)
+        self._probabilities = []
+        return [
+            decision_row(*steps, _exact(steps[2]))
+            for steps in zip(probabilities, masks, entropies, strict=True)
+        ]
 
     def _reduced(self) -> Tensor:
         """Sums over the minibatches since the last whole epoch, (8, H); they are dropped."""
@@ -142,6 +170,16 @@ class UpdateAccumulator:
             gradient_norm=gradients.norm / gradients.finite if gradients.finite else None,
         )
         return MeasuredHead(measurement, 0)
+
+
+def _with_decisions(measured: MeasuredHead, row: list[float]) -> MeasuredHead:
+    decisions = Decisions.unpacked(row)
+    measurement = replace(
+        measured.measurement,
+        state_information=decisions.state_information,
+        action_shares=decisions.action_shares,
+    )
+    return measured._replace(measurement=measurement)
 
 
 def _unpacked(column: list[float], parts: int) -> tuple[list[HeadEpochSums], HeadGradientSums]:

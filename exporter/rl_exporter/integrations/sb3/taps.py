@@ -17,8 +17,8 @@ from torch.distributions import Categorical
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.sb3.policy import categoricals, masks_of
 
-StepsListener = Callable[[Sequence[Tensor], Sequence[Tensor] | None], None]
-"""Takes one minibatch: entropy of each head, (B,) each, and its masks, (B, n) each, or None without masks."""
+StepsListener = Callable[[Sequence[Tensor], Sequence[Tensor] | None, Sequence[Tensor]], None]
+"""Takes one minibatch: entropy (B,), mask (B, n) or None without masks, probabilities (B, n) of each head."""
 
 
 class EntropyTap:
@@ -49,7 +49,9 @@ class EntropyTap:
         with self._guard:
             entropies = [one.release() for one in kept]
             masks = [one.masks for one in kept if one.masks is not None]
-            listener(entropies, masks or None)
+            # The entropy has just computed them, and the distribution keeps them.
+            probabilities = [one.probs.detach() for one in categoricals(self._distribution)]
+            listener(entropies, masks or None, probabilities)
         return cast(Tensor | None, total)
 
     def remove(self) -> None:
