@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import attrgetter, mul
+from operator import mul
 from statistics import median
-from typing import Any
 
-from rl_exporter.heads import MAXIMUM, START, Head, within
+from rl_exporter.heads import MAXIMUM, START, Head
 from rl_exporter.health import (
     CONFUSED_ABOVE,
     SUSTAINED_UPDATES,
@@ -25,15 +23,9 @@ from rl_exporter.histogram import RATIO_BOUNDS, Histogram
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import HeadReading, declared_reference, effective_ratio, relative_ratio
+from rl_exporter.validity import HeadValidity
 
-_ROWS = tuple(number.row for number in attributes(HeadNumbers))
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
-_VALUES = attrgetter(*_NUMBERS)
-
-Bounds = tuple[tuple[float, float], ...]
-"""Smallest and largest possible value of each number of a head, in the order of ``HeadNumbers``."""
-
-_SHARE_TOLERANCE = 0.01
 
 START_UPDATES = 10
 """Measured updates whose median is the reference of a head that is compared with its start."""
@@ -105,7 +97,6 @@ class HeadTracker:
     """
 
     __slots__ = (
-        "_bounds",
         "_collapsed",
         "_counts",
         "_critical",
@@ -128,13 +119,14 @@ class HeadTracker:
         "_streak",
         "_sum",
         "_unmeasured",
+        "_validity",
         "_warning",
         "_window",
     )  # fmt: skip
 
     def __init__(self, head: Head, resumed: HeadReading, updates: int, now: float) -> None:
         self._head = head
-        self._bounds = tuple(row.bounds(head.max_entropy) for row in _ROWS)
+        self._validity = HeadValidity(head)
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
         self._former_slope = resumed.slope
@@ -164,9 +156,7 @@ class HeadTracker:
 
         An update without any measurement of the head keeps the last values. Its gradients still count.
         """
-        measured, errors = check(measured, self._bounds)
-        if measured.action_shares is not None and not _are_shares(measured.action_shares, self._head.choices):
-            measured, errors = replace(measured, action_shares=None), errors + 1
+        measured, errors = self._validity.check(measured)
         self._nan += measured.nan_steps + measured.nan_gradients
         self._inf += measured.inf_steps + measured.inf_gradients
         entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
@@ -283,39 +273,3 @@ class HeadTracker:
             (Condition.UNMEASURED, self._unmeasured.length, self._unmeasured.since),
         )
         return tuple((condition, since) for condition, length, since in held if length >= SUSTAINED_UPDATES)
-
-
-def check(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement, int]:
-    """Drop impossible values from a measurement, and count those outside their bounds.
-
-    A value that is not finite is no error: it counts as one more NaN or infinity of the head.
-    """
-    for value, (least, most) in zip(_VALUES(measured), bounds, strict=True):
-        if value is not None and not least <= value <= most:  # NaN fails the comparison, too
-            return _cleaned(measured, bounds)
-    return measured, 0
-
-
-def _cleaned(measured: HeadMeasurement, bounds: Bounds) -> tuple[HeadMeasurement, int]:
-    changed: dict[str, Any] = {}
-    errors = 0
-    for name, (least, most) in zip(_NUMBERS, bounds, strict=True):
-        value = getattr(measured, name)
-        if value is None:
-            continue
-        if math.isfinite(value):
-            changed[name] = within(value, most, least)
-            errors += changed[name] is None
-        else:
-            changed[name] = None
-            kind = "nan" if math.isnan(value) else "inf"
-            counter = f"{kind}_gradients" if name == "gradient_norm" else f"{kind}_steps"
-            changed[counter] = changed.get(counter, getattr(measured, counter)) + 1
-    return replace(measured, **changed), errors
-
-
-def _are_shares(shares: Sequence[float], choices: int) -> bool:
-    """Whether these can be mean probabilities of all actions of a head."""
-    # float16 sums of many small probabilities are this far from 1.
-    # A NaN makes the sum NaN, and so fails the comparison.
-    return len(shares) == choices and min(shares) >= 0.0 and abs(sum(shares) - 1.0) <= _SHARE_TOLERANCE

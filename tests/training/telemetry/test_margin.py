@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy.stats import ttest_ind
 
-from rl_training.telemetry.margin import DECAY, AdvantageSums, Margin, margin, rollout_sums
+from rl_exporter.decisions import DECAY, Margin, margin
+from rl_training.telemetry.margin import AdvantageSums, rollout_sums
 from tests.support.agents import setup
 
 

@@ -13,15 +13,13 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
 
+from rl_exporter.decisions import ITERATIONS, STEPS_PER_ACTION, state_information
 from rl_training.policy.distributions import HeadLayout
 from rl_training.ranks import SINGLE_PROCESS, RankLostError
 from rl_training.telemetry.preference import (
-    ITERATIONS,
-    STEPS_PER_ACTION,
     Attempt,
     ChoiceSteps,
     fit_preferences,
-    state_information,
 )
 from tests.support.ranks import at_once, thread_ranks
 

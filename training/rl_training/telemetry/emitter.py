@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from statistics import fmean
 from typing import Any
 
+from rl_exporter.decisions import Margin
 from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
-from rl_training.telemetry.margin import Margin
 from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
 
 _LOG = logging.getLogger("rl_training")

@@ -9,28 +9,16 @@ they start at their optimum, the mean of π.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rl_exporter.decisions import ITERATIONS
 from rl_training.policy.distributions import HeadLayout
 from rl_training.ranks import Ranks
-
-ITERATIONS = 10
-"""Three give four digits in ordinary runs. The number is fixed: to decide it, the host would have to wait."""
-
-STEPS_PER_ACTION = 4
-"""A head needs this many choice steps for each of its actions.
-
-The n weights of the preference partly fit the N states that happened to be visited. This lowers the entropy of
-the mean policy, and with it the state information, by up to about (n - 1) / 2N nats (Miller 1955). With N >= 4n
-that is less than 1/8 nat, half of what separates blind from seeing; with fewer steps a head could read as blind
-only because it rarely decided.
-"""
 
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -140,23 +128,3 @@ class _Fit:
         """(H,): sum of ln Σ_b m(b) w_b over the choice steps; float64, because a difference follows."""
         rows = self._own * weights.double()
         return torch.addmm(self._idle.double(), rows, self._valid.double()).log_().sum(1)
-
-
-def state_information(
-    probability: Sequence[float],
-    weights: Sequence[float],
-    entropy: float,
-    log_normalizer: float,
-    steps: float,
-    *,
-    least: float | None = None,
-) -> float | None:
-    """State information of one head in nats, from sums over the choice steps of all ranks.
-
-    None where these are fewer than ``least``, by default STEPS_PER_ACTION for each action.
-    """
-    if steps < (STEPS_PER_ACTION * len(weights) if least is None else least):
-        return None
-    cross = math.fsum(p * math.log(w) for p, w in zip(probability, weights, strict=True) if p > 0 and w > 0)
-    # Rounding can leave a blind head a little below 0.
-    return max(0.0, (log_normalizer - entropy - cross) / steps)

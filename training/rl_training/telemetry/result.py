@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from rl_exporter.decisions import Margin, margin, state_information
 from rl_exporter.numbers import PolicyNumbers
 from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
-from rl_training.telemetry.margin import AdvantageSums, Margin, margin
-from rl_training.telemetry.preference import state_information
+from rl_training.telemetry.margin import AdvantageSums
 from rl_training.telemetry.sums import UpdateSums
 
 

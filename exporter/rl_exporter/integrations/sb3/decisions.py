@@ -1,12 +1,11 @@
 """What a head decided: state information, action shares, and whether the leading action paid.
 
-The arithmetic is that of ``rl_training.telemetry.preference`` and ``margin``, which the exporter must not
-import. A test holds the two equal.
+The sums are those of ``rl_training.telemetry.preference`` and ``margin``, which the exporter must not import.
+A test holds the two equal.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,14 +13,7 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-ITERATIONS = 10
-"""Minorize-maximize steps (Hunter 2004, "MM algorithms for generalized Bradley-Terry models")."""
-
-STEPS_PER_ACTION = 4
-"""With fewer choice steps for each action, the n fitted weights alone could make a head read as blind."""
-
-DECAY = 0.95
-"""What an update leaves of the advantage sums of those before it."""
+from rl_exporter.decisions import DECAY, ITERATIONS, Margin, margin, state_information
 
 
 class Decisions(NamedTuple):
@@ -48,11 +40,7 @@ class Decisions(NamedTuple):
     @property
     def state_information(self) -> float | None:
         """Mean divergence from the best preference in nats; None where the steps are too few."""
-        if self.steps < STEPS_PER_ACTION * len(self.weights):
-            return None
-        pairs = zip(self.probability, self.weights, strict=True)
-        cross = math.fsum(p * math.log(w) for p, w in pairs if p > 0 and w > 0)
-        return max(0.0, (self.log_normalizer - self.entropy - cross) / self.steps)
+        return state_information(self.probability, self.weights, self.entropy, self.log_normalizer, self.steps)
 
 
 @torch.no_grad()
@@ -110,20 +98,6 @@ class AdvantageHistory:
             new = torch.stack([torch.bincount(chosen, power, minlength=choices) for power in powers])
             self._sums[head] = DECAY * self._sums[head] + new
 
-    def margin(self, head: int, leading: int) -> tuple[float | None, float | None]:
-        """Mean advantage of the leading action less that of the others, and Welch's t; None: not known."""
-        own = self._sums[head][:, leading]
-        kinds = own.tolist(), (self._sums[head].sum(1) - own).tolist()
-        if min(steps for steps, *_ in kinds) < 2:
-            return None, None
-        (mean, error), (other_mean, other_error) = (_mean_and_error(*sums) for sums in kinds)
-        difference, spread = mean - other_mean, math.sqrt(error + other_error)
-        return difference, difference / spread if spread > 0 else None
-
-
-def _mean_and_error(steps: float, total: float, squares: float) -> tuple[float, float]:
-    """The mean, and its squared standard error with the unbiased variance."""
-    mean = total / steps
-    deviations = squares - total * mean
-    # What rounding leaves of advantages that are all the same is no spread.
-    return mean, deviations / (steps - 1) / steps if deviations > 1e-12 * squares else 0.0
+    def margin(self, head: int, leading: int) -> Margin:
+        """The margin of a head whose leading action this is."""
+        return margin(leading, *self._sums[head].tolist())

@@ -11,6 +11,7 @@ from scipy.stats import ttest_ind
 from stable_baselines3 import PPO
 
 from rl_exporter import serve
+from rl_exporter.decisions import margin, state_information
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from rl_exporter.integrations.sb3.decisions import AdvantageHistory, Decisions, decision_row
 from rl_training.policy.distributions import HeadLayout
@@ -116,7 +117,7 @@ def test_a_recorder_declares_its_own_heads():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_trainer_computes_the_same(seed):
-    """The exporter must not import the trainer, so the few lines exist twice."""
+    """The exporter must not import the trainer, so the sums are formed twice."""
     generator = np.random.default_rng(seed)
     masks = generator.random((80, 6)) < 0.6
     masks[:, 0] = True
@@ -134,7 +135,7 @@ def test_the_trainer_computes_the_same(seed):
         lambda: steps, layout, SINGLE_PROCESS, preference.Attempt(), torch.device("cpu")
     )
     assert found.weights == pytest.approx(fit.weights.tolist(), rel=1e-9)
-    expected = preference.state_information(
+    expected = state_information(
         fit.probability.tolist(),
         fit.weights.tolist(),
         fit.entropy.item(),
@@ -159,5 +160,5 @@ def test_the_trainer_computes_the_same_margin():
         count = partial(torch.bincount, actions, minlength=4)
         new = [count(weights=power) for power in (torch.ones_like(a), normalized, normalized**2)]
         sums = sums.after(trainer_margin.AdvantageSums(*new))
-    expected = trainer_margin.margin(2, *(part.tolist() for part in sums))
+    expected = margin(2, *(part.tolist() for part in sums))
     assert history.margin(0, 2) == pytest.approx(tuple(expected))
