@@ -153,6 +153,7 @@ class HeadRecorder:
         state_information: PerHead | None = None,
         advantage_margin: PerHead | None = None,
         advantage_margin_t: PerHead | None = None,
+        state_information_ratio: PerHead | None = None,
         environment_steps: int = 0,
         episodes: int = 0,
         episode_return: SupportsFloat | None = None,

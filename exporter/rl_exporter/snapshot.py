@@ -153,7 +153,7 @@ class HeadReading(HeadNumbers):
     @property
     def blind(self) -> bool:
         """Whether the head decides without looking at the state, as far as is known."""
-        return is_blind(self.state_information)
+        return is_blind(self.state_information, self.state_information_ratio)
 
     @property
     def settled(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from operator import mul
 from statistics import median
 
+from rl_exporter.decisions import NOTHING_UNCERTAIN
 from rl_exporter.heads import MAXIMUM, START, Head
 from rl_exporter.health import (
     CONFUSED_ABOVE,
@@ -66,6 +67,21 @@ def _slope_weights(positions: Sequence[int]) -> tuple[float, ...]:
 
 _EVEN_WEIGHTS = ((), (), *(_slope_weights(range(n)) for n in range(2, SLOPE_UPDATES + 1)))
 """By number of points: the weights of points one update apart, which is nearly always the case."""
+
+
+def with_information_ratio(measured: HeadMeasurement, information: float) -> HeadMeasurement:
+    """What a loop measured that reports state information in nats alone, with its share of the uncertainty.
+
+    What the state leaves uncertain is the mean entropy over the open steps, which are the choice steps of a
+    policy without operations.
+    """
+    share = measured.choice_share if measured.open_share is None else measured.open_share
+    if measured.entropy is None or share == 0.0:
+        return measured
+    uncertain = information + measured.entropy / (share or 1.0)
+    if uncertain < NOTHING_UNCERTAIN:
+        return measured
+    return replace(measured, state_information_ratio=information / uncertain)
 
 
 class Streak:
@@ -160,7 +176,7 @@ class HeadTracker:
         self._nan += measured.nan_steps + measured.nan_gradients
         self._inf += measured.inf_steps + measured.inf_gradients
         entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
-        ratio, had_choice = None, None
+        ratio, had_choice, blind = None, None, True
         if entropy is not None or choice is not None or share is not None:
             if share == 0.0 and choice is not None:
                 measured, choice = replace(measured, choice_entropy=None), None
@@ -178,16 +194,19 @@ class HeadTracker:
                 ratio = effective_ratio(normalized, choice, share)
             else:
                 ratio = relative_ratio(entropy, self._reference, share)
+            if measured.state_information is not None and measured.state_information_ratio is None:
+                measured = self._last = with_information_ratio(measured, measured.state_information)
+            blind = is_blind(measured.state_information, measured.state_information_ratio)
             if ratio is not None:
-                self._count(ratio, is_blind(measured.state_information), update, now)
+                self._count(ratio, blind, update, now)
         self._unmeasured.count(entropy is None, now)
         self._idle.count(ratio is None and self._head.choices > 1, now)
         finite = not (measured.nan_gradients or measured.inf_gradients)
-        self._enter(self._state_of(ratio, measured, finite, had_choice), now)
+        self._enter(self._state_of(ratio, measured, finite, had_choice, blind), now)
         return errors
 
     def _state_of(
-        self, ratio: float | None, measured: HeadMeasurement, finite: bool, had_choice: bool | None
+        self, ratio: float | None, measured: HeadMeasurement, finite: bool, had_choice: bool | None, blind: bool
     ) -> HeadState | None:
         head = self._head
         return head_state(
@@ -195,7 +214,7 @@ class HeadTracker:
             measured.gradient_norm,
             finite,
             had_choice,
-            blind=is_blind(measured.state_information),
+            blind=blind,
             # A share of its own start says nothing about how close to uniform a head is.
             nearly_uniform=None
             if head.reference == MAXIMUM

@@ -81,10 +81,24 @@ MUTANTS = (
         ("tests/exporter/test_verdict_of_a_head.py", "-k", "seeing_is_not"),
     ),
     Mutant(
+        "state information that explains little of the uncertainty: counts as seeing",
+        "exporter/rl_exporter/health.py",
+        "return ratio is not None and not ratio >= BLIND_RATIO_BELOW",
+        "return False",
+        ("tests/exporter/test_verdict_of_a_head.py", "-k", "by_their_share"),
+    ),
+    Mutant(
+        "the preference of a collapsed head under masks: half found",
+        "exporter/rl_exporter/integrations/preference.py",
+        "NEWTON_STEPS = 5",
+        "NEWTON_STEPS = 1",
+        ("tests/training/telemetry/test_preference.py", "-k", "none_under_any_masks"),
+    ),
+    Mutant(
         "state information that is not known: counts as seeing",
         "exporter/rl_exporter/health.py",
-        "return state_information is None or not state_information >= BLIND_BELOW",
-        "return state_information is not None and not state_information >= BLIND_BELOW",
+        "if state_information is None or not state_information >= BLIND_BELOW:",
+        "if state_information is not None and not state_information >= BLIND_BELOW:",
         ("tests/exporter/test_verdict_of_a_head.py", "-k", "seeing_is_not"),
     ),
     Mutant(

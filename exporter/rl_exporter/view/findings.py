@@ -101,8 +101,10 @@ def _leading(head: Head, reading: HeadReading) -> str:
 def _sight(reading: HeadReading) -> str:
     if reading.state_information is None:
         return "not known whether its choices depend on the state"
-    what = "the same whatever it sees" if reading.blind else "decides by what it sees"
-    return f"{what} ({nats(reading.state_information)})"
+    what = "nearly the same whatever it sees" if reading.blind else "decides by what it sees"
+    explained = reading.state_information_ratio
+    of = "" if explained is None else f", {share(explained)} of what is uncertain"
+    return f"{what} ({nats(reading.state_information)}{of})"
 
 
 def _payment(t: float | None) -> str:

@@ -25,9 +25,9 @@ _IMPOSSIBLE = -1e30
 class HeadLayout:
     """Where each head's segment lies in a flat row of Σn logits.
 
-    ``segment`` (Σn,) holds the head of each column. ``grid`` (widest head, H) lists the columns of each head,
-    for reductions that need a rectangle; where a head has no more columns it repeats the first one, and
-    ``outside`` (widest head, H) is True.
+    ``segment`` (Σn,) holds the head of each column, ``row`` (Σn,) its place in it. ``grid`` (widest head, H)
+    lists the columns of each head, for reductions that need a rectangle. Where a head has no more columns, it
+    repeats the first one and ``outside`` (widest head, H) is True.
     """
 
     def __init__(self, names: Sequence[str], sizes: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -40,6 +40,7 @@ class HeadLayout:
         rows = np.arange(self.width)[:, None]
         outside = rows >= np.asarray(sizes)
         self.segment = torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=device)
+        self.row = torch.as_tensor(np.concatenate([np.arange(size) for size in sizes]), device=device)
         self.lengths = torch.as_tensor(np.asarray(sizes), device=device)
         self.first = torch.as_tensor(self.offsets, device=device)
         self.grid = torch.as_tensor(np.where(outside, 0, rows) + self.offsets, device=device)
@@ -70,9 +71,18 @@ class HeadLayout:
     def best(self, columns: Tensor) -> Tensor:
         """Index, within its head, of each head's largest column: (Σn, …) to (H, …)."""
         outside = self.outside.reshape(*self.outside.shape, *[1] * (columns.ndim - 1))
-        return self._rectangle(columns).masked_fill(outside, -torch.inf).argmax(0)
+        return self._chosen(columns).masked_fill(outside, -torch.inf).argmax(0)
 
-    def _rectangle(self, columns: Tensor) -> Tensor:
+    def rectangle(self, columns: Tensor) -> Tensor:
+        """Each head's columns, with 0 where it has no more: (Σn, …) to (widest head, H, …)."""
+        outside = self.outside.reshape(*self.outside.shape, *[1] * (columns.ndim - 1))
+        return self._chosen(columns).masked_fill(outside, 0.0)
+
+    def columns(self, rectangle: Tensor) -> Tensor:
+        """Back from the rectangle: (widest head, H, …) to (Σn, …)."""
+        return rectangle[self.row, self.segment]
+
+    def _chosen(self, columns: Tensor) -> Tensor:
         chosen = columns.index_select(0, self.grid.flatten())
         return chosen.reshape(*self.grid.shape, *columns.shape[1:])
 

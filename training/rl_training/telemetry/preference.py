@@ -2,9 +2,8 @@
 
 A preference is one weight per action, the same in every state; under a mask it is restricted to the valid
 actions. The best one minimizes the mean KL divergence of the distributions of the head from it; that minimum is
-the state information. The weights follow from minorize-maximize steps (Hunter 2004, "MM algorithms for
-generalized Bradley-Terry models"): w_a <- Σ_t π_t(a) / Σ_t [m_t(a) / Σ_b m_t(b) w_b] for masks m. Without masks
-they start at their optimum, the mean of π.
+the state information. Without masks the weights start at their optimum, the mean of π. A minorize-maximize step
+under masks m is w_a <- Σ_t π_t(a) / Σ_t [m_t(a) / Σ_b m_t(b) w_b].
 """
 
 from __future__ import annotations
@@ -16,7 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_exporter.decisions import ITERATIONS
+from rl_exporter.integrations.preference import (
+    MINORIZE_STEPS,
+    MINORIZE_STEPS_ALONE,
+    NEWTON_CHOICES,
+    NEWTON_STEPS,
+    newton_step,
+    newton_sums,
+)
 from rl_training.policy.distributions import HeadLayout
 from rl_training.ranks import Ranks
 
@@ -77,7 +83,7 @@ def fit_preferences(
 ) -> Preferences | None:
     """The best preferences over the choice steps of all ranks; None where ``attempt`` failed.
 
-    Exchanges 1 + ITERATIONS times on every path. Raises RankLostError.
+    Exchanges equally often on every path. Raises RankLostError.
     """
     fit = _Fit(layout)
     zeros = partial(torch.zeros, layout.total, dtype=torch.float64, device=device)
@@ -85,11 +91,16 @@ def fit_preferences(
     ranks.all_reduce([totals])
     probability, valid = totals
     weights = probability / valid.clamp_min(1.0)
-    for _ in range(ITERATIONS):
+    newton = layout.width <= NEWTON_CHOICES
+    for _ in range(MINORIZE_STEPS if newton else MINORIZE_STEPS_ALONE):
         denominators = attempt.part(partial(fit.denominators, weights), zeros)
         ranks.all_reduce([denominators])
         # An action that was never valid has neither probability nor denominator.
         weights = probability / denominators.clamp_min_(_TINY)
+    for _ in range(NEWTON_STEPS if newton else 0):
+        sums = attempt.part(partial(fit.newton_sums, weights), partial(fit.no_newton_sums, device))
+        ranks.all_reduce([sums])
+        weights = fit.newton_step(weights, probability, sums)
     log_normalizer = attempt.part(partial(fit.log_normalizer, weights), zeros)
     if attempt.failure is not None:
         return None
@@ -106,6 +117,8 @@ class _Fit:
         heads = torch.arange(len(layout.sizes), device=layout.segment.device)
         self._own = heads.unsqueeze(1) == layout.segment
         self._column = layout.segment.unsqueeze(1)
+        self._layout = layout
+        self._rectangle: Tensor | None = None
 
     def begin(self, steps: ChoiceSteps) -> Tensor:
         """(2, Σn): sums of the probabilities, and steps at which each action was valid."""
@@ -123,6 +136,22 @@ class _Fit:
         rows = self._own * weights.to(self._own.dtype)
         shares = torch.addmm(self._idle, rows, self._valid).reciprocal_()
         return (self._valid @ shares.T).gather(1, self._column).squeeze(1).double()
+
+    def newton_sums(self, weights: Tensor) -> Tensor:
+        """(H, width, 1 + width), see ``rl_exporter.integrations.preference``."""
+        if self._rectangle is None:
+            self._rectangle = self._layout.rectangle(self._valid).movedim(1, 0).contiguous()
+        return newton_sums(self._rectangle, self._layout.rectangle(weights).T).double()
+
+    def no_newton_sums(self, device: torch.device) -> Tensor:
+        """What a rank adds that has no numbers."""
+        heads, width = len(self._layout.sizes), self._layout.width
+        return torch.zeros(heads, width, 1 + width, dtype=torch.float64, device=device)
+
+    def newton_step(self, weights: Tensor, probability: Tensor, sums: Tensor) -> Tensor:
+        """(Σn,): the weights after the step, the same on every rank."""
+        rectangle = self._layout.rectangle
+        return self._layout.columns(newton_step(rectangle(weights).T, rectangle(probability).T, sums).T)
 
     def log_normalizer(self, weights: Tensor) -> Tensor:
         """(H,): sum of ln Σ_b m(b) w_b over the choice steps; float64, because a difference follows."""

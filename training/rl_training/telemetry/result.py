@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from rl_exporter.decisions import Margin, margin, state_information
+from rl_exporter.decisions import Information, Margin, margin, state_information
 from rl_exporter.numbers import PolicyNumbers
 from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
@@ -44,7 +44,7 @@ class UpdateResult(PolicyNumbers):
     """A head without a choice step is absent."""
     head_action_shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Mean probability of each action over the choice steps; a head without one is absent."""
-    head_state_information: Mapping[str, float] = field(default_factory=dict)
+    head_state_information: Mapping[str, Information] = field(default_factory=dict)
     """In nats; a head with too few choice steps is absent."""
     head_advantage_margin: Mapping[str, Margin] = field(default_factory=dict)
     advantage_sums: AdvantageSums | None = None
@@ -117,9 +117,7 @@ def _decisions(sums: UpdateSums, layout: HeadLayout, advantages: AdvantageSums) 
             continue
         probability, weights, *sampled = (part[own] for part in per_action)
         shares[name] = tuple(total / steps for total in probability)
-        nats = state_information(probability, weights, entropy, log_normalizer, steps)
-        if nats is not None:
-            information[name] = nats
+        information[name] = state_information(probability, weights, entropy, log_normalizer, steps)
         margins[name] = margin(probability.index(max(probability)), *sampled)
     return {
         "head_action_shares": shares,
