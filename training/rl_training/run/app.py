@@ -18,6 +18,7 @@ from rl_exporter.snapshot import RunState
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.config import DEFAULT_EPISODES, RunConfig, Settings
 from rl_training.distributed.rendezvous import device_of, failing_together, own_assignment, rendezvous
+from rl_training.environments.adapter import EnvironmentSetupError
 from rl_training.ranks import RankLostError
 from rl_training.run.checkpoint import CheckpointedView, Checkpointer
 from rl_training.run.job import Job, make_job, usable_device
@@ -95,7 +96,7 @@ def _train_to_the_end(job: Job, training: Callable[[], RunState]) -> RunState:
     state = None
     try:
         state = training()
-    except RankLostError as error:
+    except (RankLostError, EnvironmentSetupError) as error:
         _LOG.error("the run failed: %s", error)
     except Exception:  # noqa: BLE001 - whatever it was, /metrics must say that the run failed
         _LOG.exception("the run failed")

@@ -80,11 +80,13 @@ def settings_from(options: argparse.Namespace) -> Settings:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of ``rl-train``: an option for each setting, and a few about the configuration itself."""
-    from rl_training.run.settings import SECTIONS, settings_of  # noqa: PLC0415 - as in main
+    from rl_training.run.settings import SECTIONS, arguments_help, settings_of  # noqa: PLC0415 - as in main
 
     root = OneLineParser(
         prog="rl-train",
         description="Train a PPO policy with several action heads; /metrics shows every head's entropy.",
+        epilog=arguments_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     root.add_argument("--version", action="version", version=version(DISTRIBUTION))
@@ -99,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "run":
             group.add_argument("--env-arg", action="append", type=_key_value, metavar="KEY=VALUE",
                                dest="environment", default=argparse.SUPPRESS,
-                               help="argument of the environment; may be repeated")  # fmt: skip
+                               help="argument of the environment, see below; may be repeated")  # fmt: skip
     return root
 
 

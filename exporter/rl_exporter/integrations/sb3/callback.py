@@ -45,6 +45,9 @@ _LOGGED = {
 }
 """Payload fields and the names under which PPO, A2C and MaskablePPO log them."""
 
+_FACTORS = {"value_loss": 0.5}
+"""They log the whole squared error of the value estimates; rl_value_loss is half of it."""
+
 
 class HeadEntropyCallback(BaseCallback):
     """Serves ``/metrics`` for a model while it learns, one update at a time.
@@ -248,7 +251,12 @@ def _mean_return(model: OnPolicyAlgorithm) -> float | None:
 def _logged(model: OnPolicyAlgorithm) -> dict[str, float]:
     """What the model logged of this update: means over its minibatches, an aborted epoch included."""
     logged = model.logger.name_to_value
-    return {field: float(logged[key]) for field, keys in _LOGGED.items() for key in keys if key in logged}
+    return {
+        field: _FACTORS.get(field, 1.0) * float(logged[key])
+        for field, keys in _LOGGED.items()
+        for key in keys
+        if key in logged
+    }
 
 
 def _end_at_exit(recorder: HeadRecorder) -> None:
