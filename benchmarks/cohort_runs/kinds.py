@@ -120,7 +120,7 @@ def _wait() -> Iterator[Recipe]:
         environment="growing-network",
         arguments={**_GROWING, "rent": 0.05},
         learning=PPOConfig(rollout_steps=28, learning_rate=3e-3, entropy_coefficient=0.001),
-        updates=25,
+        updates=40,
     )
 
 
@@ -135,7 +135,7 @@ def _stuck() -> Iterator[Recipe]:
             seeds=5,
             learning=PPOConfig(learning_rate=rate, entropy_coefficient=entropy),
             num_envs=32,
-            updates=50,
+            updates=100,
             returns=(0.0, 14.0),
         )
 

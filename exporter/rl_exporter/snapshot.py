@@ -152,7 +152,13 @@ class HeadReading(HeadNumbers):
 
     @property
     def blind(self) -> bool:
-        """Whether the head decides without looking at the state, as far as is known."""
+        """Whether the head decides without looking at the state, as far as is known.
+
+        What has held for three updates stands, although the last one may be an exception.
+        """
+        held = {condition for condition, _ in self.conditions}
+        if held & {Condition.LOW, Condition.COLLAPSED, Condition.SETTLED}:
+            return Condition.SETTLED not in held
         return is_blind(self.state_information, self.state_information_ratio)
 
     @property

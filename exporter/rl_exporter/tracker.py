@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
-from operator import mul
 from statistics import median
 
-from rl_exporter.decisions import NOTHING_UNCERTAIN
 from rl_exporter.heads import MAXIMUM, START, Head
 from rl_exporter.health import (
     CONFUSED_ABOVE,
@@ -24,83 +20,13 @@ from rl_exporter.histogram import RATIO_BOUNDS, Histogram
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import HeadReading, declared_reference, effective_ratio, relative_ratio
+from rl_exporter.streaks import RecentInformation, SlopeWindow, Streak, with_information_ratio
 from rl_exporter.validity import HeadValidity
 
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
 
 START_UPDATES = 10
 """Measured updates whose median is the reference of a head that is compared with its start."""
-
-SLOPE_UPDATES = 10
-"""Effective ratios that the slope looks back over."""
-
-
-class SlopeWindow:
-    """The last effective ratios, each with the number of its update."""
-
-    __slots__ = ("_ratios", "_updates")
-
-    def __init__(self) -> None:
-        self._updates: deque[int] = deque(maxlen=SLOPE_UPDATES)
-        self._ratios: deque[float] = deque(maxlen=SLOPE_UPDATES)
-
-    def add(self, update: int, ratio: float) -> None:
-        """Add a point; its update number is above that of the last."""
-        self._updates.append(update)
-        self._ratios.append(ratio)
-
-    def slope(self) -> float | None:
-        """Change of the ratio per update; None before the second point."""
-        points = len(self._updates)
-        if points < 2:
-            return None
-        even = self._updates[-1] - self._updates[0] < points
-        weights = _EVEN_WEIGHTS[points] if even else _slope_weights(self._updates)
-        return float(sum(map(mul, weights, self._ratios)))
-
-
-def _slope_weights(positions: Sequence[int]) -> tuple[float, ...]:
-    middle = sum(positions) / len(positions)
-    spread = sum((x - middle) ** 2 for x in positions)
-    return tuple((x - middle) / spread for x in positions)
-
-
-_EVEN_WEIGHTS = ((), (), *(_slope_weights(range(n)) for n in range(2, SLOPE_UPDATES + 1)))
-"""By number of points: the weights of points one update apart, which is nearly always the case."""
-
-
-def with_information_ratio(measured: HeadMeasurement, information: float) -> HeadMeasurement:
-    """What a loop measured that reports state information in nats alone, with its share of the uncertainty.
-
-    What the state leaves uncertain is the mean entropy over the open steps, which are the choice steps of a
-    policy without operations.
-    """
-    share = measured.choice_share if measured.open_share is None else measured.open_share
-    if measured.entropy is None or share == 0.0:
-        return measured
-    uncertain = information + measured.entropy / (share or 1.0)
-    if uncertain < NOTHING_UNCERTAIN:
-        return measured
-    return replace(measured, state_information_ratio=information / uncertain)
-
-
-class Streak:
-    """Number of consecutive updates at which something held, and the Unix time of the first one."""
-
-    __slots__ = ("length", "since")
-
-    def __init__(self, length: int, since: float) -> None:
-        self.length = length
-        self.since = since
-
-    def count(self, holds: bool, now: float) -> None:
-        """Count one more update, at Unix time ``now``."""
-        if not holds:
-            self.length = 0
-        elif self.length:
-            self.length += 1
-        else:
-            self.length, self.since = 1, now
 
 
 class HeadTracker:
@@ -121,6 +47,7 @@ class HeadTracker:
         "_head",
         "_idle",
         "_inf",
+        "_information",
         "_last",
         "_low",
         "_measured_update",
@@ -166,6 +93,7 @@ class HeadTracker:
         self._nan, self._inf = resumed.nan_values, resumed.inf_values
         self._counts, self._sum = list(resumed.effective_histogram.counts), resumed.effective_histogram.sum
         self._window = SlopeWindow()
+        self._information = RecentInformation()
 
     def record(self, measured: HeadMeasurement, update: int, now: float) -> int:
         """Store what ``update`` measured at Unix time ``now``; returns how many values were impossible.
@@ -196,9 +124,10 @@ class HeadTracker:
                 ratio = relative_ratio(entropy, self._reference, share)
             if measured.state_information is not None and measured.state_information_ratio is None:
                 measured = self._last = with_information_ratio(measured, measured.state_information)
-            blind = is_blind(measured.state_information, measured.state_information_ratio)
+            nats, explained = measured.state_information, measured.state_information_ratio
+            blind = is_blind(nats, explained)
             if ratio is not None:
-                self._count(ratio, blind, update, now)
+                self._count(ratio, self._information.judged(nats, explained), update, now)
         self._unmeasured.count(entropy is None, now)
         self._idle.count(ratio is None and self._head.choices > 1, now)
         finite = not (measured.nan_gradients or measured.inf_gradients)
@@ -229,16 +158,18 @@ class HeadTracker:
             self._reference = median(self._start) or None
             self._start.clear()
 
-    def _count(self, ratio: float, blind: bool, update: int, now: float) -> None:
+    def _count(self, ratio: float, blind: bool | None, update: int, now: float) -> None:
         self._ratio_seen = True
         warning, critical = self._head.thresholds
         low, collapsed = at_or_below(ratio, warning), at_or_below(ratio, critical)
         if low or collapsed:
             self._warning.count(low, now)
             self._critical.count(collapsed, now)
-            self._low.count(low and blind, now)
-            self._collapsed.count(collapsed and blind, now)
-            self._settled.count(collapsed and not blind, now)
+            if blind is not None or not collapsed:
+                self._collapsed.count(collapsed and bool(blind), now)
+                self._settled.count(collapsed and not blind, now)
+            if blind is not None or not low:
+                self._low.count(low and bool(blind), now)
         else:  # the usual case, on the training thread: five calls less
             self._warning.length = self._critical.length = 0
             self._low.length = self._collapsed.length = self._settled.length = 0

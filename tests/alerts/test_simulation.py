@@ -52,6 +52,14 @@ VERDICTS = (
     *[DEAD._replace(information=0.01)] * 3,
     STARVED,
     UNMEASURED,
+    *[decides(0.1, 0.0)] * 12,
+    decides(0.1, 0.05),
+    decides(0.4, 0.05),
+    *[decides(0.1, 0.0)] * 2,
+    *[decides(0.1, 0.5)] * 4,
+    *[decides(0.1)] * 3,
+    decides(0.1, 0.5),
+    *[decides(0.1)] * 13,
 )
 FALLS = tuple(normalized_only(max(0.01, 1 - 0.03 * n))._replace(information=0.1) for n in range(36))
 DECLARED = {

@@ -277,3 +277,24 @@ def test_the_best_return_so_far_is_kept():
         aggregator.handle_ppo_update(PPOUpdatePayload(episode_return=value))
     snapshot = aggregator.snapshot()
     assert (snapshot.episode_return, snapshot.episode_return_max) == (2.0, 3.0)
+
+
+def test_one_odd_decision_in_ten_updates_does_not_end_a_collapse():
+    """At one update a second, a minute without any would be rare."""
+    run = Run(Head("op", 6))
+    still = decides(0.01, 0.001, state_information_ratio=0.05)
+    odd = decides(0.01, 0.05, state_information_ratio=0.7)
+    begun = dict(run.after(*[still] * 9).conditions)["collapsed"]
+    reading = run.after(odd)
+    assert reading.state_information == 0.05, "what was measured is shown"
+    assert reading.blind
+    assert dict(reading.conditions)["collapsed"] == begun
+    assert dict(run.after(still).conditions)["collapsed"] == begun
+    assert "collapsed" not in conditions(run.after(*[odd] * 5)), "six of ten are no exception"
+
+
+def test_an_exception_does_not_lengthen_a_condition():
+    run = Run(Head("op", 6))
+    run.after(*[decides(0.8, 0.001)] * 8, *[decides(0.1, 0.001)] * 2)
+    assert "collapsed" not in conditions(run.after(decides(0.1, 0.05, state_information_ratio=0.7)))
+    assert "collapsed" in conditions(run.after(decides(0.1, 0.001)))

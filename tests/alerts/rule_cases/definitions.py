@@ -16,6 +16,14 @@ def is_blind(nats: float | None, ratio: float | None) -> bool:
     return nats is None or nats < 0.02 or (ratio is not None and ratio < 0.1)
 
 
+def blind_or_exception(updates: list[tuple[float, float | None]]) -> bool | None:
+    """Whether a head is blind after the last of ten updates; None where their mean says so, but not that one."""
+    nats = sum(nats for nats, _ in updates)
+    uncertain = sum(nats / ratio if ratio else nats for nats, ratio in updates)
+    over_all = uncertain == 0 or is_blind(nats / len(updates), nats / uncertain)
+    return None if over_all and not is_blind(*updates[-1]) else is_blind(*updates[-1])
+
+
 def state_of(r: float | None, g: float | None, blind: bool, uniform: bool, limits: tuple[float, float]) -> str:
     """State of a head; ``limits`` are the thresholds warning and critical."""
     warning, critical = limits

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.alerts.rule_cases.definitions import explained, is_blind, slope, state_of
+from tests.alerts.rule_cases.definitions import blind_or_exception, explained, is_blind, slope, state_of
 
 SCRAPE_SECONDS = 15
 STATES = ("exploding", "dead", "deterministic", "confused", "healthy", "unsettled")
@@ -123,6 +123,7 @@ class HeadState:
         self.count = 0
         self.streaks = {declared.critical: 0, declared.warning: 0}
         self.ratios: list[tuple[int, float]] = []
+        self.informed: list[tuple[float, float | None]] = []
         self.state = ""
         self.state_streak = 0
         self.nans = 0
@@ -137,9 +138,14 @@ class HeadState:
         if measured.normalized is None:
             return
         self.normalized, self.last, self.measured_update = measured.normalized, measured, number
-        blind = is_blind(measured.information, _explained(measured, self.most))
+        part = _explained(measured, self.most)
+        blind = is_blind(measured.information, part)
         if ratio is not None:
-            self._count(number, ratio, blind, now)
+            if measured.information is not None:
+                self.informed = [*self.informed, (measured.information, part)][-10:]
+                self._count(number, ratio, blind_or_exception(self.informed), now)
+            else:
+                self._count(number, ratio, True, now)
         self._condition("starved", measured.share == 0 and (measured.open or 0) > 0, now)
         state = self._state(ratio, measured, blind)
         for bad in ("dead", "exploding"):
@@ -164,7 +170,7 @@ class HeadState:
             ratio = (measured.normalized or 0) * self.most / self.reference
         return ratio if ratio is not None and math.isfinite(ratio) else None
 
-    def _count(self, number: int, ratio: float, blind: bool, now: float) -> None:
+    def _count(self, number: int, ratio: float, blind: bool | None, now: float) -> None:
         self.count += 1
         self.ratios = [*self.ratios, (number, ratio)][-10:]
         for threshold, streak in self.streaks.items():
@@ -173,9 +179,13 @@ class HeadState:
         critical = 0 < self.declared.critical >= ratio
         self._condition("warning", low, now)
         self._condition("critical", critical, now)
-        self._condition("low", low and blind, now)
-        self._condition("collapsed", critical and blind, now)
-        self._condition("settled", critical and not blind, now)
+        for name, level, holds in (
+            ("low", low, blind),
+            ("collapsed", critical, blind),
+            ("settled", critical, blind is False),
+        ):
+            if not level or blind is not None:
+                self._condition(name, level and bool(holds), now)
 
     def _state(self, ratio: float | None, measured: Measured, blind: bool) -> str:
         if self.declared.reference is None:

@@ -16,7 +16,10 @@ def decision_numbers(log_probs, actions, advantages):
         return {"action_shares": None, **_NO_INFORMATION, **_NO_MARGIN}
     shares = np.exp(log_probs).mean(0)
     enough = len(log_probs) >= 4 * log_probs.shape[1]
-    information = _information(log_probs) if enough else _NO_INFORMATION
+    information = _information(log_probs)
+    blind = information["state_information"] < 0.02 or (information["state_information_ratio"] or 1.0) < 0.1
+    if blind and not enough:
+        information = _NO_INFORMATION
     return {"action_shares": tuple(shares), **information, **_margin(actions == shares.argmax(), advantages)}
 
 

@@ -221,17 +221,35 @@ def test_splitting_over_ranks_does_not_matter(policy, size):
         assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_too_few_choice_steps_say_nothing():
+def test_too_few_choice_steps_cannot_show_that_a_head_is_blind():
     """The fitted preference would explain them, and a head that looks at the state would read as blind."""
-    uniform = [0.25] * 4
-    enough = 4 * STEPS_PER_ACTION
-    assert state_information(uniform, uniform, 0.0, 0.0, enough - 1) == Information(None, None)
-    assert state_information(uniform, uniform, 0.0, 0.0, enough).nats is not None
+    uniform, enough = [0.25] * 4, 4 * STEPS_PER_ACTION
+
+    def found(steps, seeing):
+        """Of a head that is uniform, or that takes each of its actions in a quarter of the steps."""
+        entropy = 0.0 if seeing else steps * math.log(4)
+        return state_information([steps / 4] * 4, uniform, entropy, 0.0, steps)
+
+    assert found(enough - 1, seeing=False) == Information(None, None)
+    assert found(enough, seeing=False) == Information(0.0, 0.0)
+    assert found(2, seeing=True) == Information(pytest.approx(math.log(4)), 1.0), "a head that looks does look"
+    assert found(0, seeing=True) == Information(None, None)
     generator = np.random.default_rng(0)
     for choices in (2, 5, 13):
         actions = generator.integers(choices, size=(2000, STEPS_PER_ACTION * choices))
-        found = [scipy_entropy(np.bincount(row, minlength=choices)) for row in actions]
-        assert math.log(choices) - np.mean(found) < 0.14
+        entropies = [scipy_entropy(np.bincount(row, minlength=choices)) for row in actions]
+        assert math.log(choices) - np.mean(entropies) < 0.14
+
+
+@given(policies(masked=False, least=20))
+@settings(max_examples=60, deadline=None)
+def test_fewer_steps_never_make_a_blind_head_see(policy):
+    """On average over the steps that could have been visited, state information only falls with their number."""
+    parts = [policy.at(np.arange(first, len(policy.logits), 4)) for first in range(4)]
+    of_parts = np.array([[found or 0.0 for found in nats_of(part)] for part in parts])
+    weights = [len(part.logits) for part in parts]
+    for part, whole in zip(np.average(of_parts, axis=0, weights=weights), nats_of(policy), strict=True):
+        assert part <= whole + 1e-5
 
 
 class CountingRanks:
