@@ -135,7 +135,7 @@ def _stuck() -> Iterator[Recipe]:
             seeds=5,
             learning=PPOConfig(learning_rate=rate, entropy_coefficient=entropy),
             num_envs=32,
-            updates=100,
+            updates=50,
             returns=(0.0, 14.0),
         )
 
