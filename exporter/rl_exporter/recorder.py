@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
+from rl_exporter.leaving import left_by, left_by_interpreter
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.http import MetricsServer
@@ -108,7 +110,9 @@ def declare_heads(
 class HeadRecorder:
     """Records updates and serves them. As a context manager it ends the run with the block.
 
-    ``completed`` at its end, ``interrupted`` by Ctrl-C, ``failed`` by any other exception.
+    ``completed`` at its end, ``interrupted`` by Ctrl-C, ``failed`` by any other exception. ``sys.exit`` counts
+    by its status: 0 is ``completed``, 128 + n ``interrupted`` where signal n asks for an end, as SIGTERM does.
+    A recorder that nobody closes ends the run with the interpreter.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class HeadRecorder:
         self._linger = linger
         self._identity = identity or identify(aggregator.snapshot().run.run_id)
         self._closed = False
+        atexit.register(self._end_with_interpreter)
 
     @property
     def url(self) -> str:
@@ -193,6 +198,7 @@ class HeadRecorder:
         if self._closed:
             return
         self._closed = True
+        atexit.unregister(self._end_with_interpreter)
         self._aggregator.set_run_state(state)
         self._server.scrapers.run_ended(expected=self._identity.listed)
         try:
@@ -207,10 +213,12 @@ class HeadRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close(RunState.COMPLETED)
-        else:
-            self.close(RunState.INTERRUPTED if issubclass(kind, KeyboardInterrupt) else RunState.FAILED)
+        self.close(left_by(error))
+
+    def _end_with_interpreter(self) -> None:
+        # Ctrl-C while recent scrapers fetch the final state: no more waiting, and no traceback of atexit.
+        with suppress(KeyboardInterrupt):
+            self.close(left_by_interpreter())
 
 
 def _payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
