@@ -10,6 +10,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
+from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import Heads, within
 from rl_exporter.histogram import Histogram
 from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
@@ -52,7 +53,8 @@ class SanctumAggregator:
         self._names = frozenset(heads.names)
         self._run = run
         self._clock = clock
-        self._lock = threading.Lock()
+        self._renew_lock()
+        in_forked_child(self._renew_lock)
         self._start_timestamp = now = clock()
         self._trackers = [
             HeadTracker(head, former.tamiyo.readings[head.name], former.tamiyo.updates, now) for head in heads
@@ -76,6 +78,10 @@ class SanctumAggregator:
         self._record_errors = former.record_errors
         self._tamiyo: TamiyoState | None = None
         self._snapshot: SanctumSnapshot | None = None
+
+    def _renew_lock(self) -> None:
+        """In a forked child, too: a thread that the child lacks may have held the lock."""
+        self._lock = threading.Lock()
 
     def snapshot(self) -> SanctumSnapshot:
         """The run after its last update. A snapshot never mixes two updates."""

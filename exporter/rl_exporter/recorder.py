@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
 from rl_exporter.leaving import left_by, left_by_interpreter
@@ -112,7 +113,7 @@ class HeadRecorder:
 
     ``completed`` at its end, ``interrupted`` by Ctrl-C, ``failed`` by any other exception. ``sys.exit`` counts
     by its status: 0 is ``completed``, 128 + n ``interrupted`` where signal n asks for an end, as SIGTERM does.
-    A recorder that nobody closes ends the run with the interpreter.
+    A recorder that nobody closes ends the run with the interpreter. In a forked child it does nothing.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class HeadRecorder:
         self._identity = identity or identify(aggregator.snapshot().run.run_id)
         self._closed = False
         atexit.register(self._end_with_interpreter)
+        in_forked_child(self._let_go)
 
     @property
     def url(self) -> str:
@@ -206,6 +208,11 @@ class HeadRecorder:
         finally:
             self._identity.close()
             self._server.stop()
+
+    def _let_go(self) -> None:
+        """In a forked child: the run is the parent's to end."""
+        self._closed = True
+        atexit.unregister(self._end_with_interpreter)
 
     def __enter__(self) -> Self:
         return self
