@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -177,7 +178,7 @@ def test_a_descriptor_that_was_let_go_stays_taken():
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
         port, number = listener.getsockname()[1], listener.fileno()
         let_go_of_port(port)
-        assert os.readlink(f"/proc/self/fd/{number}") == os.devnull
+        assert os.path.samestat(os.fstat(number), Path(os.devnull).stat())
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=10)
         socket.create_connection(other.getsockname(), timeout=10).close()
@@ -200,3 +201,20 @@ def test_the_run_still_answers_after_a_child_has_come_and_gone(recwarn):
             os._exit(0)
         os.waitpid(child, 0)
         assert "rl_policy_head" in urllib.request.urlopen(heads.url + "/metrics", timeout=10).read().decode()
+
+
+def test_a_child_closes_a_registration_whatever_its_parents_thread_held(tmp_path, recwarn):
+    entry = rl_exporter.Discovery(tmp_path).register("run")
+    registration = entry.registration
+    with registration._closed._cond:  # as the heartbeat does for a moment
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            try:
+                registration.close()
+            finally:
+                os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run.run.json"]
+    registration.close()
+    assert list(tmp_path.iterdir()) == []
