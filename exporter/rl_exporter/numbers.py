@@ -90,7 +90,7 @@ class PolicyNumbers:
 
     entropy_coefficient: Annotated[float | None, Number(
         "rl_policy_entropy_coefficient", help="Base entropy coefficient of the loss.", kept=True)] = None
-    kl_divergence: Annotated[float | None, Number("rl_policy_kl_divergence_nats",
+    kl_divergence: Annotated[float | None, Number("rl_policy_kl_divergence_nats", least=0.0,
         help="Mean of (ratio - 1 - log ratio) between the updated policy and the one that acted.")] = None
     clipped_share: Annotated[float | None, Number("rl_policy_clipped_steps_ratio", least=0.0, most=1.0, help=
         "Share of the steps at which the importance ratio of a deciding head was outside the clip range.")] = None

@@ -252,3 +252,5 @@ class SanctumSnapshot(TrainingNumbers):
     update_durations: Histogram = NO_DURATIONS
     rollout_durations: Histogram = NO_DURATIONS
     record_errors: int = 0
+    dropped: tuple[tuple[str, int], ...] = ()
+    """Values that were impossible and not kept: argument of ``record``, and how many."""

@@ -21,7 +21,6 @@ from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import HeadReading, declared_reference, effective_ratio, relative_ratio
 from rl_exporter.streaks import RecentInformation, SlopeWindow, Streak, with_information_ratio
-from rl_exporter.validity import HeadValidity
 
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
 
@@ -62,14 +61,12 @@ class HeadTracker:
         "_streak",
         "_sum",
         "_unmeasured",
-        "_validity",
         "_warning",
         "_window",
     )  # fmt: skip
 
     def __init__(self, head: Head, resumed: HeadReading, updates: int, now: float) -> None:
         self._head = head
-        self._validity = HeadValidity(head)
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
         self._former_slope = resumed.slope
@@ -95,12 +92,11 @@ class HeadTracker:
         self._window = SlopeWindow()
         self._information = RecentInformation()
 
-    def record(self, measured: HeadMeasurement, update: int, now: float) -> int:
-        """Store what ``update`` measured at Unix time ``now``; returns how many values were impossible.
+    def record(self, measured: HeadMeasurement, update: int, now: float) -> None:
+        """Store what ``update`` measured at Unix time ``now``; its values are possible.
 
         An update without any measurement of the head keeps the last values. Its gradients still count.
         """
-        measured, errors = self._validity.check(measured)
         self._nan += measured.nan_steps + measured.nan_gradients
         self._inf += measured.inf_steps + measured.inf_gradients
         entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
@@ -132,7 +128,6 @@ class HeadTracker:
         self._idle.count(ratio is None and self._head.choices > 1, now)
         finite = not (measured.nan_gradients or measured.inf_gradients)
         self._enter(self._state_of(ratio, measured, finite, had_choice, blind), now)
-        return errors
 
     def _state_of(
         self, ratio: float | None, measured: HeadMeasurement, finite: bool, had_choice: bool | None, blind: bool

@@ -21,6 +21,7 @@ from cheroot.server import HTTPConnection
 from prometheus_client.exposition import gzip_accepted
 
 from rl_exporter.collector import Renderer
+from rl_exporter.forks import in_forked_child, let_go_of_port
 from rl_exporter.server import landing_page
 from rl_exporter.server.listen import ListenAddress
 from rl_exporter.server.scrapers import Scrapers
@@ -72,6 +73,7 @@ class MetricsServer:
         self._server.expiration_interval = _TIDYING_SECONDS
         self._bound: Future[None] = Future()
         self._stopping = threading.Event()
+        self._inherited = False
         # cheroot's threads inherit this flag, so that none of them keeps a finished process alive.
         self._thread = threading.Thread(target=self._serve, name="metrics-server", daemon=True)
 
@@ -93,6 +95,7 @@ class MetricsServer:
             raise OSError(f"cannot listen on {self.address}: {error}; {remedy}") from error
         host, port = self._server.bind_addr[:2]
         self.address = ListenAddress(host, port)
+        in_forked_child(self._let_go)
         threading.Thread(target=self._wake, name="metrics-server-stop", daemon=True).start()
 
     def _serve(self) -> None:
@@ -104,8 +107,16 @@ class MetricsServer:
         self._bound.set_result(None)
         self._server.serve()
 
+    def _let_go(self) -> None:
+        """In a forked child: keep neither the port nor a client waiting after the parent has died."""
+        if not self._stopping.is_set():
+            self._inherited = True
+            let_go_of_port(self.address.port)
+
     def stop(self) -> None:
-        """Stop serving and release the port."""
+        """Stop serving and release the port. A forked child has nothing to stop."""
+        if self._inherited:
+            return
         self._stopping.set()
         self._server.stop()
         if self._thread.is_alive():

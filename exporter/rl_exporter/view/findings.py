@@ -37,7 +37,9 @@ def findings(snapshot: SanctumSnapshot) -> tuple[Finding, ...]:
         for word, tone, text in _head_findings(head, tamiyo.readings[head.name])
     ]
     if snapshot.record_errors:
-        text = f"telemetry failed {_times(snapshot.record_errors)}: values may be missing or old"
+        fields = ", ".join(printable(field) for field, _ in snapshot.dropped)
+        which = f" (impossible: {fields})" if fields else ""
+        text = f"telemetry failed {_times(snapshot.record_errors)}: values may be missing or old{which}"
         found.append(Finding("errors", Tone.WARNING, "", text))
     if found:
         return tuple(sorted(found, key=lambda finding: _WORDS.index(finding.word)))

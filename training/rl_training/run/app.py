@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from rl_exporter.leaving import left_by
 from rl_exporter.panel.sources import LocalSource
 from rl_exporter.payload import PPOUpdateHandler
 from rl_exporter.snapshot import RunState
@@ -98,6 +99,10 @@ def _train_to_the_end(job: Job, training: Callable[[], RunState]) -> RunState:
         state = training()
     except (RankLostError, EnvironmentSetupError) as error:
         _LOG.error("the run failed: %s", error)
+    except SystemExit as error:
+        # An environment, or a library below it, that leaves the program: the training has not reached its end.
+        _LOG.error("something in the training called sys.exit(%r); the run ends", error.code)
+        state = None if left_by(error) is RunState.FAILED else RunState.INTERRUPTED
     except Exception:  # noqa: BLE001 - whatever it was, /metrics must say that the run failed
         _LOG.exception("the run failed")
     if state is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,6 +28,7 @@ from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.sb3.decisions import AdvantageHistory
 from rl_exporter.integrations.sb3.listener import PolicyListener
 from rl_exporter.integrations.sb3.policy import Declaration, environment_id, policy_heads, supported
+from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
 from rl_exporter.server.listen import ListenAddress
@@ -261,9 +261,8 @@ def _logged(model: OnPolicyAlgorithm) -> dict[str, float]:
 
 def _end_at_exit(recorder: HeadRecorder) -> None:
     """After an exception out of ``learn``: ``failed`` if it ended the program, else ``interrupted``."""
-    error = getattr(sys, "last_value", None)
-    failed = error is not None and not isinstance(error, KeyboardInterrupt)
-    recorder.close(RunState.FAILED if failed else RunState.INTERRUPTED)
+    state = left_by_interpreter()
+    recorder.close(RunState.INTERRUPTED if state is RunState.COMPLETED else state)
 
 
 def _nothing() -> None:
