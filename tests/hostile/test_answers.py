@@ -1,7 +1,7 @@
 """Whatever answers at an address that others put into a directory: one line, in bounded time and memory.
 
-Every slow server here ends with the whole answer of a run after some seconds, so a reader without a deadline would
-take it, and the tests need no clock.
+A slow server here ends with the whole answer of a run after ten seconds and notes whether its client stayed for it,
+so the tests need no clock.
 """
 
 import contextlib
@@ -20,30 +20,33 @@ HEAD, SEPARATOR, REST = http(BODY).partition(b"\r\n\r\n")
 LIMIT = 0.5
 
 
-def slowly(parts, then=b""):
-    """Send one part every tenth of a second, so that no single read ever times out."""
+class Slowly:
+    """Sends one part every tenth of a second, so that no single read ever times out."""
 
-    def talk(connection, stop):
-        for part in parts:
+    def __init__(self, parts, then=b""):
+        self._parts, self._then = parts, then
+        self.waited_for = False
+
+    def __call__(self, connection, stop):
+        for part in self._parts:
             connection.sendall(part)
             if stop.wait(0.1):
                 return
-        connection.sendall(then)
-
-    return talk
+        self.waited_for = True
+        connection.sendall(self._then)
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 WHOLE = HEAD + SEPARATOR + REST
 SLOW = {
-    "the status line": slowly([b"H", b"T", b"T", b"P", b"/", b"1", b".", b"1", *[b" "] * 20], WHOLE[8:]),
-    "headers": slowly([b"HTTP/1.1 200 OK\r\n", *[b"X-Wait: yes\r\n"] * 20], WHOLE.partition(b"\r\n")[2]),
-    "interim responses": slowly([b"HTTP/1.1 100 Continue\r\n\r\n"] * 20, WHOLE),
-    "the size of a chunk": slowly([CHUNKED, *[b"0"] * 20], b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)),
-    "what follows the last chunk": slowly(
-        [CHUNKED + b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY), *[b"X-Wait: yes\r\n"] * 20], b"\r\n"
+    "the status line": Slowly([b"H", b"T", b"T", b"P", b"/", b"1", b".", b"1", *[b" "] * 100], WHOLE[8:]),
+    "headers": Slowly([b"HTTP/1.1 200 OK\r\n", *[b"X-Wait: yes\r\n"] * 100], WHOLE.partition(b"\r\n")[2]),
+    "interim responses": Slowly([b"HTTP/1.1 100 Continue\r\n\r\n"] * 100, WHOLE),
+    "the size of a chunk": Slowly([CHUNKED, *[b"0"] * 100], b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)),
+    "what follows the last chunk": Slowly(
+        [CHUNKED + b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY), *[b"X-Wait: yes\r\n"] * 100], b"\r\n"
     ),
-    "the body": slowly([HEAD + SEPARATOR, *(REST[at : at + 1] for at in range(20))], REST[20:]),
+    "the body": Slowly([HEAD + SEPARATOR, *(REST[at : at + 1] for at in range(100))], REST[100:]),
 }
 
 
@@ -54,6 +57,7 @@ def test_a_server_that_drips_is_given_up(name):
         pytest.raises(UnreachableError, match=r"no (whole )?answer within 0.5 s"),
     ):
         Fetcher(timeout=LIMIT).fetch(parse_target(address))
+    assert not SLOW[name].waited_for
 
 
 def test_redirects_share_the_time_of_one_request():
@@ -105,11 +109,10 @@ def test_all_addresses_of_a_name_share_the_time_of_one(monkeypatch):
 def test_a_tls_handshake_that_never_ends_is_given_up():
     hello = b"\x16\x03\x03\x40\x00"  # a record of 16 KiB, of which a byte comes now and then
 
-    with (
-        answering(slowly([hello, *[b"\x02"] * 30])) as address,
-        pytest.raises(UnreachableError, match=r"no answer within|TLS"),
-    ):
+    server = Slowly([hello, *[b"\x02"] * 100])
+    with answering(server) as address, pytest.raises(UnreachableError, match=r"no answer within|TLS"):
         Fetcher(tls_context(), timeout=LIMIT).fetch(parse_target(f"https://{address}"))
+    assert not server.waited_for
 
 
 def test_a_compressed_bomb_is_not_unpacked():
