@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,13 +25,16 @@ from rl_exporter.alerting.notification import (
     single_line,
     utc_now,
 )
-from rl_exporter.server.http import QuietServer, Response, text_response
+from rl_exporter.server.http_server import HttpServer
+from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import ListenAddress
+from rl_exporter.server.wsgi import Response, text_response
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 _MAX_BODY_BYTES = 4 * 2**20
+_LIMITS = Limits(connections=16, body_bytes=_MAX_BODY_BYTES)
 _MAX_KNOWN_ALERTS = 10_000
 """The receiver runs for months: it forgets the oldest alerts instead of growing."""
 
@@ -133,25 +137,13 @@ def serve_pages(address: ListenAddress) -> int:
     Raises OSError with the address and the remedy if it cannot listen.
     """
     receiver = PageReceiver(sys.stdout, colour=sys.stdout.isatty())
-    server = QuietServer(tuple(address), receiver, numthreads=4, max=8, timeout=10)
-    server.max_request_body_size = _MAX_BODY_BYTES
-    server.shutdown_timeout = 1
-    remedy = "give another address with --listen HOST:PORT (port 0 takes a free one)"
-    try:
-        server.prepare()
-    except OSError as error:
-        raise OSError(f"cannot listen on {address}: {error}; {remedy}") from error
-    bound = ListenAddress(*server.bind_addr[:2])
-    sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
-    sys.stdout.flush()
-    # systemd and Kubernetes send SIGTERM; like Ctrl-C it must run the finally below.
+    # systemd and Kubernetes send SIGTERM; like Ctrl-C it ends the block below.
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        server.serve()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.stop()
+    with HttpServer(receiver, address, _LIMITS) as server, suppress(KeyboardInterrupt):
+        bound = server.address
+        sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
+        sys.stdout.flush()
+        threading.Event().wait()
     return 0
 
 
