@@ -7,9 +7,10 @@ import pytest
 from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.panel.run_list import run_row
 from rl_exporter.view import layout
+from rl_exporter.view import run_view as run_view_module
 from rl_exporter.view.layout import lay_out, shortened, text_width
 from rl_exporter.view.run_view import run_view
-from tests.support.panel_runs import watched_run
+from tests.support.panel_runs import many_heads, watched_run
 
 LONG = 16_000
 
@@ -77,3 +78,11 @@ def test_twice_the_length_is_at_most_twice_the_work(look, measured):
     once = work(measured, look, 2000)
     assert once > 2000
     assert work(measured, look, 4000) <= 2 * once
+
+
+def test_a_run_of_many_heads_is_looked_at_once_a_head(monkeypatch):
+    """A foreign body may hold 100,000 of them."""
+    looks = []
+    monkeypatch.setattr(run_view_module, "common_thresholds", lambda heads: looks.append(len(heads)))
+    run_view(many_heads(50).snapshot(), 0.0)
+    assert looks == [50]
