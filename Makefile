@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo train-long drill stack dashboards kubernetes test check lint types mutants benchmark bench-fleet clean
+.PHONY: help demo train-long drill stack dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet clean
 help:
 	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long the same for long enough to learn, some 10 minutes'
@@ -19,6 +19,7 @@ help:
 	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
 	@echo 'make dashboards write grafana/dashboards anew from grafana/rl_dashboards'
 	@echo 'make kubernetes write deploy/kubernetes anew from prometheus, alerts and grafana'
+	@echo 'make image-requirements  write deploy/image anew from pyproject.toml and constraints.txt; needs uv'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs, as ratios'
 	@echo 'make bench-fleet  what fleets of up to 3,000 simulated runs cost a Prometheus; half an hour'
@@ -49,6 +50,17 @@ dashboards: $(INSTALLED)
 
 kubernetes: $(INSTALLED)
 	@PYTHONPATH=deploy $(BIN)/python -m rl_manifests
+
+# The files that the image is built from, each with the hashes of its packages. torch, and what only its CUDA build
+# needs, stand apart: the image may take another torch.
+LOCK = uv pip compile --quiet --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+	--python-version 3.12 --constraint constraints.txt --custom-compile-command 'make image-requirements'
+CUDA := ^(torch|triton|nvidia-[a-z0-9-]*|cuda-[a-z]*)==
+image-requirements:
+	@$(LOCK) --extra training pyproject.toml --output-file deploy/image/requirements.txt \
+		$$(sed -nE 's/$(CUDA).*/--no-emit-package \1/p' constraints.txt)
+	@grep -E '$(CUDA)' constraints.txt | $(LOCK) --no-deps - --output-file deploy/image/torch.txt
+	@grep '^hatchling==' constraints.txt | $(LOCK) - --output-file deploy/image/build.txt
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -145,11 +145,13 @@ class Stack:
             seconds=_GRAFANA_START_SECONDS,
         )
 
-    def start_pages(self, *, relayed: bool = False) -> Process:
+    def start_pages(self, *options: str, relayed: bool = False) -> Process:
         """Start ``rl-exporter pages``."""
         command = (sys.executable, "-c", "import sys; from rl_exporter.cli.main import main; sys.exit(main())")
         ready = f"http://{self.pages}/-/healthy"
-        return self.start("pages", *command, "pages", "--listen", self.pages, ready=ready, relayed=relayed)
+        return self.start(
+            "pages", *command, "pages", "--listen", self.pages, *options, ready=ready, relayed=relayed
+        )
 
     def start(
         self,

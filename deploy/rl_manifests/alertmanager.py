@@ -76,8 +76,14 @@ def _matcher(text: str) -> dict[str, str]:
 
 def _receiver(source: Mapping[str, Any]) -> dict[str, Any]:
     name = source["name"]
-    hooks = [
-        {"urlSecret": {"name": ADDRESSES, "key": name}, "sendResolved": hook["send_resolved"]}
-        for hook in source.get("webhook_configs", [])
-    ]
+    hooks = [_webhook(name, hook) for hook in source.get("webhook_configs", [])]
     return {"name": name, **({"webhookConfigs": hooks} if hooks else {})}
+
+
+def _webhook(receiver: str, source: Mapping[str, Any]) -> dict[str, Any]:
+    limit = {"maxAlerts": source["max_alerts"]} if "max_alerts" in source else {}
+    return {
+        "urlSecret": {"name": ADDRESSES, "key": receiver},
+        "sendResolved": source["send_resolved"],
+        **limit,
+    }

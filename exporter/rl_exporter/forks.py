@@ -31,12 +31,17 @@ def let_go_of_port(port: int) -> None:
     The numbers of the descriptors stay taken, by /dev/null: objects that still know them can close them later
     without closing a file that got the same number.
     """
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers, not paths
+        with suppress(OSError):  # the descriptor of the listing itself is closed by now
+            if _local_port(int(name)) == port:
+                let_go_of(int(name))
+
+
+def let_go_of(descriptor: int) -> None:
+    """Give up what a descriptor of this process stands for; its number stays taken, by /dev/null."""
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
-        for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers, not paths
-            with suppress(OSError):  # the descriptor of the listing itself is closed by now
-                if _local_port(int(name)) == port:
-                    os.dup2(nothing, int(name), inheritable=False)
+        os.dup2(nothing, descriptor, inheritable=False)
     finally:
         os.close(nothing)
 

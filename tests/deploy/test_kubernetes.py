@@ -93,6 +93,10 @@ def test_everything_selects_the_pods_of_the_job():
 
 def test_scrapes_are_those_of_prometheus_yml():
     assert endpoint()["interval"] == PROMETHEUS["global"]["scrape_interval"]
+    scrape, spec = PROMETHEUS["scrape_configs"][0], of_kind("PodMonitor")["spec"]
+    assert [spec[name] for name in ("sampleLimit", "labelLimit", "bodySizeLimit")] == [
+        scrape[name] for name in ("sample_limit", "label_limit", "body_size_limit")
+    ]
     jobs = [relabel for relabel in endpoint()["relabelings"] if relabel.get("targetLabel") == "job"]
     assert [relabel["replacement"] for relabel in jobs] == [PROMETHEUS["scrape_configs"][0]["job_name"]]
 

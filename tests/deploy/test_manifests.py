@@ -70,6 +70,7 @@ def read_back(node):
         "inhibitRules": "inhibit_rules",
         "webhookConfigs": "webhook_configs",
         "sendResolved": "send_resolved",
+        "maxAlerts": "max_alerts",
     }
     return {names.get(key, key): read_back(value) for key, value in node.items()}
 

@@ -55,11 +55,11 @@ def test_the_block_ends_the_run_as_it_was_left(leave, state):
 
 
 NEVER_CLOSED = """
-import atexit, sys
+import atexit, sys, types
 import rl_exporter
 atexit.register(lambda: print(heads.snapshot().run_state))  # runs after the functions that were registered later
 heads = rl_exporter.serve({{"arm": 2}}, run_id="open", listen="127.0.0.1:0", linger=5, register=rl_exporter.Discovery({folder!r}))
-heads._server.scrapers.scraped(("prometheus", ""), final=False)
+heads._server.scrapers.scraped(("prometheus", ""), types.SimpleNamespace(is_open=True), final=False)
 heads._server.scrapers.wait = lambda seconds: print("waits", seconds)
 heads.record(entropy={{"arm": 0.5}})
 {leave}

@@ -188,8 +188,8 @@ MUTANTS = (
     Mutant(
         "end of a registered run that nobody has scraped yet: nobody is waited for",
         "exporter/rl_exporter/server/scrapers.py",
-        "            if expected and not self._waiting:\n",
-        "            if expected and self._waiting:\n",
+        "            self._anybody = expected and not self._waiting()\n",
+        "            self._anybody = expected and self._waiting()\n",
         ("tests/exporter/server/test_scrapers.py",),
     ),
     Mutant(

@@ -6,12 +6,19 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Self
 
 from rl_exporter.view.cells import printable
 
 WATCHDOG = "RLMonitoringWatchdog"
+MAX_ALERTS = 10_000
+"""Alerts of one notification that are shown; alertmanager.yml sends at most 4,000 (max_alerts)."""
+
+_YEARS = range(1970, 9000)
+"""Near the ends of the calendar, a time cannot be shown in every time zone."""
+
 _INDENT = " " * 10
 _COLOURS = MappingProxyType({"critical": "31;1", "warning": "33;1", "resolved": "32;1"})
 
@@ -39,8 +46,8 @@ class Alert:
             return cls(
                 labels=_strings(raw["labels"]),
                 annotations=_strings(raw["annotations"]),
-                starts=datetime.fromisoformat(raw["startsAt"]),
-                ends=datetime.fromisoformat(raw["endsAt"]) if resolved else None,
+                starts=_time(raw["startsAt"]),
+                ends=_time(raw["endsAt"]) if resolved else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise NotificationError(f"an alert lacks or garbles a field: {error!r}") from error
@@ -51,9 +58,20 @@ class Alert:
         return self.labels.get("alertname", "an alert without a name")
 
     @property
-    def identity(self) -> tuple[frozenset[tuple[str, str]], datetime]:
+    def identity(self) -> bytes:
         """Equal in two notifications of the same alert. An alert that fires again has a new start."""
-        return frozenset(self.labels.items()), self.starts
+        # A digest, because the receiver keeps thousands of them, and labels may be long.
+        parts = repr((sorted(self.labels.items()), self.starts.astimezone(UTC)))
+        return blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text[:40]!r} has no time zone")
+    if not _YEARS.start <= moment.year < _YEARS.stop:
+        raise ValueError(f"{text[:40]!r} is no time of an alert")
+    return moment
 
 
 def _strings(raw: Mapping[str, Any]) -> Mapping[str, str]:
@@ -65,11 +83,22 @@ def single_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def parse_notification(body: Any) -> tuple[Alert, ...]:
-    """Parse the alerts of a decoded webhook body. Raises NotificationError."""
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """The alerts of one notification, and how many more there are that it does not hold."""
+
+    alerts: tuple[Alert, ...]
+    left_out: int = 0
+
+
+def parse_notification(body: Any) -> Notification:
+    """Parse a decoded webhook body. Raises NotificationError."""
     if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
         raise NotificationError("the body is no notification of Alertmanager: it has no list 'alerts'")
-    return tuple(Alert.parse(raw) for raw in body["alerts"])
+    taken, rest = body["alerts"][:MAX_ALERTS], body["alerts"][MAX_ALERTS:]
+    truncated = body.get("truncatedAlerts", 0)
+    left_out = truncated if isinstance(truncated, int) and truncated > 0 else 0
+    return Notification(tuple(Alert.parse(raw) for raw in taken), left_out + len(rest))
 
 
 def format_page(alert: Alert, *, now: datetime, colour: bool = False) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import html
-import json
+import io
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from markdown_it import MarkdownIt
 
+from rl_exporter.alerting.admission import Admission
 from rl_exporter.alerting.bundle import runbook, served_runbook, shipped
 from rl_exporter.alerting.notification import (
     WATCHDOG,
@@ -24,13 +27,20 @@ from rl_exporter.alerting.notification import (
     single_line,
     utc_now,
 )
-from rl_exporter.server.http import QuietServer, Response, text_response
+from rl_exporter.guarded import parse_json
+from rl_exporter.server.http_server import HttpServer
+from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import ListenAddress
+from rl_exporter.server.wsgi import Response, text_response
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-_MAX_BODY_BYTES = 4 * 2**20
+_MAX_BODY_BYTES = 16 * 2**20
+"""A lost network pages a whole fleet at once. An alert takes 2.4 kB, most of it the link with the expression,
+and alertmanager.yml sends at most 4,000 in one notification."""
+
+_LIMITS = Limits(connections=16, body_bytes=_MAX_BODY_BYTES)
 _MAX_KNOWN_ALERTS = 10_000
 """The receiver runs for months: it forgets the oldest alerts instead of growing."""
 
@@ -47,13 +57,21 @@ class PageReceiver:
     It writes pages to ``out``. If that fails it answers with status 500, so that Alertmanager delivers again.
     """
 
-    def __init__(self, out: TextIO, *, colour: bool = False, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        colour: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+        admission: Admission | None = None,
+    ) -> None:
         self._out = out
+        self._admission = admission or Admission()
         self._colour = colour
         self._clock = clock
         self._lock = threading.Lock()
         # A dict as an ordered set: the first key is the oldest alert.
-        self._known: dict[object, None] = {}
+        self._known: dict[bytes, None] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
@@ -62,7 +80,7 @@ class PageReceiver:
             status, headers, body = self._post(environ) if method == "POST" else _get(method, path)
         except OSError as error:
             status, headers, body = text_response(
-                "500 Internal Server Error", f"the page could not be written: {error}"
+                "500 Internal Server Error", f"the page could not be taken: {error}"
             )
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if method == "HEAD" else [body]
@@ -70,15 +88,21 @@ class PageReceiver:
     def _post(self, environ: WSGIEnvironment) -> Response:
         if environ.get("PATH_INFO", "/") not in ("", "/"):
             return text_response("404 Not Found", "notifications go to /")
-        try:
-            alerts = parse_notification(json.loads(environ["wsgi.input"].read()))
-        except (NotificationError, ValueError) as error:
-            return text_response(
-                "400 Bad Request", f"{error}; configure this address as a webhook of Alertmanager"
-            )
-        with self._lock:  # pages from several threads must not mix
-            for alert in alerts:
+        refusal = self._admission.refusal(environ)
+        if refusal is not None:
+            return refusal
+        with self._lock:  # pages from several threads must not mix, and one body at a time is enough memory
+            try:
+                notification = parse_notification(parse_json(environ["wsgi.input"].read()))
+            except (NotificationError, ValueError) as error:
+                return text_response(
+                    "400 Bad Request", f"{error}; configure this address as a webhook of Alertmanager"
+                )
+            for alert in notification.alerts:
                 self._show(alert)
+            if notification.left_out:
+                self._out.write(f"and {notification.left_out} more alerts; Alertmanager's page lists them\n")
+                self._out.flush()
         return text_response("200 OK", "printed")
 
     def _show(self, alert: Alert) -> None:
@@ -127,31 +151,21 @@ def _html(title: str, body: str) -> Response:
     return "200 OK", [("Content-Type", "text/html; charset=utf-8")], text.encode()
 
 
-def serve_pages(address: ListenAddress) -> int:
+def serve_pages(address: ListenAddress, secret_file: Path | None = None) -> int:
     """Receive pages until SIGINT or SIGTERM. Returns the exit status.
 
-    Raises OSError with the address and the remedy if it cannot listen.
+    Raises OSError with the remedy if it cannot listen, or if ``secret_file`` holds no secret.
     """
-    receiver = PageReceiver(sys.stdout, colour=sys.stdout.isatty())
-    server = QuietServer(tuple(address), receiver, numthreads=4, max=8, timeout=10)
-    server.max_request_body_size = _MAX_BODY_BYTES
-    server.shutdown_timeout = 1
-    remedy = "give another address with --listen HOST:PORT (port 0 takes a free one)"
-    try:
-        server.prepare()
-    except OSError as error:
-        raise OSError(f"cannot listen on {address}: {error}; {remedy}") from error
-    bound = ListenAddress(*server.bind_addr[:2])
-    sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
-    sys.stdout.flush()
-    # systemd and Kubernetes send SIGTERM; like Ctrl-C it must run the finally below.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # its encoding may lack a character of a page
+    receiver = PageReceiver(sys.stdout, colour=sys.stdout.isatty(), admission=Admission(secret_file))
+    # systemd and Kubernetes send SIGTERM; like Ctrl-C it ends the block below.
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        server.serve()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.stop()
+    with HttpServer(receiver, address, _LIMITS) as server, suppress(KeyboardInterrupt):
+        bound = server.address
+        sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
+        sys.stdout.flush()
+        threading.Event().wait()
     return 0
 
 

@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     pages = commands.add_parser("pages", help="receive Alertmanager's pages, print them, serve the runbooks")
     pages.add_argument("--listen", type=_checked(parse_listen_address), default=PAGES_ADDRESS,
                        metavar="HOST:PORT", help=f"where Alertmanager delivers ({PAGES_ADDRESS})")  # fmt: skip
+    pages.add_argument("--secret-file", type=Path, metavar="FILE",
+                       help="take only notifications with the secret in FILE (credentials_file)")  # fmt: skip
     bundle = commands.add_parser("bundle", help="write rules, alerts, templates, runbooks and dashboards")
     bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     bundle.add_argument("--grafana-url", type=_checked(link_base), default=GRAFANA_URL, metavar="U",
@@ -91,7 +93,7 @@ def _metrics(_options: argparse.Namespace) -> int:
 def _pages(options: argparse.Namespace) -> int:
     from rl_exporter.alerting.receiver import serve_pages  # noqa: PLC0415 - slow to import
 
-    return serve_pages(options.listen)
+    return serve_pages(options.listen, options.secret_file)
 
 
 def _bundle(options: argparse.Namespace) -> int:

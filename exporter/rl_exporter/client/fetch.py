@@ -26,6 +26,7 @@ from urllib3.exceptions import (
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 from rl_exporter.client.addresses import Target
+from rl_exporter.client.deadline import TimeLeft, pool_manager
 from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
 from rl_exporter.snapshot import SanctumSnapshot
 
@@ -83,11 +84,10 @@ class Fetcher:
 
     def __init__(self, context: ssl.SSLContext | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
         self.timeout = timeout
-        self._pool = urllib3.PoolManager(
+        self._pool = pool_manager(
             num_pools=64,  # hosts with open connections: a fleet has more than urllib3's ten
             maxsize=4,
             ssl_context=context or tls_context(),
-            timeout=urllib3.Timeout(connect=timeout, read=timeout),
             # Only redirects: the caller polls anyway, and a retry inside would exceed the time limit.
             retries=urllib3.Retry(total=_REDIRECTS, connect=0, read=0, redirect=_REDIRECTS, status=0, other=0),
         )
@@ -98,13 +98,19 @@ class Fetcher:
         headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"}
         if target.credentials is not None:
             headers |= urllib3.make_headers(basic_auth=target.credentials)
-        # urllib3 limits each read, so a server that sends a byte now and then would never time out.
-        deadline = time.monotonic() + self.timeout
         try:
-            # Not preloaded: urllib3 would read the whole body first, however large.
-            response = self._pool.request("GET", target.url, headers=headers, preload_content=False)
+            # Not preloaded: urllib3 would read the whole body first, however large. Nor decoded: a body that is
+            # compressed although nobody asked for it may be a thousand times larger than it was sent.
+            response = self._pool.request(
+                "GET",
+                target.url,
+                headers=headers,
+                timeout=TimeLeft(self.timeout),
+                preload_content=False,
+                decode_content=False,
+            )
             try:
-                body, offset = self._body(response, deadline), _clock_offset(response.headers.get("Date"))
+                body, offset = self._body(response), _clock_offset(response.headers.get("Date"))
             finally:
                 _release(response)
         except (HTTPError, OSError) as error:
@@ -112,20 +118,23 @@ class Fetcher:
             raise kind(_reason(error, self.timeout)) from error
         return FetchedSnapshot(_snapshot(body), offset)
 
-    def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
         if response.status != 200:
             raise UnreachableError(
                 f"it answers with HTTP status {response.status} (is this the address of /metrics?)"
             )
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise UnreachableError("its answer is compressed, although that was not asked for")
         body = bytearray()
-        while chunk := response.read1(_CHUNK):  # read() would block for a whole chunk, past the deadline
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise UnreachableError(
-                    f"it answers with more than {MAX_BYTES // 2**20} MiB: not the /metrics of a run"
-                )
-            if time.monotonic() > deadline:
-                raise UnreachableError(f"no whole answer within {self.timeout:g} s")
+        try:
+            while chunk := response.read1(_CHUNK):  # read() would block for a whole chunk
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise UnreachableError(
+                        f"it answers with more than {MAX_BYTES // 2**20} MiB: not the /metrics of a run"
+                    )
+        except ReadTimeoutError as error:
+            raise UnreachableError(f"no whole answer within {self.timeout:g} s") from error
         return bytes(body)
 
 

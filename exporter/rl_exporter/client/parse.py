@@ -27,6 +27,11 @@ from rl_exporter.snapshot import (
     first_reading,
 )
 
+MAX_LINES = 100_000
+"""A run of a thousand heads has half as many."""
+
+_LONGEST_LINE = 64 * 1024
+
 
 class NotAnExporterError(ValueError):
     """A body that is not the /metrics of one run; the message says what is wrong with it."""
@@ -38,6 +43,7 @@ def parse_snapshot(text: str) -> SanctumSnapshot:
     The result equals the snapshot that was rendered. Raises NotAnExporterError if the body is cut off or
     malformed, or shows no run or several.
     """
+    _require_parsable(text)
     try:
         return _snapshot(_Series(text))
     except NotAnExporterError:
@@ -47,6 +53,14 @@ def parse_snapshot(text: str) -> SanctumSnapshot:
         raise NotAnExporterError(
             f"not the /metrics of a run: a value or label is impossible: {reason}"
         ) from error
+
+
+def _require_parsable(text: str) -> None:
+    """Limit lines and their lengths: the parser's time grows with the square of a line's length."""
+    lines = text.split("\n", MAX_LINES)
+    if len(lines) > MAX_LINES or max(map(len, lines)) > _LONGEST_LINE:
+        limits = f"{MAX_LINES} lines of {_LONGEST_LINE // 1024} KiB"
+        raise NotAnExporterError(f"not the /metrics of a run: more than {limits}")
 
 
 def _snapshot(series: _Series) -> SanctumSnapshot:
@@ -163,8 +177,13 @@ def _head(series: _Series, name: str, max_entropy: float) -> Head:
         thresholds.get("warning"),
         thresholds.get("critical"),
         _reference(max_entropy, reference, bool(thresholds)),
-        () if actions == tuple(map(str, range(choices))) else actions,
+        () if _are_numbers(actions, choices) else actions,
     )
+
+
+def _are_numbers(actions: tuple[str, ...], choices: int) -> bool:
+    # Compared in length first: a foreign body may claim 10^100 choices.
+    return len(actions) == choices and all(name == str(number) for number, name in enumerate(actions))
 
 
 def _reference(max_entropy: float, reference: float | None, declares: bool) -> str | float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,17 @@ import yaml
 
 from rl_exporter.client.addresses import Target, parse_target
 from rl_exporter.discovery.file_sd import SUFFIXES, read_groups
+from rl_exporter.guarded import list_directory
+from rl_exporter.view.cells import printable
+
+MAX_FILES = 10_000
+"""Files of a directory that are looked at, and targets that are taken. The largest fleets have 3,000 runs."""
+
+_MAX_SECONDS = 10.0
+"""For a whole directory, so that many large files do not keep its reader busy."""
+
+_MAX_PROBLEMS = 20
+"""More lines than these hide the runs; the rest is counted."""
 
 
 class DiscoveryError(ValueError):
@@ -30,20 +42,40 @@ def read_directory(directory: Path) -> tuple[list[Target], list[str]]:
 
     One bad file is a problem and not an error, because Prometheus also goes on with the other files.
     """
-    targets: dict[str, Target] = {}
-    problems: list[str] = []
     try:
-        paths = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
+        paths, more = list_directory(directory, SUFFIXES, MAX_FILES)
     except OSError as error:
         return [], [f"{str(directory)!r}: {error.strerror}"]
+    targets: dict[str, Target] = {}
+    problems: list[str] = []
+    deadline = time.monotonic() + _MAX_SECONDS
     for path in paths:
         try:
             targets |= {target.url: target for target in _read_file(path)}
         except FileNotFoundError:
             continue  # its run ended after the directory was listed
         except (OSError, ValueError, yaml.YAMLError) as error:
-            problems.append(f"{str(path)!r} is no list of targets: {' '.join(str(error).split())[:200]}")
-    return list(targets.values()), problems
+            problems.append(f"{str(path)!r} is no list of targets: {_one_line(error)}")
+        if time.monotonic() > deadline or len(targets) > MAX_FILES:
+            more = path != paths[-1] or len(targets) > MAX_FILES
+            break
+    return list(targets.values())[:MAX_FILES], [*_first(problems), *_incomplete(directory, more)]
+
+
+def _incomplete(directory: Path, more: bool) -> Iterator[str]:
+    if more:
+        limits = f"{MAX_FILES} files, {MAX_FILES} targets or {_MAX_SECONDS:g} s of reading"
+        yield f"{str(directory)!r} is shown in part: it takes more than {limits}; give runs one of their own"
+
+
+def _first(problems: list[str]) -> list[str]:
+    left_out = len(problems) - _MAX_PROBLEMS
+    return [*problems[:_MAX_PROBLEMS], f"and {left_out} more files"] if left_out > 0 else problems
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error.strerror) if isinstance(error, OSError) else str(error)
+    return printable(" ".join(text.split())[:200])
 
 
 def _read_file(path: Path) -> Iterator[Target]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from rl_exporter.discovery.file_sd import (
     file_version,
     parse_groups,
 )
+from rl_exporter.guarded import list_directory, read_file
 
 ENTRY_SUFFIX = ".run.json"
 """Tells entries from target files that people wrote, which this project never removes."""
@@ -32,6 +32,9 @@ STALE_SECONDS = 300.0
 
 _LONGEST_STEM, _KEPT, _DIGEST_BYTES = 200, 120, 16
 """File names are limited to 255 bytes; a longer one is cut and told apart by a digest."""
+
+MAX_ENTRIES = 10_000
+"""Of a directory. The largest fleets have 3,000 runs."""
 
 _MAX_BYTES = 2**16
 
@@ -77,7 +80,8 @@ def read_entry(path: Path) -> Entry:
     version = file_version(path)
     age = time.time() - version[1] / 1e9
     try:
-        groups = parse_groups(_read_regular_file(path))
+        # No link is followed: runs write files, and others could point to anything.
+        groups = parse_groups(read_file(path, _MAX_BYTES, follow=False).decode("utf-8"))
         if len(groups) != 1 or len(groups[0].targets) > 1:
             raise ValueError("it does not list one run")
     except ValueError as error:
@@ -85,18 +89,12 @@ def read_entry(path: Path) -> Entry:
     return Entry(path, age, version, next(iter(groups[0].targets), None), groups[0].labels)
 
 
-def _read_regular_file(path: Path) -> str:
-    # Others may write to the directory: reading a pipe would block, and a device may never end.
-    # lstat, because a symbolic link could point to any of these.
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-        raise ValueError("it is no file, or larger than an entry")
-    return path.read_text(encoding="utf-8")
-
-
 def read_entries(directory: Path) -> Iterator[Entry]:
-    """Read all entries of a directory in the order of their names. Raises OSError if it cannot be listed."""
-    for path in sorted(path for path in directory.iterdir() if path.name.endswith(ENTRY_SUFFIX)):
+    """Read the entries of a directory in the order of their names. Raises OSError if it cannot be listed.
+
+    Of more than ``MAX_ENTRIES`` it reads that many.
+    """
+    for path in list_directory(directory, (ENTRY_SUFFIX,), MAX_ENTRIES)[0]:
         try:
             yield read_entry(path)
         except FileNotFoundError:
@@ -113,6 +111,6 @@ def partial_files(directory: Path, older_than: float) -> list[Path]:
 
 def _seconds_unchanged(path: Path) -> float:
     try:
-        return time.time() - path.stat().st_mtime
+        return time.time() - path.lstat().st_mtime
     except FileNotFoundError:
         return 0.0

@@ -9,26 +9,29 @@ https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_s
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from rl_exporter.guarded import parse_json, parse_yaml, read_file
 
 SUFFIXES = (".json", ".yml", ".yaml")
 PARTIAL_PREFIX, PARTIAL_SUFFIX = ".", ".partial"
 """Name of a file during a write. The dot does not hide it from Go's ``*``, but the suffix does."""
 
+MAX_BYTES = 2**20
+"""Of a target file. 10,000 targets are half of it."""
+
+_LONGEST_ADDRESS = 300
+"""Characters; a host name has at most 253."""
+
 _READABLE = 0o644
 """mkstemp makes files private, but Prometheus reads as another user."""
 
-_LOCK_SECONDS = 2.0
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 FileVersion = tuple[int, int]
@@ -44,13 +47,14 @@ class TargetGroup(NamedTuple):
 
 def read_groups(path: Path) -> list[TargetGroup]:
     """Read the groups of a JSON or YAML file. Raises OSError, ValueError or yaml.YAMLError."""
-    return parse_groups(path.read_text(encoding="utf-8"), is_json=path.suffix == ".json")
+    # Links are followed: Kubernetes mounts every file as one.
+    text = read_file(path, MAX_BYTES).decode("utf-8")
+    return parse_groups(text, is_json=path.suffix == ".json")
 
 
 def parse_groups(text: str, *, is_json: bool = True) -> list[TargetGroup]:
     """Parse the groups in ``text``. Raises ValueError or yaml.YAMLError with the reason."""
-    # safe_load, because others may write to the directory, and YAML tags can construct objects.
-    groups = json.loads(text) if is_json else yaml.safe_load(text)
+    groups = parse_json(text) if is_json else parse_yaml(text)
     if not isinstance(groups, list):
         raise ValueError("it holds no list")
     return [_parse_group(group) for group in groups]
@@ -63,9 +67,22 @@ def _parse_group(group: Any) -> TargetGroup:
     if not isinstance(labels, dict):
         raise ValueError("the labels of a group are no mapping")
     for address in group["targets"]:
-        if not isinstance(address, str) or "/" in address:
-            raise ValueError(f"target {address!r} is not HOST:PORT")
-    return TargetGroup(group["targets"], labels)
+        if not isinstance(address, str) or "/" in address or len(address) > _LONGEST_ADDRESS:
+            raise ValueError(f"target {_excerpt(address)} is not HOST:PORT")
+    return TargetGroup(group["targets"], {str(name): _label_value(labels[name]) for name in labels})
+
+
+def _label_value(value: Any) -> str:
+    # YAML reads a port or a version as a number, and Prometheus takes it as it is written.
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"the value {_excerpt(value)} of a label is no text")
+    return str(value)
+
+
+def _excerpt(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def dump_groups(*groups: TargetGroup) -> bytes:
@@ -76,32 +93,42 @@ def dump_groups(*groups: TargetGroup) -> bytes:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``. A reader sees the old file or the new one, no part. Raises OSError."""
-    with _temporary_file(path.parent, content) as partial:
+    with new_file(path.parent, content) as partial:
         partial.replace(path)
 
 
 def create_file(path: Path, content: bytes) -> None:
-    """Like ``replace_file``, but raises FileExistsError if the file exists. Of concurrent calls one succeeds.
+    """Like ``replace_file``, but raises FileExistsError if the file exists. One of concurrent calls wins."""
+    with new_file(path.parent, content) as partial:
+        try:
+            # A hard link, because creating one fails where the name exists; a rename would replace it silently.
+            path.hardlink_to(partial)
+        except FileExistsError:
+            # An NFS client repeats a request whose answer was lost: a link to our own file is success
+            # (open(2)).
+            if not _is_same(path, partial):
+                raise
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            _create_in_place(path, content)
 
-    On a file system without hard links the last call wins instead.
-    """
-    with _temporary_file(path.parent, content) as partial:
-        _link(path, partial)
 
-
-def _link(path: Path, partial: Path) -> None:
-    # A hard link, because creating one fails where the name exists; a rename would replace it silently.
+def _is_same(path: Path, partial: Path) -> bool:
     try:
-        path.hardlink_to(partial)
-    except FileExistsError:
-        # An NFS client repeats a request whose answer was lost: a second link to our own file is success
-        # (open(2)).
-        if partial.stat().st_nlink != 2:
-            raise
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        partial.replace(path)
+        return os.path.samestat(path.lstat(), partial.lstat())
+    except FileNotFoundError:
+        return False  # it was there, and is gone by now
+
+
+def _create_in_place(path: Path, content: bytes) -> None:
+    """For a file system without hard links. A reader may see a part, which lists no target yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _READABLE)
+    try:
+        _write(descriptor, content)
+    except OSError:
+        path.unlink()
+        raise
 
 
 def file_version(path: Path) -> FileVersion:
@@ -110,57 +137,24 @@ def file_version(path: Path) -> FileVersion:
     return status.st_ino, status.st_mtime_ns  # not the inode alone: a new file may reuse that of a removed one
 
 
-def remove_file(path: Path, expected: FileVersion) -> bool:
-    """Remove ``path`` unless it was touched or replaced since ``expected`` was read. Raises OSError.
-
-    Of concurrent processes that saw the same file one removes it; none ever takes away a newer file.
-    """
-    with _locked(path.parent):
-        if file_version(path) != expected:
-            return False
-        path.unlink()
-    return True
-
-
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time check a file and remove it.
+def new_file(directory: Path, content: bytes) -> Iterator[Path]:
+    """Yield a complete file, readable by all, under a name that no discovery pattern matches.
 
-    The lock is on the directory, so that it leaves no file, and ends with the process. A file system without
-    locks, or another process that never lets go, must not stop a run: then the check stands alone.
+    It is removed at the end unless it has been renamed. Raises OSError.
     """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while not _lock(descriptor) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether there is nothing to wait for: the lock is taken, or the file system has none."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-@contextmanager
-def _temporary_file(directory: Path, content: bytes) -> Iterator[Path]:
-    """Yield a complete file, readable by all, under a name that no discovery pattern matches."""
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=PARTIAL_PREFIX, suffix=PARTIAL_SUFFIX)
     partial = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(descriptor, _READABLE)
-            os.fsync(descriptor)  # NFS and quotas report a full disk only here, before the file is published
+        _write(descriptor, content)
         yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(descriptor, _READABLE)
+        os.fsync(descriptor)  # NFS and quotas report a full disk only here, before the file is published

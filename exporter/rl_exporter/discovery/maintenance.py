@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_exporter.discovery.entry import STALE_SECONDS, Entry, partial_files, read_entries
-from rl_exporter.discovery.file_sd import remove_file
 from rl_exporter.discovery.liveness import Liveness, is_dead, liveness_probe
+from rl_exporter.discovery.ownership import remove_file
 from rl_exporter.view.cells import printable
+from rl_exporter.view.layout import shortened
 
 _CONCURRENT_PROBES = 32
+_CELL_WIDTH = 80
+"""One long label must not push every row off the screen; --json has it whole."""
+
 _COLUMNS = ("run", "address", "labels", "heartbeat", "condition")
 _REASONS = {
     Liveness.STARTING: "it never said where it listens",
@@ -77,7 +81,7 @@ def _table_row(probed: ProbedEntry) -> tuple[str, ...]:
     labels = ",".join(f"{name}={value}" for name, value in entry.labels.items())
     liveness = f"{probed.liveness}, dead" if probed.dead else str(probed.liveness)
     cells = (entry.run_id, entry.address or "-", labels or "-", f"{max(entry.age, 0.0):.0f} s ago", liveness)
-    return tuple(printable(cell) for cell in cells)
+    return tuple(shortened(printable(cell), _CELL_WIDTH) for cell in cells)
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -14,18 +14,23 @@ from types import TracebackType
 from typing import Self
 
 from rl_exporter.discovery.entry import HEARTBEAT_SECONDS, Entry, entry_path, read_entry
-from rl_exporter.discovery.file_sd import TargetGroup, create_file, dump_groups, remove_file, replace_file
+from rl_exporter.discovery.file_sd import TargetGroup, create_file, dump_groups
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.liveness import Probe, holds_run_id, liveness_probe
+from rl_exporter.discovery.ownership import remove_file, remove_own, replace_own, touch_own
 from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import require_label_value
 
 CLOSE_SECONDS = 10.0
 """How long a run waits at its end for a file system that hangs."""
 
+_MAX_ATTEMPTS = 100
+"""At one run_id. Only somebody who changes an entry on purpose all the time makes more of them necessary."""
+
 _LOG = logging.getLogger("rl_exporter")
 _REMEDIES = {
     errno.ENOENT: "make it first, or give another",
+    errno.EEXIST: "give another run_id",
     errno.ENOTDIR: "give a directory",
     errno.ENOSPC: "make room there, or give another",
     errno.EDQUOT: "make room there, or give another",
@@ -45,7 +50,8 @@ def claim(directory: Path, run_ids: Iterable[str], labels: Mapping[str, str] | N
     leaves no file.
     """
     labels = check_labels(labels or {})
-    content = dump_groups(TargetGroup([], labels))
+    signature = _signature()
+    content = dump_groups(TargetGroup([], labels)) + signature
     holder, run_id = None, ""
     make_probe = cache(liveness_probe)  # at most one HTTP client, and none if the first run_id is free
     for run_id in run_ids:
@@ -58,13 +64,23 @@ def claim(directory: Path, run_ids: Iterable[str], labels: Mapping[str, str] | N
         except OSError as error:
             raise _not_writable(directory, error) from error
         if holder is None:
-            return Registration(path, run_id, labels)
+            return Registration(path, run_id, labels, signature=signature)
     raise _run_id_taken(run_id, holder)
+
+
+def _signature() -> bytes:
+    """Blanks and tabs after the document, which readers of JSON skip. No other entry ends with the same ones.
+
+    Without them two runs of one name would write the same entry before they listen, and one that stood still
+    meanwhile would take the other's for its own.
+    """
+    return bytes(secrets.choice(b" \t") for _ in range(64)) + b"\n"
 
 
 def _create_or_find_holder(path: Path, content: bytes, make_probe: Callable[[], Probe]) -> Entry | None:
     """Create the entry at ``path``, replacing that of a dead run. Returns the entry of a live run instead."""
-    while True:  # until no other process changes the entry in between
+    entry = None
+    for _ in range(_MAX_ATTEMPTS):  # until no other process changes the entry in between
         with suppress(FileExistsError):
             create_file(path, content)
             return None
@@ -74,8 +90,11 @@ def _create_or_find_holder(path: Path, content: bytes, make_probe: Callable[[], 
                 return entry
             try:
                 remove_file(path, entry.version)
-            except PermissionError:
-                return entry  # another user's, in a directory with the sticky bit, such as /tmp
+            except (PermissionError, IsADirectoryError, BlockingIOError):
+                # Another user's in a directory with the sticky bit, such as /tmp; no file; or somebody is about
+                # to take it over.
+                return entry
+    return entry
 
 
 def _run_id_taken(run_id: str, entry: Entry | None) -> RegistrationError:
@@ -106,12 +125,14 @@ class Registration:
         run_id: str,
         labels: Mapping[str, str],
         *,
+        signature: bytes = b"",
         heartbeat: float = HEARTBEAT_SECONDS,
     ) -> None:
         self.run_id = run_id
         self._path = path
         self._labels = labels
-        self._content = dump_groups(TargetGroup([], labels))
+        self._signature = signature
+        self._content = dump_groups(TargetGroup([], labels)) + signature
         self._interval = heartbeat
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -127,14 +148,24 @@ class Registration:
         self._closed.set()
 
     def publish(self, address: str) -> None:
-        """Write the address of the run, HOST:PORT, into the entry. Raises RegistrationError."""
-        content = dump_groups(TargetGroup([address], self._labels))
+        """Write the address of the run, HOST:PORT, into the entry.
+
+        Raises RegistrationError, also if another run has taken the entry over, which it may when this one stood
+        still for so long that it counted as dead.
+        """
+        content = dump_groups(TargetGroup([address], self._labels)) + self._signature
         with self._lock:
             try:
-                replace_file(self._path, content)
+                self._replace(content)
             except OSError as error:
                 raise _not_writable(self._path.parent, error) from error
             self._content = content
+
+    def _replace(self, content: bytes) -> None:
+        try:
+            replace_own(self._path, self._content, content)
+        except FileNotFoundError:
+            create_file(self._path, content)  # somebody pruned it
 
     def close(self) -> None:
         """Remove the entry, unless another run has taken it over. May be called again."""
@@ -173,22 +204,10 @@ class Registration:
 
     def _heartbeat(self) -> None:
         try:
-            self._require_ownership()
+            touch_own(self._path, self._content)
         except FileNotFoundError:
             create_file(self._path, self._content)  # somebody pruned it while this run did not answer
-            return
-        # Touched, not rewritten: Prometheus reads all files again after a write. Without times, NFS takes the
-        # server's clock, which is the same for all runs.
-        os.utime(self._path)
 
     def _remove(self) -> None:
-        try:
-            self._require_ownership()
-        except FileNotFoundError:
-            return
-        self._path.unlink(missing_ok=True)
-
-    def _require_ownership(self) -> None:
-        # The content tells runs apart: after a crash and a restart the file name is the same.
-        if self._path.read_bytes() != self._content:
-            raise FileExistsError(errno.EEXIST, "another run has registered under this run_id")
+        with suppress(FileNotFoundError):
+            remove_own(self._path, self._content)

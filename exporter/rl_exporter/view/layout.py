@@ -221,12 +221,18 @@ def shortened(text: str, width: int) -> str:
         return text
     if width < 1:
         return ""
-    head, tail = list(text[: len(text) // 2]), list(text[len(text) // 2 :])
-    while head or tail:
-        if text_width("".join((*head, "…", *tail))) <= width:
+    room = width - 1
+    head = _fitting(text, (room + 1) // 2)
+    tail = _fitting(reversed(text), room - text_width(head))
+    return head + "…" + tail[::-1]
+
+
+def _fitting(text: Iterable[str], width: int) -> str:
+    """The beginning of ``text`` that fits in ``width`` columns. Measures each character once."""
+    kept: list[str] = []
+    for char in text:
+        width -= _char_width(char)
+        if width < 0:
             break
-        if len(head) >= len(tail):
-            head.pop()
-        else:
-            tail.pop(0)
-    return "".join((*head, "…", *tail))
+        kept.append(char)
+    return "".join(kept)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rl_exporter.heads import Heads
+from rl_exporter.heads import Head, Heads
 from rl_exporter.health import Thresholds
 from rl_exporter.snapshot import RunState, SanctumSnapshot
 from rl_exporter.view import cells
@@ -62,7 +62,7 @@ def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTOR
     columns = tuple(
         HeadColumn(
             Cell(printable(head.name), Tone.STRONG, verdict_level(tamiyo.readings[head.name])),
-            _rows(snapshot, head.name, history),
+            _rows(snapshot, head, history, differ=common is None),
         )
         for head in tamiyo.heads
     )
@@ -85,9 +85,11 @@ def _has_content(parts: tuple[Part, ...]) -> bool:
     return any(isinstance(part, Bar) or part.text not in {"", ABSENT} for part in parts)
 
 
-def _rows(snapshot: SanctumSnapshot, name: str, history: History) -> dict[str, tuple[Part, ...]]:
-    heads, reading = snapshot.tamiyo.heads, snapshot.tamiyo.readings[name]
-    head, differ = heads.named(name), common_thresholds(heads) is None
+def _rows(
+    snapshot: SanctumSnapshot, head: Head, history: History, *, differ: bool
+) -> dict[str, tuple[Part, ...]]:
+    """The rows of a head. ``differ``: whether another head has other thresholds."""
+    name, reading = head.name, snapshot.tamiyo.readings[head.name]
     return {
         "Entr": (cells.entropy(head, reading),),
         "": (cells.entropy_bar(reading),),

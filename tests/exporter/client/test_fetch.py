@@ -2,17 +2,17 @@
 
 import base64
 import socket
+import ssl
 import threading
 import time
 
 import pytest
 import trustme
-from cheroot import wsgi
-from cheroot.ssl.builtin import BuiltinSSLAdapter
 
 from rl_exporter import ListenAddress, MetricsServer
 from rl_exporter.client.addresses import parse_target
 from rl_exporter.client.fetch import Fetcher, UnreachableError, tls_context
+from rl_exporter.server.http_server import HttpServer
 from tests.support.bad_servers import BAD, BODY, answering, flooding, http, says
 from tests.support.panel_runs import ratio_run
 
@@ -103,17 +103,11 @@ def secure(tmp_path_factory):
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(folder / "key.pem")
     certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    run = MetricsServer(ratio_run(0.4).snapshot, ListenAddress(port=0))
-    server = wsgi.Server(("127.0.0.1", 0), run._application)
-    server.ssl_adapter = BuiltinSSLAdapter(folder / "cert.pem", folder / "key.pem")
-    server.error_log = lambda *args, **kwargs: None
-    server.prepare()
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    yield f"https://127.0.0.1:{server.bind_addr[1]}", folder / "ca.pem"
-    server.stop()
-    thread.join()
-    run._server.stop()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    run = MetricsServer(ratio_run(0.4).snapshot)
+    with HttpServer(run._application, ListenAddress(port=0), tls=lambda: context) as server:
+        yield f"https://{server.address}", folder / "ca.pem"
 
 
 def test_a_certificate_is_trusted_only_with_its_authority(secure):

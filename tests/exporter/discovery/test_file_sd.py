@@ -1,7 +1,6 @@
 """Target files are whole or not there, readable by everybody, and never found under a temporary name."""
 
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -13,16 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from rl_exporter.discovery import file_sd
 from rl_exporter.discovery.file_sd import (
     SUFFIXES,
     TargetGroup,
     create_file,
     dump_groups,
-    file_version,
     parse_groups,
     read_groups,
-    remove_file,
     replace_file,
 )
 
@@ -92,53 +88,6 @@ def test_without_hard_links_the_file_is_there_all_the_same(tmp_path, monkeypatch
     monkeypatch.setattr(Path, "hardlink_to", refused)
     create_file(tmp_path / "a.json", CONTENT)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_only_the_file_that_was_meant_is_removed(tmp_path):
-    path = tmp_path / "a.json"
-    replace_file(path, b"one")
-    dead = file_version(path)
-    replace_file(path, b"two")
-    assert not remove_file(path, dead)
-    assert path.read_bytes() == b"two"
-    seen = file_version(path)
-    os.utime(path, (1, 1))
-    assert not remove_file(path, seen)
-    assert path.exists()
-    assert remove_file(path, file_version(path))
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError):
-        remove_file(path, dead)
-
-
-def test_a_late_process_never_takes_a_newer_file_away(tmp_path, monkeypatch):
-    """Not even for a moment: a third one would take the name while the file is gone."""
-    path = tmp_path / "a.json"
-    replace_file(path, b"dead")
-    dead = file_version(path)
-    replace_file(path, b"alive")
-    for name in ("rename", "replace", "unlink"):
-        monkeypatch.setattr(Path, name, lambda *_, name=name, **__: pytest.fail(f"{name} of a live file"))
-    assert not remove_file(path, dead)
-
-
-def test_a_lock_that_nobody_lets_go_of_and_a_file_system_without_locks_stop_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    monkeypatch.setattr(file_sd, "_LOCK_SECONDS", 0.05)
-    replace_file(path, b"one")
-    holder = os.open(tmp_path, os.O_RDONLY)
-    try:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        assert remove_file(path, file_version(path))
-    finally:
-        os.close(holder)
-
-    def unsupported(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", unsupported)
-    replace_file(path, b"two")
-    assert remove_file(path, file_version(path))
 
 
 WRITE = """

@@ -1,7 +1,6 @@
 import gzip
 import http.client
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from rl_exporter import (
     RunState,
     SanctumAggregator,
 )
+from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import DEFAULT_PORT, ListenAddress, parse_listen_address
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -107,6 +107,24 @@ def test_gzip_only_when_asked(server, aggregator):
     assert pick.findall(gzip.decompress(small)) == pick.findall(body)
 
 
+@pytest.mark.parametrize(
+    ("header", "packed"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("br, gzip; q=0.001", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, deflate", False),
+        ("notgzip", False),
+        ("*", False),
+        ("", False),
+    ],
+)
+def test_gzip_is_sent_to_those_who_take_it(server, header, packed):
+    response = request(server, "/metrics", headers={"Accept-Encoding": header})[0]
+    assert (response.headers["Content-Encoding"] == "gzip") is packed
+
+
 def test_health_and_readiness(server, aggregator):
     assert request(server, "/-/healthy")[0].status == 200
     assert request(server, "/-/ready")[0].status == 503
@@ -126,9 +144,27 @@ def test_other_paths_and_methods(server):
     refused = request(server, "/metrics", method="POST")[0]
     assert refused.status == 405
     assert refused.headers["Allow"] == "GET, HEAD"
-    head, body = request(server, "/metrics", method="HEAD")
-    assert head.status == 200
-    assert body == b""
+
+
+def test_head_says_what_get_would_send_and_is_no_scrape(server, aggregator):
+    for path in ("/", "/-/healthy", "/-/ready", "/nonsense"):
+        got, body = request(server, path)
+        head, nothing = request(server, path, method="HEAD")
+        assert (head.status, nothing) == (got.status, b"")
+        assert head.headers["Content-Length"] == str(len(body))
+        assert head.headers["Content-Type"] == got.headers["Content-Type"]
+    request(server, "/metrics", headers=SCRAPE)
+    aggregator.set_run_state(RunState.COMPLETED)
+    server.scrapers.run_ended()
+    assert request(server, "/metrics", method="HEAD", headers=SCRAPE)[0].status == 200
+    assert not server.scrapers.wait(0)
+
+
+def test_no_answer_names_the_server_software(server):
+    for path in ("/metrics", "/nonsense"):
+        headers = request(server, path)[0].headers
+        assert "Server" not in headers
+        assert headers["Date"].endswith("GMT")
 
 
 def test_run_state_and_self_metrics_are_current_between_updates(server, aggregator):
@@ -178,27 +214,9 @@ def test_linger_waits_for_recent_scrapers_only(server, aggregator):
     assert server.scrapers.wait(5)
 
 
-@pytest.mark.slow
-def test_a_slow_request_is_given_up_and_a_resting_connection_is_not(aggregator, monkeypatch):
-    monkeypatch.setattr("rl_exporter.server.http._REQUEST_SECONDS", 0.2)
-    with MetricsServer(aggregator.snapshot, ListenAddress(port=0)) as running:
-        resting = http.client.HTTPConnection(*running.address, timeout=10)
-        resting.request("GET", "/-/healthy")
-        resting.getresponse().read()
-        first = resting.sock
-        with socket.create_connection(running.address, timeout=10) as slow:
-            slow.sendall(b"GET /metrics HTTP/1.1\r\n")
-            while slow.recv(1000):
-                pass  # until the server closes it
-        resting.request("GET", "/-/healthy")
-        assert resting.getresponse().read() == b"healthy\n"
-        assert resting.sock is first is not None
-        resting.close()
-
-
-def test_it_stops_without_waiting_for_its_next_tidying(aggregator, monkeypatch):
-    monkeypatch.setattr("rl_exporter.server.http._TIDYING_SECONDS", 3600.0)
-    running = MetricsServer(aggregator.snapshot, ListenAddress(port=0))
+def test_it_stops_without_waiting_for_a_deadline(aggregator):
+    hours = Limits(request_seconds=3600, idle_seconds=3600)
+    running = MetricsServer(aggregator.snapshot, ListenAddress(port=0), limits=hours)
     running.start()
     stopping = threading.Thread(target=running.stop, daemon=True)
     stopping.start()

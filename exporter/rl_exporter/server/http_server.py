@@ -1,0 +1,177 @@
+"""The HTTP server: one thread with an event loop for all clients, however many and however slow.
+
+asyncio moves the bytes and h11 reads the protocol. A connection that has not sent its request is an entry in a
+table: no thread waits for it. docs/server.md compares this with the servers that were measured beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import selectors
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rl_exporter.forks import in_forked_child, let_go_of, let_go_of_port
+from rl_exporter.server.connection import Connection
+from rl_exporter.server.limits import Limits
+from rl_exporter.server.listen import ListenAddress
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+_BACKLOG = 1024
+"""Connections that the kernel keeps until we accept them. Beyond it a client tries again after a second."""
+
+_NO_DESCRIPTOR_SECONDS = 1.0
+"""Pause before the next accept when the process has no file descriptor left: at once it would fail again."""
+
+
+class HttpServer:
+    """Serves a WSGI application to many clients from one daemon thread. A context manager, or start and stop.
+
+    The application runs in that thread, one request after the other, so it must be fast. ``tls`` gives the
+    context for each connection when it begins, so that certificates can change.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        listen: ListenAddress,
+        limits: Limits | None = None,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
+        self.address = listen
+        """Where it listens. Once it has started, the port that the system chose replaces port 0."""
+
+        self._application = application
+        self._limits = limits or Limits()
+        self._tls = tls
+        self._connections: set[Connection] = set()
+        self._stopping = False
+        # The flag keeps none of it alive in a finished process.
+        self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
+
+    def start(self) -> None:
+        """Listen and serve. Raises OSError with the address and the remedy if it cannot listen."""
+        try:
+            self._listener = _listener(self.address)
+        except OSError as error:
+            reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or error
+            raise OSError(
+                f"cannot listen on {self.address}: {reason}; give another address with --listen HOST:PORT "
+                "(port 0 takes a free one)"
+            ) from error
+        host, port = self._listener.getsockname()[:2]
+        self.address = ListenAddress(host, port)
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
+        # A client that disconnects in the middle of something is no event of the training log.
+        self._loop.set_exception_handler(lambda _loop, _context: None)
+        self._loop.add_reader(self._listener, self._accept)
+        self._thread.start()
+        in_forked_child(self._let_go)
+
+    def _let_go(self) -> None:
+        """In a forked child: keep neither the port nor a client waiting after the parent has died."""
+        if not self._stopping:
+            let_go_of_port(self.address.port)
+            # What the child removed from the selector would be gone from the parent's, too.
+            let_go_of(self._selector.fileno())
+
+    def stop(self) -> None:
+        """Stop serving and release the port, within ``stop_seconds`` whatever the clients do.
+
+        A forked child has nothing to stop: it does not have the thread.
+        """
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._begin_stop)
+            self._thread.join(timeout=self._limits.stop_seconds + 5)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # In the server's thread.
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def _begin_stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        for connection in list(self._connections):
+            connection.close()
+        self._loop.call_later(self._limits.stop_seconds, self._drop_all)
+        self._stop_when_alone()
+
+    def _drop_all(self) -> None:
+        for connection in list(self._connections):
+            connection.drop()
+        # The loop ends when the last one is gone, a few rounds from now, or then in any case.
+        self._loop.call_later(0.1, self._loop.stop)
+
+    def _stop_when_alone(self) -> None:
+        if self._stopping and not self._connections:
+            self._loop.stop()
+
+    def _accept(self) -> None:
+        """Accept one connection a round, so that never more than one is open beyond the limit."""
+        try:
+            client, address = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return
+        except OSError:
+            self._make_room(1)
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(_NO_DESCRIPTOR_SECONDS, self._accept_again)
+            return
+        client.setblocking(False)
+        self._make_room(self._limits.connections)
+        connection = Connection(self._application, self._limits, address[0], self._forget)
+        self._connections.add(connection)
+        connection.open(client, self._tls())
+
+    def _accept_again(self) -> None:
+        if not self._stopping:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _make_room(self, limit: int) -> None:
+        """Where ``limit`` connections are open, drop one that can best be spared.
+
+        That is an idle one, of the address that has the most, without a request before one that had some, and
+        of these the oldest. A scraper that keeps its connection thus outlasts a flood, even from its own host.
+        """
+        open_ones = [connection for connection in self._connections if not connection.dropped]
+        if len(open_ones) >= limit:
+            of_address = Counter(connection.address for connection in open_ones)
+            min(open_ones, key=lambda c: (c.busy, -of_address[c.address], c.served, c.since)).drop()
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._stop_when_alone()
+
+
+def _listener(address: ListenAddress) -> socket.socket:
+    """A socket that listens. Raises OSError."""
+    family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+    both = address.host == "::" and socket.has_dualstack_ipv6()
+    listener = socket.create_server(tuple(address), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    listener.setblocking(False)
+    return listener
