@@ -25,6 +25,7 @@ from rl_exporter.alerting.notification import (
     single_line,
     utc_now,
 )
+from rl_exporter.server.gate import Gate
 from rl_exporter.server.http_server import HttpServer
 from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import ListenAddress
@@ -131,7 +132,7 @@ def _html(title: str, body: str) -> Response:
     return "200 OK", [("Content-Type", "text/html; charset=utf-8")], text.encode()
 
 
-def serve_pages(address: ListenAddress) -> int:
+def serve_pages(address: ListenAddress, gate: Gate | None = None) -> int:
     """Receive pages until SIGINT or SIGTERM. Returns the exit status.
 
     Raises OSError with the address and the remedy if it cannot listen.
@@ -139,9 +140,9 @@ def serve_pages(address: ListenAddress) -> int:
     receiver = PageReceiver(sys.stdout, colour=sys.stdout.isatty())
     # systemd and Kubernetes send SIGTERM; like Ctrl-C it ends the block below.
     signal.signal(signal.SIGTERM, _interrupt)
-    with HttpServer(receiver, address, _LIMITS) as server, suppress(KeyboardInterrupt):
-        bound = server.address
-        sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
+    with HttpServer(receiver, address, _LIMITS, gate) as server, suppress(KeyboardInterrupt):
+        at = f"{server.scheme}://{server.address}"
+        sys.stdout.write(f"pages arrive at {at}/, runbooks are at {at}/runbooks/\n")
         sys.stdout.flush()
         threading.Event().wait()
     return 0

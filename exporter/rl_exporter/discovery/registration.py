@@ -119,9 +119,11 @@ class Registration:
         self._thread = threading.Thread(target=self._keep_alive, name="registration", daemon=True)
         self._thread.start()
 
-    def publish(self, address: str) -> None:
-        """Write the address of the run, HOST:PORT, into the entry. Raises RegistrationError."""
-        content = dump_groups(TargetGroup([address], self._labels))
+    def publish(self, address: str, scheme: str = "http") -> None:
+        """Write the address of the run, HOST:PORT, and its scheme into the entry. Raises RegistrationError."""
+        # Prometheus takes the scheme of a target from this label, and http without it.
+        scheme_label = {} if scheme == "http" else {"__scheme__": scheme}
+        content = dump_groups(TargetGroup([address], {**self._labels, **scheme_label}))
         with self._lock:
             try:
                 replace_file(self._path, content)
