@@ -150,7 +150,7 @@ def differences(scraped, line):
     wrong = {}
     for key, value in expected.items():
         there = shown.get((key[0], *sorted(key[1:])))
-        if there is not None and there != pytest.approx(value, rel=1e-12, nan_ok=True):
+        if there != pytest.approx(value, rel=1e-12, nan_ok=True):
             wrong[key] = (value, there)
     return wrong
 
@@ -215,6 +215,8 @@ def attack(world):
             time.sleep(PHASE_SECONDS)
     with under(address, *ATTACKS), full(world.disks.targets), full(world.disks.checkpoints):
         time.sleep(PHASE_SECONDS)
+        refused = world.stack.log_path("victim")
+        until(lambda: "not written: No space left on device" in refused.read_text(), every=0.5)
     stopped_for_a_while(world.victim.process)
     stopped_for_a_while(world.servers["prometheus"])
     killed_and_started_again(world, "alertmanager")
