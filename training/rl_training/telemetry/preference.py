@@ -21,12 +21,12 @@ from rl_exporter.integrations.preference import (
     NEWTON_CHOICES,
     NEWTON_STEPS,
     newton_step,
-    newton_sums,
 )
 from rl_training.policy.distributions import HeadLayout
 from rl_training.ranks import Ranks
+from rl_training.telemetry.newton import equations_of
 
-_TINY = torch.finfo(torch.float32).tiny
+_TINY = torch.finfo(torch.float64).tiny
 
 
 class ChoiceSteps(NamedTuple):
@@ -86,8 +86,8 @@ def fit_preferences(
     Exchanges equally often on every path. Raises RankLostError.
     """
     fit = _Fit(layout)
-    zeros = partial(torch.zeros, layout.total, device=device)
-    totals = attempt.part(lambda: fit.begin(steps()), lambda: torch.zeros(2, layout.total, device=device))
+    zeros = partial(torch.zeros, layout.total, dtype=torch.float64, device=device)
+    totals = attempt.part(lambda: fit.begin(steps()), lambda: torch.stack([zeros(), zeros()]))
     ranks.all_reduce([totals])
     probability, valid = totals
     weights = probability / valid.clamp_min(1.0)
@@ -97,8 +97,6 @@ def fit_preferences(
         ranks.all_reduce([denominators])
         # An action that was never valid has neither probability nor denominator.
         weights = probability / denominators.clamp_min_(_TINY)
-    # At its minimum a divergence hardly feels the last digits of the weights, but Newton's steps do.
-    weights, probability = weights.double(), probability.double()
     if newton:
         weights = _newton_steps(fit, weights, probability, ranks, attempt)
     log_normalizer = attempt.part(partial(fit.log_normalizer, weights), zeros)
@@ -109,13 +107,13 @@ def fit_preferences(
 
 def _newton_steps(fit: _Fit, weights: Tensor, probability: Tensor, ranks: Ranks, attempt: Attempt) -> Tensor:
     """The weights after Newton's steps, the same on every rank."""
-    layout = fit.layout
-    rows, own = layout.rectangle(weights).T, layout.rectangle(probability).T
+    equations = fit.equations
+    rows, own = equations.rows(weights), equations.rows(probability)
     for _ in range(NEWTON_STEPS):
-        sums = attempt.part(partial(fit.newton_sums, rows), partial(fit.no_newton_sums, weights.device))
+        sums = attempt.part(partial(fit.newton_sums, rows), partial(equations.no_sums, weights.device))
         ranks.all_reduce([sums])
         rows = newton_step(rows, own, sums)
-    return layout.columns(rows.T)
+    return equations.flat(rows)
 
 
 class _Fit:
@@ -125,36 +123,35 @@ class _Fit:
     """
 
     def __init__(self, layout: HeadLayout) -> None:
-        self.layout = layout
+        self._layout = layout
         heads = torch.arange(len(layout.sizes), device=layout.segment.device)
-        self._own = (heads.unsqueeze(1) == layout.segment).float()
-        self._rectangle: Tensor | None = None
+        self._own = heads.unsqueeze(1) == layout.segment
+        self.equations = equations_of(layout)
 
     def begin(self, steps: ChoiceSteps) -> Tensor:
         """(2, Σn): sums of the probabilities, and steps at which each action was valid."""
-        self._valid = steps.valid.float()
+        self._valid = steps.valid
+        self._own = self._own.to(steps.valid.dtype)
         # Where a head decided nothing, its normalizer is 1 instead of 0.
         self._idle = (self._own @ self._valid).neg_().add_(1.0).clamp_min_(0.0)
+        # A copy: the exchange adds those of the other ranks to the returned one.
         self.own_probability = steps.probabilities.sum(1, dtype=torch.float64)
         self.entropy = steps.entropy.sum(1, dtype=torch.float64)
-        return torch.stack([self.own_probability.float(), self._valid.sum(1)])
+        return torch.stack([self.own_probability, steps.valid.sum(1, dtype=torch.float64)])
 
     def denominators(self, weights: Tensor) -> Tensor:
         """(Σn,): for each action, the sum of 1 / Σ_b m(b) w_b over the steps at which it was valid."""
-        shares = torch.addmm(self._idle, self._own * weights, self._valid).reciprocal_()
-        return self.layout.spread(shares).mul_(self._valid).sum(1)
+        shares = torch.addmm(self._idle, self._rows(weights), self._valid).reciprocal_()
+        return self._layout.spread(shares).mul_(self._valid).sum(1).double()
+
+    def _rows(self, weights: Tensor) -> Tensor:
+        return self._own * weights.to(self._own.dtype)
 
     def newton_sums(self, weights: Tensor) -> Tensor:
-        """(H, width, 1 + width) from weights (H, width), see ``rl_exporter.integrations.preference``."""
-        if self._rectangle is None:
-            self._rectangle = self.layout.rectangle(self._valid).movedim(1, 0).contiguous()
-        return newton_sums(self._rectangle, weights).double()
-
-    def no_newton_sums(self, device: torch.device) -> Tensor:
-        """What a rank adds that has no numbers."""
-        heads, width = len(self.layout.sizes), self.layout.width
-        return torch.zeros(heads, width, 1 + width, dtype=torch.float64, device=device)
+        """See ``rl_exporter.integrations.preference``."""
+        return self.equations.sums(weights, self._valid, self._idle)
 
     def log_normalizer(self, weights: Tensor) -> Tensor:
-        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; float64, because a difference follows."""
-        return torch.addmm(self._idle.double(), self._own * weights, self._valid.double()).log_().sum(1)
+        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; in float64, because a difference follows."""
+        normalizer = torch.addmm(self._idle, self._rows(weights), self._valid)
+        return normalizer.double().log_().sum(1)
