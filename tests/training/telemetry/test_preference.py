@@ -140,9 +140,17 @@ def test_without_masks_it_is_the_mutual_information_of_state_and_action(policy):
         assert found == pytest.approx(by_scipy(probabilities), abs=1e-6)
 
 
-@given(policies(scales=(0.0, 0.5, 2.0), least=40, most=200))
-@settings(max_examples=40, deadline=None)
-def test_under_masks_a_convex_solver_finds_the_same(policy):
+@pytest.mark.parametrize("together", [0, 1000])
+@given(policy=policies(scales=(0.0, 0.5, 2.0), least=40, most=200))
+@settings(max_examples=20, deadline=None)
+def test_under_masks_a_convex_solver_finds_the_same(together, policy):
+    """Whether one system of equations serves all heads or each has its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rl_training.telemetry.newton.TOGETHER", together)
+        check_against_solver(policy)
+
+
+def check_against_solver(policy):
     for found, (probabilities, masks) in zip(nats_of(policy), policy.heads(), strict=True):
         assert found == pytest.approx(by_solver(probabilities, masks), abs=1e-3)
 

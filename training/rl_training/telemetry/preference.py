@@ -21,10 +21,10 @@ from rl_exporter.integrations.preference import (
     NEWTON_CHOICES,
     NEWTON_STEPS,
     newton_step,
-    newton_sums,
 )
 from rl_training.policy.distributions import HeadLayout
 from rl_training.ranks import Ranks
+from rl_training.telemetry.newton import equations_of
 
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -97,14 +97,23 @@ def fit_preferences(
         ranks.all_reduce([denominators])
         # An action that was never valid has neither probability nor denominator.
         weights = probability / denominators.clamp_min_(_TINY)
-    for _ in range(NEWTON_STEPS if newton else 0):
-        sums = attempt.part(partial(fit.newton_sums, weights), partial(fit.no_newton_sums, device))
-        ranks.all_reduce([sums])
-        weights = fit.newton_step(weights, probability, sums)
+    if newton:
+        weights = _newton_steps(fit, weights, probability, ranks, attempt)
     log_normalizer = attempt.part(partial(fit.log_normalizer, weights), zeros)
     if attempt.failure is not None:
         return None
     return Preferences(fit.own_probability, fit.entropy, log_normalizer, weights)
+
+
+def _newton_steps(fit: _Fit, weights: Tensor, probability: Tensor, ranks: Ranks, attempt: Attempt) -> Tensor:
+    """The weights after Newton's steps, the same on every rank."""
+    equations = fit.equations
+    rows, own = equations.rows(weights), equations.rows(probability)
+    for _ in range(NEWTON_STEPS):
+        sums = attempt.part(partial(fit.newton_sums, rows), partial(equations.no_sums, weights.device))
+        ranks.all_reduce([sums])
+        rows = newton_step(rows, own, sums)
+    return equations.flat(rows)
 
 
 class _Fit:
@@ -114,18 +123,17 @@ class _Fit:
     """
 
     def __init__(self, layout: HeadLayout) -> None:
+        self._layout = layout
         heads = torch.arange(len(layout.sizes), device=layout.segment.device)
         self._own = heads.unsqueeze(1) == layout.segment
-        self._column = layout.segment.unsqueeze(1)
-        self._layout = layout
-        self._rectangle: Tensor | None = None
+        self.equations = equations_of(layout)
 
     def begin(self, steps: ChoiceSteps) -> Tensor:
         """(2, Σn): sums of the probabilities, and steps at which each action was valid."""
         self._valid = steps.valid
         self._own = self._own.to(steps.valid.dtype)
         # Where a head decided nothing, its normalizer is 1 instead of 0.
-        self._idle = self._own.new_ones(steps.entropy.shape).sub_((self._own @ steps.valid).clamp_max_(1.0))
+        self._idle = (self._own @ self._valid).neg_().add_(1.0).clamp_min_(0.0)
         # A copy: the exchange adds those of the other ranks to the returned one.
         self.own_probability = steps.probabilities.sum(1, dtype=torch.float64)
         self.entropy = steps.entropy.sum(1, dtype=torch.float64)
@@ -133,27 +141,17 @@ class _Fit:
 
     def denominators(self, weights: Tensor) -> Tensor:
         """(Σn,): for each action, the sum of 1 / Σ_b m(b) w_b over the steps at which it was valid."""
-        rows = self._own * weights.to(self._own.dtype)
-        shares = torch.addmm(self._idle, rows, self._valid).reciprocal_()
-        return (self._valid @ shares.T).gather(1, self._column).squeeze(1).double()
+        shares = torch.addmm(self._idle, self._rows(weights), self._valid).reciprocal_()
+        return self._layout.spread(shares).mul_(self._valid).sum(1).double()
+
+    def _rows(self, weights: Tensor) -> Tensor:
+        return self._own * weights.to(self._own.dtype)
 
     def newton_sums(self, weights: Tensor) -> Tensor:
-        """(H, width, 1 + width), see ``rl_exporter.integrations.preference``."""
-        if self._rectangle is None:
-            self._rectangle = self._layout.rectangle(self._valid).movedim(1, 0).contiguous()
-        return newton_sums(self._rectangle, self._layout.rectangle(weights).T).double()
-
-    def no_newton_sums(self, device: torch.device) -> Tensor:
-        """What a rank adds that has no numbers."""
-        heads, width = len(self._layout.sizes), self._layout.width
-        return torch.zeros(heads, width, 1 + width, dtype=torch.float64, device=device)
-
-    def newton_step(self, weights: Tensor, probability: Tensor, sums: Tensor) -> Tensor:
-        """(Σn,): the weights after the step, the same on every rank."""
-        rectangle = self._layout.rectangle
-        return self._layout.columns(newton_step(rectangle(weights).T, rectangle(probability).T, sums).T)
+        """See ``rl_exporter.integrations.preference``."""
+        return self.equations.sums(weights, self._valid, self._idle)
 
     def log_normalizer(self, weights: Tensor) -> Tensor:
-        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; float64, because a difference follows."""
-        rows = self._own * weights.double()
-        return torch.addmm(self._idle.double(), rows, self._valid.double()).log_().sum(1)
+        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; in float64, because a difference follows."""
+        normalizer = torch.addmm(self._idle, self._rows(weights), self._valid)
+        return normalizer.double().log_().sum(1)
