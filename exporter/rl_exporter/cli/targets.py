@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         return {"list": list_targets, "prune": prune_targets}[options.action](options)
     except OSError as error:
+        if error.filename is None:  # standard output, not the directory
+            raise
         raise OSError(
             f"{str(options.directory)!r}: {error.strerror}; give the directory that runs register in"
         ) from error
