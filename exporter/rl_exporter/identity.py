@@ -59,8 +59,8 @@ class Identity(Protocol):
     def listed(self) -> bool:
         """Whether Prometheus discovers the run, so that a server will scrape it."""
 
-    def listening(self, address: ListenAddress) -> str:
-        """Publish the listen address. Returns the address that others connect to."""
+    def listening(self, address: ListenAddress, scheme: str = "http") -> str:
+        """Publish the listen address and http or https. Returns the address that others connect to."""
 
     def close(self) -> None:
         """Release the run_id. May be called again."""
@@ -87,8 +87,9 @@ class UnregisteredRun:
     run_id: str
     listed = False
 
-    def listening(self, address: ListenAddress) -> str:
+    def listening(self, address: ListenAddress, scheme: str = "http") -> str:
         """Return the address itself."""
+        del scheme
         return str(address)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
@@ -12,6 +13,7 @@ from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.server.gate import Gate
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import ListenAddress, parse_listen_address
 from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
@@ -39,6 +41,8 @@ def serve(
     world_size: int = 1,
     linger: float = LINGER_SECONDS,
     register: Registrar | None = None,
+    web_config: Path | str | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> HeadRecorder:
     """Serve ``/metrics`` for a policy with these heads, on background threads, until ``close``.
 
@@ -49,9 +53,11 @@ def serve(
     switches one off. ``reference`` is the entropy that counts as 1, of all heads or by head: ``"maximum"``,
     ``"start"`` (the median of the first ten updates) or nats. ``actions`` names the actions of heads, in order.
     ``register``, such as a ``Discovery``, lists the run where Prometheus discovers it, until its end.
+    ``web_config`` is a file in the format of Prometheus' exporter-toolkit: TLS and who may read.
+    ``allowed_hosts`` are names under which scrapers reach this machine, beside its own.
 
-    Raises ValueError for heads or names that are impossible or taken, and OSError if it cannot listen. Both
-    come before training starts, in one line with the remedy.
+    Raises ValueError for heads, names or files that are impossible, and names that are taken, and OSError if it
+    cannot listen. Both come before training starts, in one line with the remedy.
     """
     declared = (
         heads
@@ -59,6 +65,7 @@ def serve(
         else declare_heads(heads, entropy_multipliers or {}, thresholds or {}, reference, actions or {})
     )
     address = parse_listen_address(listen) if isinstance(listen, str) else listen
+    gate = Gate(web_config, allowed_hosts)
     with ExitStack() as undo:
         identity = undo.enter_context(closing(identify(run_id, register)))
         run = RunInfo(
@@ -71,8 +78,8 @@ def serve(
             world_size=world_size,
         )
         aggregator = SanctumAggregator(declared, run)
-        server = undo.enter_context(MetricsServer(aggregator.snapshot, address))
-        identity.listening(server.address)
+        server = undo.enter_context(MetricsServer(aggregator.snapshot, address, gate=gate))
+        server.reached_at(identity.listening(server.address, server.scheme))
         undo.pop_all()
     return HeadRecorder(aggregator, server, linger=linger, identity=identity)
 

@@ -89,14 +89,14 @@ def unlisted(files, kustomizations):
             for path in map(Path, files)
             if path.name == "kustomization.yaml" and path.parent.parent == folder and path.parent != folder
         }
-        listed = set(document["resources"])
+        listed = set(document.get("resources", ()))
         yield from sorted(there - {"kustomization.yaml"} - listed)
         yield from sorted(listed - there - folders)
         yield from sorted(folders - listed)
 
 
 def test_every_manifest_is_listed_once_and_optional_parts_are_not():
-    assert list(unlisted(EVERY, KUSTOMIZATIONS)) == ["alertmanager", "example"]
+    assert list(unlisted(EVERY, KUSTOMIZATIONS)) == ["alertmanager", "example", "secured"]
     fewer = {**KUSTOMIZATIONS, "rules/kustomization.yaml": {"resources": ["heads.yaml", "tails.yaml"]}}
     assert {"training.yaml", "tails.yaml"} < set(unlisted(EVERY, fewer))
 
@@ -151,3 +151,28 @@ def test_the_kustomization_of_the_documentation_builds(tmp_path):
     (policy,) = [document for document in documents if document["kind"] == "NetworkPolicy"]
     (prometheus,) = policy["spec"]["ingress"][1]["from"]
     assert prometheus["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "observability"}
+
+
+def test_the_secured_component_changes_scrape_and_run_and_both_follow_their_schemas(tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources: [kubernetes, kubernetes/example]\ncomponents: [kubernetes/secured]\n"
+    )
+    documents = built(tmp_path)
+    assert [mistakes(document) for document in documents] == [[]] * len(documents)
+    by_kind = {document["kind"]: document for document in documents}
+    (endpoint,) = by_kind["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["ca"] == {"secret": {"name": "rl-scraper", "key": "ca.crt"}}
+    assert endpoint["basicAuth"]["password"] == {"name": "rl-scraper", "key": "password"}
+    pod = by_kind["Job"]["spec"]["template"]["spec"]
+    (trainer,) = pod["containers"]
+    assert "--web.config.file=/etc/rl-web/web.yml" in trainer["args"]
+    assert {"name": "web", "mountPath": "/etc/rl-web", "readOnly": True} in trainer["volumeMounts"]
+    assert {"name": "web", "secret": {"secretName": "rl-web", "defaultMode": 0o440}} in pod["volumes"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert "http.client" not in trainer[probe]["exec"]["command"][2]
+    # Two of the names in docs/access.md, as those who follow it would use them.
+    page = (ROOT / "docs/access.md").read_text()
+    assert "kubectl create secret generic -n rl rl-web" in page
+    assert "kubectl create secret generic -n rl rl-scraper" in page

@@ -12,7 +12,7 @@ import socket
 import pytest
 
 from rl_exporter.client.addresses import parse_target
-from rl_exporter.client.fetch import Fetcher, UnreachableError, tls_context
+from rl_exporter.client.fetch import Fetcher, UnreachableError
 from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
 from tests.support.bad_servers import BODY, answering, http
 
@@ -111,7 +111,7 @@ def test_a_tls_handshake_that_never_ends_is_given_up():
 
     server = Slowly([hello, *[b"\x02"] * 100])
     with answering(server) as address, pytest.raises(UnreachableError, match=r"no answer within|TLS"):
-        Fetcher(tls_context(), timeout=LIMIT).fetch(parse_target(f"https://{address}"))
+        Fetcher(timeout=LIMIT).fetch(parse_target(f"https://{address}"))
     assert not server.waited_for
 
 

@@ -73,16 +73,16 @@ def connections(server):
 # 1. Memory
 
 ENDLESS = {
-    "a header": (b"GET / HTTP/1.1\r\nHost: h\r\nX-A: ", BLOCK, b"431"),
-    "headers": (b"GET / HTTP/1.1\r\nHost: h\r\n", b"A: b\r\n" * 10_000, b"431"),
+    "a header": (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ", BLOCK, b"431"),
+    "headers": (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"A: b\r\n" * 10_000, b"431"),
     "a URI": (b"GET /", BLOCK, b"431"),
     "a method": (b"G", b"G" * 2**16, b"431"),
-    "a body": (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 629145600\r\n\r\n", BLOCK, b"413"),
+    "a body": (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 629145600\r\n\r\n", BLOCK, b"413"),
     "a body in chunks": (
-        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + BLOCK + b"\r\n", b"413",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + BLOCK + b"\r\n", b"413",
     ),
-    "a body of a scrape": (b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 629145600\r\n\r\n", BLOCK, b"413"),
-    "a chunk's head": (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;", BLOCK, b"4"),
+    "a body of a scrape": (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 629145600\r\n\r\n", BLOCK, b"413"),
+    "a chunk's head": (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1;", BLOCK, b"4"),
     "empty lines": (b"\r\n", b"\r\n" * 2**15, b"4"),
 }  # fmt: skip
 
@@ -121,7 +121,10 @@ def test_what_never_ends_is_refused_and_not_kept(kind):
     ],
 )
 def test_the_head_of_a_request_has_limits(head, status):
-    with serving() as server, connect(server, b"GET / HTTP/1.1\r\nHost: h\r\n" + head + b"\r\n\r\n") as client:
+    with (
+        serving() as server,
+        connect(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n") as client,
+    ):
         assert client.recv(12) == b"HTTP/1.1 " + status
         if status != b"200":
             heard(client)  # until it closes: nobody knows where another request would begin
@@ -131,7 +134,7 @@ def test_the_head_of_a_request_has_limits(head, status):
     "said",
     [
         b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET http://[ HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET /\r\n\r\n",
     ],
@@ -150,7 +153,7 @@ def test_answers_that_nobody_reads_are_not_made():
         return [b"x" * 2**20]
 
     with serving(large) as server, connect(server) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 1000)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
         until(lambda: connections(server) and connections(server)[0]._sending)
         assert get(server, "/other")
         assert made.count("/") < 50
@@ -179,14 +182,16 @@ def test_a_scrape_beside_idle_connections_is_answered(stack):
 
 def test_a_scrape_beside_dripping_connections_is_answered(stack):
     server = stack.enter_context(serving())
-    drips = [stack.enter_context(connect(server, b"GET / HTTP/1.1\r\nHost: h\r\nX: ")) for _ in range(40)]
+    drips = [
+        stack.enter_context(connect(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")) for _ in range(40)
+    ]
     for _ in range(10):
         for drip in drips:
             drip.sendall(b"x")
         assert get(server) == b"hello"
 
 
-@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"])
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_a_request_has_one_deadline_however_it_drips(first):
     with (
         serving(limits=Limits(request_seconds=0.3, idle_seconds=HOUR)) as server,
@@ -206,7 +211,7 @@ def test_an_answer_that_is_read_too_slowly_has_the_same_deadline():
         return [b"x" * 2**25]
 
     with serving(large, Limits(request_seconds=0.3)) as server, connect(server) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: connections(server))
         until(lambda: not connections(server))
 
@@ -214,25 +219,25 @@ def test_an_answer_that_is_read_too_slowly_has_the_same_deadline():
 def test_a_kept_connection_rests_for_longer_than_a_request_may_take():
     with serving(limits=Limits(request_seconds=0.2, idle_seconds=HOUR)) as server, connect(server) as client:
         for _ in range(2):
-            client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(1000).endswith(b"hello")
             time.sleep(0.5)
 
 
 def test_a_rested_connection_is_closed():
     with serving(limits=Limits(request_seconds=HOUR, idle_seconds=0.1)) as server, connect(server) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert heard(client).endswith(b"hello")
 
 
 def large_and_unread(server):
-    client = connect(server, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 100)
+    client = connect(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
     until(lambda: any(connection._sending for connection in connections(server)))
     return client
 
 
 def rested(server):
-    client = connect(server, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    client = connect(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert client.recv(12) == b"HTTP/1.1 200"
     return client
 
@@ -244,7 +249,7 @@ def rested(server):
         lambda server: connect(server, b"GET / HTTP/1.1\r\nX:"),
         large_and_unread,
         rested,
-        lambda server: connect(server, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"),
+        lambda server: connect(server, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"),
     ],
     ids=["idle", "half a request", "an answer unread", "resting", "refused"],
 )
@@ -283,7 +288,7 @@ def test_the_last_answer_arrives_although_the_server_stops_meanwhile():
 
     server = HttpServer(large, ListenAddress(port=0), Limits(stop_seconds=60))
     server.start()
-    with connect(server, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") as client:
+    with connect(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") as client:
         until(lambda: any(connection._sending for connection in connections(server)))
         stopping = threading.Thread(target=server.stop)
         stopping.start()
@@ -299,7 +304,7 @@ def test_the_number_of_connections_has_a_limit_and_the_oldest_makes_room(stack):
     clients = [stack.enter_context(connect(server)) for _ in range(20)]
     for client in clients[:12]:
         assert heard(client) == b""
-    clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert clients[-1].recv(1000).endswith(b"hello")
     assert len(connections(server)) == 8
 
@@ -308,7 +313,7 @@ def test_a_scraper_keeps_its_connection_through_a_flood(stack):
     server = stack.enter_context(serving(limits=Limits(connections=8, request_seconds=HOUR)))
     scraper = stack.enter_context(connect(server))
     for _ in range(3):
-        scraper.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        scraper.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert scraper.recv(1000).endswith(b"hello")
         for _ in range(20):
             stack.enter_context(connect(server))
@@ -321,14 +326,14 @@ def test_the_address_with_the_most_connections_makes_room(stack):
 
     def kept(source):
         client = stack.enter_context(socket.create_connection(here, timeout=30, source_address=(source, 0)))
-        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(1000).endswith(b"hello")
         return client
 
     scraper = kept("127.0.0.2")
     for _ in range(20):
         kept("127.0.0.3")
-    scraper.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    scraper.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert scraper.recv(1000).endswith(b"hello")
 
 
@@ -373,7 +378,7 @@ def test_a_process_without_file_descriptors_does_not_spin(limit, stack):
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         for other in idle:
             other.close()
-        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(1000).endswith(b"hello")
 
 

@@ -13,7 +13,7 @@ EIGHT_HEADS = 440
 """Samples of a scrape with eight heads at most (DESIGN)."""
 
 
-@pytest.fixture(params=["prometheus/prometheus.yml", "prometheus/agent.yml"])
+@pytest.fixture(params=["prometheus/prometheus.yml", "prometheus/agent.yml", "prometheus/secured.yml"])
 def job(request):
     jobs = yaml.safe_load((ROOT / request.param).read_text())["scrape_configs"]
     return next(job for job in jobs if job["job_name"] == "rl-training")

@@ -11,7 +11,9 @@ FOLDER = ROOT / "deploy/kubernetes"
 EVERY = {
     str(path.relative_to(FOLDER)): yaml.safe_load(path.read_text()) for path in sorted(FOLDER.rglob("*.yaml"))
 }
-KUSTOMIZATIONS = {name: document for name, document in EVERY.items() if document["kind"] == "Kustomization"}
+KUSTOMIZATIONS = {
+    name: document for name, document in EVERY.items() if document["kind"] in {"Kustomization", "Component"}
+}
 MANIFESTS = {name: document for name, document in EVERY.items() if name not in KUSTOMIZATIONS}
 
 _SCHEMAS = json.loads((ROOT / "tests/deploy/schema/kubernetes.json").read_text())

@@ -167,6 +167,18 @@ class OutputConfig:
         default=str(ListenAddress()),
         metadata=option("address of /metrics; port 0 takes a free one", "HOST:PORT"),
     )
+    web_config_file: File | None = field(
+        default=None,
+        metadata=option(
+            "TLS and who may read /metrics, in the format of Prometheus' exporter-toolkit",
+            "FILE",
+            "web.config.file",
+        ),
+    )
+    allow_host: Text = field(
+        default="",
+        metadata=option("further names that scrapers reach this machine by, between commas", "NAME[,NAME]"),
+    )
     register: File | None = field(
         default=None, metadata=option("directory in which Prometheus discovers the run", "DIR")
     )

@@ -28,6 +28,7 @@ from rl_exporter.alerting.notification import (
     utc_now,
 )
 from rl_exporter.guarded import parse_json
+from rl_exporter.server.gate import Gate
 from rl_exporter.server.http_server import HttpServer
 from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import ListenAddress
@@ -151,7 +152,7 @@ def _html(title: str, body: str) -> Response:
     return "200 OK", [("Content-Type", "text/html; charset=utf-8")], text.encode()
 
 
-def serve_pages(address: ListenAddress, secret_file: Path | None = None) -> int:
+def serve_pages(address: ListenAddress, gate: Gate | None = None, secret_file: Path | None = None) -> int:
     """Receive pages until SIGINT or SIGTERM. Returns the exit status.
 
     Raises OSError with the remedy if it cannot listen, or if ``secret_file`` holds no secret.
@@ -161,9 +162,9 @@ def serve_pages(address: ListenAddress, secret_file: Path | None = None) -> int:
     receiver = PageReceiver(sys.stdout, colour=sys.stdout.isatty(), admission=Admission(secret_file))
     # systemd and Kubernetes send SIGTERM; like Ctrl-C it ends the block below.
     signal.signal(signal.SIGTERM, _interrupt)
-    with HttpServer(receiver, address, _LIMITS) as server, suppress(KeyboardInterrupt):
-        bound = server.address
-        sys.stdout.write(f"pages arrive at http://{bound}/, runbooks are at http://{bound}/runbooks/\n")
+    with HttpServer(receiver, address, _LIMITS, gate) as server, suppress(KeyboardInterrupt):
+        at = f"{server.scheme}://{server.address}"
+        sys.stdout.write(f"pages arrive at {at}/, runbooks are at {at}/runbooks/\n")
         sys.stdout.flush()
         threading.Event().wait()
     return 0

@@ -22,6 +22,7 @@ from rl_exporter.cli import targets, watch
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
+from rl_exporter.server.gate import Gate
 from rl_exporter.server.listen import PAGES_ADDRESS, parse_listen_address
 
 T = TypeVar("T")
@@ -49,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
                        metavar="HOST:PORT", help=f"where Alertmanager delivers ({PAGES_ADDRESS})")  # fmt: skip
     pages.add_argument("--secret-file", type=Path, metavar="FILE",
                        help="take only notifications with the secret in FILE (credentials_file)")  # fmt: skip
+    pages.add_argument("--web.config.file", dest="web_config", type=Path, metavar="FILE",
+                       help="TLS and who may ask, in the format of Prometheus' exporter-toolkit")  # fmt: skip
+    pages.add_argument("--allow-host", action="append", default=[], metavar="NAME",
+                       help="further name that others reach this machine by; repeatable")  # fmt: skip
     bundle = commands.add_parser("bundle", help="write rules, alerts, templates, runbooks and dashboards")
     bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     bundle.add_argument("--grafana-url", type=_checked(link_base), default=GRAFANA_URL, metavar="U",
@@ -93,7 +98,12 @@ def _metrics(_options: argparse.Namespace) -> int:
 def _pages(options: argparse.Namespace) -> int:
     from rl_exporter.alerting.receiver import serve_pages  # noqa: PLC0415 - slow to import
 
-    return serve_pages(options.listen, options.secret_file)
+    try:
+        gate = Gate(options.web_config, options.allow_host)
+    except ValueError as error:
+        sys.stderr.write(f"rl-exporter pages: error: {error}\n")
+        return 2
+    return serve_pages(options.listen, gate, options.secret_file)
 
 
 def _bundle(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         action.add_argument("directory", type=Path, metavar="DIR", help="what --register named")
         action.add_argument("--timeout", type=_timeout, default=PROBE_SECONDS, metavar="S",
                             help=f"seconds to wait for a run to answer ({PROBE_SECONDS:g})")  # fmt: skip
+        action.add_argument("--http.config.file", dest="http_config", type=Path, metavar="FILE",
+                            help="TLS and password, in the format of Prometheus' clients "
+                            "(http_config)")  # fmt: skip
     listing.add_argument("--json", action="store_true", help="a JSON document a line and run")
     prune.add_argument("--older-than", type=_seconds, default=STALE_SECONDS, metavar="S",
                        help="a run that does not answer is dead when its last heartbeat is S seconds old "
@@ -57,6 +61,9 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         return {"list": list_targets, "prune": prune_targets}[options.action](options)
+    except ValueError as error:
+        sys.stderr.write(f"rl-exporter targets: error: {error}\n")
+        return 2
     except OSError as error:
         raise OSError(
             f"{str(options.directory)!r}: {error.strerror}; give the directory that runs register in"

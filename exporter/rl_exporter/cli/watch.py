@@ -48,6 +48,8 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     watch.add_argument("--ca-file", type=Path, metavar="FILE",
                        help="trust the authorities in FILE (PEM) instead of the system's")  # fmt: skip
     watch.add_argument("--insecure", action="store_true", help="accept any certificate")
+    watch.add_argument("--http.config.file", dest="http_config", type=Path, metavar="FILE",
+                       help="TLS and password, in the format of Prometheus' clients (http_config)")  # fmt: skip
     watch.add_argument("--once", action="store_true", help="print the panel once as text, and exit")
     watch.add_argument("--json", action="store_true", help="with --once: a JSON document a line and run")
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import urllib3
 from urllib3.exceptions import (
@@ -62,6 +64,33 @@ class FetchedSnapshot:
     clock_offset: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a client shows to servers, and whom it trusts.
+
+    ``basic_auth`` is USER:PASSWORD for servers whose address has none of its own. ``server_name``: the name in
+    their certificates, where it is not the one in the address.
+    """
+
+    tls: ssl.SSLContext
+    basic_auth: str | None = field(default=None, repr=False)
+    server_name: str | None = None
+
+
+def read_credentials(path: Path | None) -> Credentials:
+    """The credentials in a file of Prometheus' client format (``http_config``); without one, none.
+
+    Raises ValueError with file, key and remedy.
+    """
+    if path is None:
+        return Credentials(tls_context())
+    if find_spec("pydantic") is None:
+        raise ValueError("--http.config.file needs pydantic; pip install 'rl-policy-exporter[web]'")
+    from rl_exporter.client.http_config import HTTPConfig  # noqa: PLC0415 - slow to import, and few need it
+
+    return HTTPConfig.read(path)
+
+
 def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.SSLContext:
     """Make a TLS context that trusts the system's authorities, only those of ``ca_file``, or any certificate.
 
@@ -82,12 +111,17 @@ def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.S
 class Fetcher:
     """Fetches snapshots over connections that stay open. Thread-safe."""
 
-    def __init__(self, context: ssl.SSLContext | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, credentials: Credentials | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
+        credentials = credentials or Credentials(tls_context())
         self.timeout = timeout
+        self._basic_auth = credentials.basic_auth
+        name = credentials.server_name
+        named: dict[str, Any] = {"server_hostname": name} if name else {}
         self._pool = pool_manager(
             num_pools=64,  # hosts with open connections: a fleet has more than urllib3's ten
             maxsize=4,
-            ssl_context=context or tls_context(),
+            ssl_context=credentials.tls,
+            **named,
             # Only redirects: the caller polls anyway, and a retry inside would exceed the time limit.
             retries=urllib3.Retry(total=_REDIRECTS, connect=0, read=0, redirect=_REDIRECTS, status=0, other=0),
         )
@@ -96,8 +130,9 @@ class Fetcher:
         """Fetch the snapshot of the run at ``target``. Raises UnreachableError."""
         # No Accept-Encoding: the trainer would spend CPU on compressing what a local network sends at once.
         headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"}
-        if target.credentials is not None:
-            headers |= urllib3.make_headers(basic_auth=target.credentials)
+        login = target.credentials or self._basic_auth
+        if login is not None:
+            headers |= urllib3.make_headers(basic_auth=login)
         try:
             # Not preloaded: urllib3 would read the whole body first, however large. Nor decoded: a body that is
             # compressed although nobody asked for it may be a thousand times larger than it was sent.
@@ -119,6 +154,10 @@ class Fetcher:
         return FetchedSnapshot(_snapshot(body), offset)
 
     def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        if response.status == 401:
+            raise UnreachableError(
+                "it answers with HTTP status 401: give user and password with --http.config.file"
+            )
         if response.status != 200:
             raise UnreachableError(
                 f"it answers with HTTP status {response.status} (is this the address of /metrics?)"

@@ -55,6 +55,11 @@ class Entry:
     problem: str = ""
 
     @property
+    def scheme(self) -> str:
+        """http or https."""
+        return self.labels.get("__scheme__", "http")
+
+    @property
     def run_id(self) -> str:
         """The run_id, from the file name. Ends with an ellipsis if the name was too long to hold it."""
         stem, cut, _ = self.path.name.removesuffix(ENTRY_SUFFIX).partition("=")

@@ -78,10 +78,10 @@ class RegisteredRun:
         """The run_id that it got, which differs from the requested one with ``unique``."""
         return self.registration.run_id
 
-    def listening(self, address: ListenAddress) -> str:
-        """Write the address into the entry. Returns the address that Prometheus connects to."""
+    def listening(self, address: ListenAddress, scheme: str = "http") -> str:
+        """Write address and scheme into the entry. Returns the address that Prometheus connects to."""
         reachable = advertised(address, self.advertise)
-        self.registration.publish(reachable)
+        self.registration.publish(reachable, scheme)
         return reachable
 
     def close(self) -> None:

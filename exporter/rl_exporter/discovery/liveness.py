@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 
 from rl_exporter.client.addresses import parse_target
 from rl_exporter.discovery.entry import STALE_SECONDS, Entry
@@ -32,11 +33,14 @@ class Liveness(StrEnum):
 Probe = Callable[[Entry], Liveness]
 
 
-def liveness_probe(timeout: float = PROBE_SECONDS) -> Probe:
-    """Make a thread-safe probe that fetches /metrics from an entry's address and compares the run_id."""
-    from rl_exporter.client.fetch import Fetcher, RefusedError, UnreachableError  # noqa: PLC0415 - a run that registers under a free name needs no HTTP client
+def liveness_probe(timeout: float = PROBE_SECONDS, http_config: Path | None = None) -> Probe:
+    """Make a thread-safe probe that fetches /metrics from an entry's address and compares the run_id.
 
-    fetcher = Fetcher(timeout=timeout)
+    ``http_config`` is a client file for runs behind TLS or a password. Raises ValueError for one that is none.
+    """
+    from rl_exporter.client.fetch import Fetcher, RefusedError, UnreachableError, read_credentials  # noqa: PLC0415 - a run that registers under a free name needs no HTTP client
+
+    fetcher = Fetcher(read_credentials(http_config), timeout)
 
     def probe(entry: Entry) -> Liveness:
         if entry.problem:
@@ -44,7 +48,7 @@ def liveness_probe(timeout: float = PROBE_SECONDS) -> Probe:
         if entry.address is None:
             return Liveness.STARTING
         try:
-            found = fetcher.fetch(parse_target(f"http://{entry.address}/metrics")).snapshot.run.run_id
+            found = fetcher.fetch(parse_target(f"{entry.scheme}://{entry.address}/metrics")).snapshot.run.run_id
         except RefusedError:
             return Liveness.GONE
         except (UnreachableError, ValueError):

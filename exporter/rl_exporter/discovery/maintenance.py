@@ -38,9 +38,11 @@ class ProbedEntry:
     dead: bool
 
 
-def probe_entries(directory: Path, timeout: float, older_than: float = STALE_SECONDS) -> list[ProbedEntry]:
+def probe_entries(
+    directory: Path, timeout: float, older_than: float = STALE_SECONDS, http_config: Path | None = None
+) -> list[ProbedEntry]:
     """Probe all entries of a directory, in the order of their names. Raises OSError if it cannot be listed."""
-    entries, probe = list(read_entries(directory)), liveness_probe(timeout)
+    entries, probe = list(read_entries(directory)), liveness_probe(timeout, http_config)
     with ThreadPoolExecutor(_CONCURRENT_PROBES) as pool:  # silent machines take the whole timeout each
         results = list(pool.map(probe, entries))
     return [
@@ -51,7 +53,7 @@ def probe_entries(directory: Path, timeout: float, older_than: float = STALE_SEC
 
 def list_targets(options: argparse.Namespace) -> int:
     """Print the registered runs. Returns the exit status."""
-    probed = probe_entries(options.directory, options.timeout)
+    probed = probe_entries(options.directory, options.timeout, http_config=options.http_config)
     if options.json:
         sys.stdout.writelines(json.dumps(_json_object(run)) + "\n" for run in probed)
         return 0
@@ -94,7 +96,7 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 def prune_targets(options: argparse.Namespace) -> int:
     """Remove the entries of dead runs. Returns the exit status: 2 if some could not be removed."""
     failed = 0
-    probed = probe_entries(options.directory, options.timeout, options.older_than)
+    probed = probe_entries(options.directory, options.timeout, options.older_than, options.http_config)
     for run in probed:
         if run.dead:
             failed += not _remove_entry(run, dry_run=options.dry_run)

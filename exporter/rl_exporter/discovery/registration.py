@@ -140,13 +140,16 @@ class Registration:
         self._thread = threading.Thread(target=self._keep_alive, name="registration", daemon=True)
         self._thread.start()
 
-    def publish(self, address: str) -> None:
-        """Write the address of the run, HOST:PORT, into the entry.
+    def publish(self, address: str, scheme: str = "http") -> None:
+        """Write the address of the run, HOST:PORT, and its scheme into the entry.
 
         Raises RegistrationError, also if another run has taken the entry over, which it may when this one stood
         still for so long that it counted as dead.
         """
-        content = dump_groups(TargetGroup([address], self._labels)) + self._signature
+        # Prometheus takes the scheme of a target from this label, and http without it.
+        scheme_label = {} if scheme == "http" else {"__scheme__": scheme}
+        group = TargetGroup([address], {**self._labels, **scheme_label})
+        content = dump_groups(group) + self._signature
         with self._lock:
             try:
                 self._replace(content)

@@ -16,7 +16,7 @@ from pathlib import Path
 import urllib3
 
 from rl_exporter.client.addresses import DEFAULT_ADDRESS, Target, parse_target
-from rl_exporter.client.fetch import Fetcher, tls_context
+from rl_exporter.client.fetch import Credentials, Fetcher, read_credentials, tls_context
 from rl_exporter.discovery.directory import DiscoveryError, read_directory, require_directory
 from rl_exporter.panel.observed_run import ObservedRun, worst_first
 from rl_exporter.panel.sources import Backoff, EndpointSource
@@ -76,13 +76,23 @@ def _selection(options: argparse.Namespace) -> RunSelection:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if options.targets is not None:
         require_directory(options.targets)
-    fetcher = Fetcher(tls_context(options.ca_file, insecure=options.insecure), options.timeout)
+    fetcher = Fetcher(_credentials(options), options.timeout)
 
     def observe(target: Target) -> ObservedRun:
         return ObservedRun(EndpointSource(target, fetcher), Backoff(options.interval), timeout=options.timeout)
 
     addresses = options.urls or ([] if options.targets is not None else [DEFAULT_ADDRESS])
     return RunSelection([_target(address) for address in addresses], options.targets, observe, {})
+
+
+def _credentials(options: argparse.Namespace) -> Credentials:
+    if options.http_config is None:
+        return Credentials(tls_context(options.ca_file, insecure=options.insecure))
+    if options.ca_file is not None or options.insecure:
+        raise UsageError(
+            "--http.config.file says whom to trust (tls_config); leave out --ca-file and --insecure"
+        )
+    return read_credentials(options.http_config)
 
 
 def _target(address: str) -> Target:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import h11
 
+from rl_exporter.server.gate import Gate, unauthorized
 from rl_exporter.server.limits import Limits
 from rl_exporter.server.wsgi import Response, call, environment, text_response
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
+    from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 _TLS_CLOSE_SECONDS = 1.0
 
@@ -37,7 +39,12 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, application: WSGIApplication, limits: Limits, address: str, gone: Callable[[Connection], None]
+        self,
+        application: WSGIApplication,
+        gate: Gate,
+        limits: Limits,
+        address: str,
+        gone: Callable[[Connection], None],
     ) -> None:
         self.address = address
         self.is_open = True
@@ -52,6 +59,7 @@ class Connection(asyncio.Protocol):
         """When it began to wait for what it waits for."""
 
         self._application = application
+        self._gate = gate
         self._limits = limits
         self._gone = gone
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
@@ -63,8 +71,9 @@ class Connection(asyncio.Protocol):
         self._opening: asyncio.Task[Any] | None = None
         self._timer = self._loop.call_later(limits.request_seconds, self.drop)
 
-    def open(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def open(self, sock: socket.socket) -> None:
         """Begin to talk on an accepted socket. The TLS handshake has the time of a request."""
+        tls = self._gate.tls()
         seconds = self._limits.request_seconds
         times = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": _TLS_CLOSE_SECONDS} if tls else {}
         self._opening = self._loop.create_task(
@@ -100,6 +109,8 @@ class Connection(asyncio.Protocol):
         # Without a buffer "not paused" means that the kernel has the whole answer. Not 0: asyncio's TLS
         # transport pauses at the limit itself, and would wait for a buffer that is already empty.
         self._transport.set_write_buffer_limits(1)
+        if not self._gate.allows_peer(self._transport.get_extra_info("peercert")):
+            self.drop()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget everything."""
@@ -174,7 +185,27 @@ class Connection(asyncio.Protocol):
         except ValueError:
             self._refuse(HTTPStatus.BAD_REQUEST)
             return
-        self._respond(call(self._application, environ))
+        refusal = self._gate.refusal(environ)
+        if isinstance(refusal, Future):
+            self._wait_for_login(environ, refusal)
+        else:
+            self._respond(refusal or call(self._application, environ))
+
+    def _wait_for_login(self, environ: WSGIEnvironment, login: Future[bool]) -> None:
+        """Answer when another thread has checked the login; meanwhile the loop serves the others."""
+        assert self._transport is not None
+        self.busy = True
+        self._transport.pause_reading()
+
+        def checked(done: Future[bool]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the server has stopped
+                self._loop.call_soon_threadsafe(self._logged_in, environ, done.result())
+
+        login.add_done_callback(checked)
+
+    def _logged_in(self, environ: WSGIEnvironment, good: bool) -> None:
+        if self.is_open and self._transport is not None and not self._transport.is_closing():
+            self._respond(call(self._application, environ) if good else unauthorized())
 
     def _described(self) -> dict[str, Any]:
         assert self._transport is not None
@@ -192,13 +223,10 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         status, headers, body = response
         code, _, reason = status.partition(" ")
-        every = [("Date", formatdate(usegmt=True)), ("Content-Length", str(len(body)))]
-        last = [("Connection", "close")] if close else []
-        head = h11.Response(
-            status_code=int(code),
-            reason=reason.encode("ascii"),
-            headers=[*headers, *(pair for pair in every if pair[0] not in dict(headers)), *last],
-        )
+        own = {"Date": formatdate(usegmt=True), "Content-Length": str(len(body))}
+        last = {"Connection": "close"} if close else {}
+        every = {**own, **dict(headers), **self._gate.headers(), **last}
+        head = h11.Response(status_code=int(code), reason=reason.encode("ascii"), headers=list(every.items()))
         without_body = self._request is not None and self._request.method == b"HEAD"
         self._send(head, *([] if without_body else [h11.Data(data=body)]), h11.EndOfMessage())
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:

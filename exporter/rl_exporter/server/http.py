@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rl_exporter.collector import Renderer
 from rl_exporter.server import landing_page
+from rl_exporter.server.gate import Gate
 from rl_exporter.server.http_server import HttpServer
 from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import ListenAddress
@@ -31,8 +32,9 @@ class MetricsServer(HttpServer):
         listen: ListenAddress | None = None,
         *,
         limits: Limits | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        super().__init__(self._application, listen or ListenAddress(), limits)
+        super().__init__(self._application, listen or ListenAddress(), limits, gate)
         self._snapshot = snapshot
         self._renderer = Renderer(snapshot)
         self.scrapers = Scrapers()
@@ -42,12 +44,6 @@ class MetricsServer(HttpServer):
             "/-/healthy": self._healthy,
             "/-/ready": self._ready,
         }
-
-    @property
-    def url(self) -> str:
-        """URL of the landing page for a browser on this machine, without a trailing slash."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address.host, self.address.host)  # noqa: S104 - replaced, not bound
-        return f"http://{ListenAddress(host, self.address.port)}"
 
     def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]

@@ -10,14 +10,13 @@ import asyncio
 import errno
 import selectors
 import socket
-import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rl_exporter.server.connection import Connection
+from rl_exporter.server.gate import Gate, without_port
 from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import ListenAddress
 
@@ -34,8 +33,8 @@ _NO_DESCRIPTOR_SECONDS = 1.0
 class HttpServer:
     """Serves a WSGI application to many clients from one daemon thread. A context manager, or start and stop.
 
-    The application runs in that thread, one request after the other, so it must be fast. ``tls`` gives the
-    context for each connection when it begins, so that certificates can change.
+    The application runs in that thread, one request after the other, so it must be fast. ``gate``
+    says which requests reach it.
     """
 
     def __init__(
@@ -43,18 +42,33 @@ class HttpServer:
         application: WSGIApplication,
         listen: ListenAddress,
         limits: Limits | None = None,
-        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        gate: Gate | None = None,
     ) -> None:
         self.address = listen
         """Where it listens. Once it has started, the port that the system chose replaces port 0."""
 
         self._application = application
         self._limits = limits or Limits()
-        self._tls = tls
+        self._gate = gate or Gate()
         self._connections: set[Connection] = set()
         self._stopping = False
         # The flag keeps none of it alive in a finished process.
         self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
+
+    @property
+    def scheme(self) -> str:
+        """http or https."""
+        return self._gate.scheme
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds it, without a trailing slash."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address.host, self.address.host)  # noqa: S104 - replaced, not bound
+        return f"{self.scheme}://{ListenAddress(host, self.address.port)}"
+
+    def reached_at(self, address: str) -> None:
+        """Answer to the name in ``address``, HOST:PORT, under which others find this server."""
+        self._gate.allow_host(without_port(address))
 
     def start(self) -> None:
         """Listen and serve. Raises OSError with the address and the remedy if it cannot listen."""
@@ -68,6 +82,7 @@ class HttpServer:
             ) from error
         host, port = self._listener.getsockname()[:2]
         self.address = ListenAddress(host, port)
+        self._gate.listening(self.address)
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
         # A client that disconnects in the middle of something is no event of the training log.
@@ -80,6 +95,7 @@ class HttpServer:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._begin_stop)
             self._thread.join(timeout=self._limits.stop_seconds + 5)
+            self._gate.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -132,9 +148,9 @@ class HttpServer:
             return
         client.setblocking(False)
         self._make_room(self._limits.connections)
-        connection = Connection(self._application, self._limits, address[0], self._forget)
+        connection = Connection(self._application, self._gate, self._limits, address[0], self._forget)
         self._connections.add(connection)
-        connection.open(client, self._tls())
+        connection.open(client)
 
     def _accept_again(self) -> None:
         if not self._stopping:

@@ -2,18 +2,17 @@
 
 import base64
 import socket
-import ssl
 import threading
 import time
 
 import pytest
-import trustme
 
 from rl_exporter import ListenAddress, MetricsServer
 from rl_exporter.client.addresses import parse_target
-from rl_exporter.client.fetch import Fetcher, UnreachableError, tls_context
-from rl_exporter.server.http_server import HttpServer
+from rl_exporter.client.fetch import Credentials, Fetcher, UnreachableError, tls_context
+from rl_exporter.server.gate import Gate
 from tests.support.bad_servers import BAD, BODY, answering, flooding, http, says
+from tests.support.certificates import Certificates
 from tests.support.panel_runs import ratio_run
 
 
@@ -97,32 +96,28 @@ def test_a_connection_is_kept_and_a_new_one_made_when_it_broke():
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory):
     """A run behind TLS, and the file of its authority."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    run = MetricsServer(ratio_run(0.4).snapshot)
-    with HttpServer(run._application, ListenAddress(port=0), tls=lambda: context) as server:
-        yield f"https://{server.address}", folder / "ca.pem"
+    certificates = Certificates(tmp_path_factory.mktemp("tls"))
+    gate = Gate(certificates.web_config())
+    with MetricsServer(ratio_run(0.4).snapshot, ListenAddress(port=0), gate=gate) as server:
+        yield server.url, certificates.authority_file
 
 
 def test_a_certificate_is_trusted_only_with_its_authority(secure):
     url, authority = secure
     with pytest.raises(UnreachableError, match=r"not trusted \(.*--ca-file, or --insecure"):
         Fetcher().fetch(parse_target(url))
-    assert Fetcher(tls_context(authority)).fetch(parse_target(url)).snapshot.tamiyo.updates == 1
+    assert Fetcher(Credentials(tls_context(authority))).fetch(parse_target(url)).snapshot.tamiyo.updates == 1
     other = url.replace("127.0.0.1", "localhost")
     with pytest.raises(UnreachableError, match=r"not trusted.*[Hh]ostname"):
-        Fetcher(tls_context(authority)).fetch(parse_target(other))
+        Fetcher(Credentials(tls_context(authority))).fetch(parse_target(other))
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_insecure_accepts_any_certificate(secure):
-    assert Fetcher(tls_context(insecure=True)).fetch(parse_target(secure[0])).snapshot.tamiyo.updates == 1
+    assert (
+        Fetcher(Credentials(tls_context(insecure=True))).fetch(parse_target(secure[0])).snapshot.tamiyo.updates
+        == 1
+    )
 
 
 def test_tls_where_there_is_none():

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from rl_exporter.metrics import update_values
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.server.gate import Gate
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import parse_listen_address
 from rl_exporter.snapshot import SanctumSnapshot
@@ -45,12 +46,12 @@ def make_outputs(job: Job, stack: ExitStack) -> Outputs:
     view = CheckpointedView(aggregator.snapshot)
     # A run without checkpoints has nothing that /metrics could be ahead of.
     shown = view.snapshot if job.settings.run.checkpoint else aggregator.snapshot
-    server = stack.enter_context(_server(shown, output.listen))
+    server = stack.enter_context(_server(shown, output))
     console = Console()
     display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
     handlers = _handlers(job, display, stack)
     # Last: a run appears in the discovery directory only once it answers.
-    found_at = listening(job.identity, server.address, output.register)
+    found_at = listening(job.identity, server, output.register)
     return Outputs(view, server, console, display, handlers, found_at)
 
 
@@ -100,11 +101,13 @@ class Pace:
 
 
 @contextmanager
-def _server(snapshot: Callable[[], SanctumSnapshot], listen: str) -> Iterator[MetricsServer]:
-    server = MetricsServer(snapshot, parse_listen_address(listen))
+def _server(snapshot: Callable[[], SanctumSnapshot], output: OutputConfig) -> Iterator[MetricsServer]:
+    names = (name.strip() for name in output.allow_host.split(",") if name.strip())
     try:
+        gate = Gate(output.web_config_file, names)
+        server = MetricsServer(snapshot, parse_listen_address(output.listen), gate=gate)
         server.start()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise BadInputError(str(error)) from error
     try:
         yield server

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rl_exporter.discovery.identity import Discovery
 from rl_exporter.identity import Identity, identify
-from rl_exporter.server.listen import ListenAddress
+from rl_exporter.server.http import MetricsServer
 from rl_training.config import BadInputError, Settings
 
 
@@ -32,12 +32,13 @@ def _discovery(settings: Settings) -> Discovery | None:
     return None
 
 
-def listening(identity: Identity, address: ListenAddress, directory: Path | None) -> str:
+def listening(identity: Identity, server: MetricsServer, directory: Path | None) -> str:
     """Register the address; returns the text that says where others find the run. Raises BadInputError."""
     try:
-        found_at = identity.listening(address)
+        found_at = identity.listening(server.address, server.scheme)
     except ValueError as error:
         raise BadInputError(str(error)) from error
+    server.reached_at(found_at)
     if directory is None:
         return ""
     local = found_at.startswith(("127.", "[::1]", "localhost:"))

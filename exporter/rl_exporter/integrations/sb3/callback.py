@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from types import TracebackType
 from typing import Self
@@ -54,11 +55,11 @@ class HeadEntropyCallback(BaseCallback):
     ``policy.action_net``, before clipping. Losses, KL and the like are the values that the model logs. The
     duration of an update is the time from the end of its rollout to the start of the next.
 
-    ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete space
-    is ``action``. ``thresholds``, ``reference`` and ``actions`` of the heads, and ``run_id``, ``listen``,
-    ``experiment``, ``environment`` (default: its registered id), ``linger`` and ``register`` are those of
-    ``rl_exporter.serve``. Give ``recorder`` instead to keep a server of your own, which this callback then does
-    not end.
+    ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete
+    space is ``action``. ``thresholds``, ``reference`` and ``actions`` of the heads, and ``run_id``,
+    ``listen``, ``experiment``, ``environment`` (default: its registered id), ``linger``, ``register``,
+    ``web_config`` and ``allowed_hosts`` are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep
+    a server of your own, which this callback then does not end.
 
     The run ends with ``learn``: ``completed``. As a context manager it spans every ``learn`` in the block, and
     an exception that leaves the block makes it ``failed`` or, for Ctrl-C, ``interrupted``. Without a block an
@@ -81,17 +82,28 @@ class HeadEntropyCallback(BaseCallback):
         environment: str | None = None,
         linger: float = LINGER_SECONDS,
         register: Discovery | None = None,
+        web_config: Path | str | None = None,
+        allowed_hosts: Sequence[str] = (),
         recorder: HeadRecorder | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if recorder is not None and any((run_id is not None, listen, experiment, environment, register)):
+        if recorder is not None and any(
+            (run_id is not None, listen, experiment, environment, register, web_config, allowed_hosts)
+        ):
             raise ValueError("give either a recorder, or run_id, listen and the like for a new one")
         self._declaration = Declaration(head_names, thresholds or {}, reference, actions or {})
         if recorder is not None and self._declaration.of_heads:
             raise ValueError("declare thresholds, reference and actions with the heads of the recorder")
         self._serve = partial(
-            serve, run_id=run_id, listen=listen, experiment=experiment, linger=linger, register=register
+            serve,
+            run_id=run_id,
+            listen=listen,
+            experiment=experiment,
+            linger=linger,
+            register=register,
+            web_config=web_config,
+            allowed_hosts=allowed_hosts,
         )
         self._environment = environment
         self._owned = recorder is None

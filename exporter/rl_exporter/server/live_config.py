@@ -1,0 +1,69 @@
+"""Rereads a configuration when its files change: certificates and passwords rotate without a restart."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+_LOG = logging.getLogger("rl_exporter")
+_LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
+Signature = tuple[tuple[int, int, int] | None, ...]
+
+
+class LiveConfig(Generic[T]):
+    """What ``read`` makes of a file, and again when the file or one that it names has changed.
+
+    A change that cannot be used is logged once, and the former content stays in force.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        read: Callable[[Path], T],
+        named: Callable[[T], Iterable[Path]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._read, self._named = read, named
+        self._clock = clock
+        self._content = read(path)
+        self._signature = self._look()
+        self._next_look = 0.0
+
+    def get(self) -> T:
+        """The content now. It looks at the files once a second at most."""
+        now = self._clock()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            signature = self._look()
+            if signature != self._signature:
+                self._signature = signature
+                self._reread()
+        return self._content
+
+    def _reread(self) -> None:
+        try:
+            self._content = self._read(self._path)
+        except ValueError as error:
+            _LOG.warning("%s; what it said before stays in force", error)
+        else:
+            # It may name other files now.
+            self._signature = self._look()
+
+    def _look(self) -> Signature:
+        return tuple(map(_signature, (self._path, *self._named(self._content))))
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    # Through symbolic links: Kubernetes changes a secret by pointing a link at another folder.
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
