@@ -1,0 +1,284 @@
+"""A run under attack, beside an unmolested twin, for some minutes: real trainer, Prometheus, Alertmanager, pager.
+
+Everything happens to the victim that docs/security.md speaks of. Afterwards nothing is missing between its log and
+its metrics, nobody was paged about a run, and an update has cost what it cost the twin.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stack.processes import Binaries, Stack, free_address
+from tests.support.attacks import ATTACKS, under
+from tests.support.servers import query
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+RUN = (
+    *("--env", "heads", "--env-arg", "noise=20", "--learning-rate", "1e-5"),
+    *("--num-envs", "8", "--rollout-steps", "16", "--epochs", "4"),
+)
+"""Nothing is learned, so every head stays near its maximum: no rule about entropy has a reason to fire."""
+
+CALM_UPDATES = 60
+"""Updates of each run before the attack, by which the two are compared with themselves."""
+
+PHASE_SECONDS = 8.0
+DEAREST = 1.05
+"""CPU of an update under attack over the same before it, each relative to the twin's at the same time. Of the thread
+that trains: what attackers ask for costs the server's own thread."""
+
+
+@pytest.fixture
+def small_disks(tmp_path):
+    """Two file systems of their own for targets and checkpoints, small enough to be filled."""
+    disks = SimpleNamespace(targets=tmp_path / "stack/prometheus/targets", checkpoints=tmp_path / "checkpoints")
+    with contextlib.ExitStack() as mounted:
+        for folder, size in ((disks.targets, "64k"), (disks.checkpoints, "8m")):
+            folder.mkdir(parents=True)
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+            if subprocess.run(mount, capture_output=True, check=False).returncode:
+                pytest.skip("this user may not mount a tmpfs")
+            mounted.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+        yield disks
+
+
+@contextlib.contextmanager
+def full(folder):
+    """Fill a file system to its last byte."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    yield
+    filler.unlink()
+
+
+class Trainer:
+    """A run, its log, and what the kernel says that it used."""
+
+    def __init__(self, stack, name, register, checkpoint, folder):
+        self.name, self.address, self.log = name, free_address(), folder / f"{name}.jsonl"
+        command = [
+            sys.executable,
+            "-m",
+            "rl_training",
+            *RUN,
+            "--run-id",
+            name,
+            "--listen",
+            self.address,
+            "--quiet",
+        ]
+        command += ["--updates", "1000000", "--linger", "60", "--log-json", str(self.log)]
+        command += ["--register", str(register), "--checkpoint", str(checkpoint)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = stack.start(name, *command, environment=environment).popen
+
+    def lines(self):
+        """The whole lines of the log."""
+        text = self.log.read_text() if self.log.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def updates(self):
+        return self.log.read_bytes().count(b"\n") if self.log.exists() else 0
+
+    def spent(self):
+        """Updates so far, and CPU seconds of the thread that trains and of all threads."""
+        return SimpleNamespace(
+            updates=self.updates(),
+            training=self._seconds(f"task/{self.process.pid}"),
+            everything=self._seconds("."),
+        )
+
+    def _seconds(self, task):
+        text = Path(f"/proc/{self.process.pid}", task, "stat").read_text()
+        user, system = text.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def scrape(self, seconds=10):
+        """Values of /metrics, by name and labels without run_id."""
+        host, _, port = self.address.rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=seconds)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            return samples(connection.getresponse().read().decode())
+
+
+def samples(text):
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = tuple(value for label, value in sorted(sample.labels.items()) if label != "run_id")
+            found[(sample.name, *labels)] = sample.value
+    return found
+
+
+def logged(line):
+    """A line of the log in the same form. Labels are nested in it: head, then the other one."""
+    found = {}
+
+    def walk(key, value):
+        if isinstance(value, dict):
+            for name, part in value.items():
+                walk((*key, name), part)
+        elif value is not None:
+            found[key] = float(value)
+
+    for name, value in line.items():
+        if name != "update":
+            walk((name,), value)
+    return found
+
+
+def differences(scraped, line):
+    """What /metrics says of an update otherwise than the log does."""
+    expected = logged(line)
+    shown = {(key[0], *sorted(key[1:])): value for key, value in scraped.items()}
+    wrong = {}
+    for key, value in expected.items():
+        there = shown.get((key[0], *sorted(key[1:])))
+        if there != pytest.approx(value, rel=1e-12, nan_ok=True):
+            wrong[key] = (value, there)
+    return wrong
+
+
+class Sampler:
+    """Scrapes the victim all the time, as one more Prometheus would, and keeps what it sees and what it misses."""
+
+    def __init__(self, trainer):
+        self.seen, self.missed = [], []
+        self._trainer, self._stop = trainer, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self):
+        while not self._stop.wait(0.5):
+            try:
+                self.seen.append(self._trainer.scrape(seconds=30))
+            except (OSError, http.client.HTTPException) as error:
+                self.missed.append(repr(error))
+
+
+@pytest.fixture
+def world(prometheus, alertmanager, small_disks, tmp_path):
+    binaries = Binaries(prometheus=prometheus, alertmanager=alertmanager)
+    with Stack(tmp_path / "stack", binaries) as stack:
+        stack.start_pages()
+        servers = {
+            "alertmanager": stack.start_alertmanager().popen,
+            "prometheus": stack.start_prometheus().popen,
+        }
+        (tmp_path / "checkpoints-of-twin").mkdir()
+        victim = Trainer(stack, "victim", small_disks.targets, small_disks.checkpoints, tmp_path)
+        twin = Trainer(stack, "twin", small_disks.targets, tmp_path / "checkpoints-of-twin", tmp_path)
+        yield SimpleNamespace(stack=stack, servers=servers, victim=victim, twin=twin, disks=small_disks)
+
+
+def killed_and_started_again(world, name):
+    world.servers[name].kill()
+    world.servers[name].wait()
+    time.sleep(2)
+    world.servers[name] = getattr(world.stack, f"start_{name}")().popen
+
+
+def stopped_for_a_while(process, seconds=5):
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGCONT)
+
+
+def attack(world):
+    """Everything, one after the other, and then all clients at once."""
+    address = world.victim.address
+    for kind in ATTACKS:
+        with under(address, kind):
+            time.sleep(PHASE_SECONDS)
+    with under(address, *ATTACKS), full(world.disks.targets), full(world.disks.checkpoints):
+        time.sleep(PHASE_SECONDS)
+        refused = world.stack.log_path("victim")
+        until(lambda: "not written: No space left on device" in refused.read_text(), every=0.5)
+    stopped_for_a_while(world.victim.process)
+    stopped_for_a_while(world.servers["prometheus"])
+    killed_and_started_again(world, "alertmanager")
+    killed_and_started_again(world, "prometheus")
+    until(lambda: query(world.stack.prometheus, 'up{job="rl-training"} == 1'))
+
+
+def price(before, after, part):
+    """CPU seconds of an update between two readings, relative to the twin's."""
+    of_victim, of_twin = (
+        (getattr(end, part) - getattr(begin, part)) / (end.updates - begin.updates)
+        for begin, end in zip(before, after, strict=True)
+    )
+    return of_victim / of_twin
+
+
+def both(world):
+    return world.victim.spent(), world.twin.spent()
+
+
+def test_nothing_is_lost_nobody_is_paged_and_an_update_costs_what_it_costs_a_twin(world):
+    victim, twin, server = world.victim, world.twin, world.stack.prometheus
+    until(lambda: len(query(server, 'up{job="rl-training"} == 1')) == 2)
+    started = both(world)
+    enough = max(run.updates for run in started) + CALM_UPDATES
+    until(lambda: min(run.updates() for run in (victim, twin)) >= enough, seconds=300, every=0.5)
+    calm = both(world)
+    with Sampler(victim) as sampler:
+        attack(world)
+        attacked = both(world)
+
+    for run in (victim, twin):
+        assert run.process.poll() is None, "it trains on"
+        run.process.send_signal(signal.SIGTERM)
+    until(lambda: victim.scrape()[("rl_training_run_state", "interrupted")] == 1)
+    final = victim.scrape()
+    for run in (victim, twin):
+        run.process.wait(timeout=120)
+
+    lines = victim.lines()
+    assert [line["update"] for line in lines] == list(range(1, len(lines) + 1))
+    assert final[("rl_training_updates_total",)] == len(lines)
+    assert differences(final, lines[-1]) == {}
+    assert final[("rl_exporter_record_errors_total",)] == 0
+
+    assert sampler.missed == []
+    assert len(sampler.seen) > 20
+    by_update = {line["update"]: line for line in lines}
+    for scraped in sampler.seen:
+        assert differences(scraped, by_update[scraped[("rl_training_updates_total",)]]) == {}
+
+    stored = 'max_over_time(rl_training_updates_total{run_id="victim"}[30m])'
+    until(lambda: float(query(server, stored)[0]["value"][1]) == len(lines), seconds=30)
+    assert query(server, 'count_over_time(ALERTS{alertstate="firing",run_id!=""}[30m])') == []
+    pages = world.stack.log_path("pages").read_text()
+    assert "The path from Prometheus to the pager works" in pages, (
+        "the way to the pager works, so silence means something"
+    )
+    assert [line for line in pages.splitlines() if "victim" in line or "twin" in line] == []
+
+    dearer = {
+        part: price(calm, attacked, part) / price(started, calm, part) for part in ("training", "everything")
+    }
+    print(f"an update under attack costs, relative to one before and to the twin's: {dearer}")
+    assert dearer["training"] <= DEAREST
