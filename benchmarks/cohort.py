@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.cohort_runs.judgement import Result
-from benchmarks.cohort_runs.kinds import recipes, runs
+from benchmarks.cohort_runs.kinds import FIRST_SEED, recipes, runs
 from benchmarks.cohort_runs.log import read_log
 from benchmarks.cohort_runs.promtool import difference
 from benchmarks.cohort_runs.recipe import Recipe
@@ -73,7 +73,7 @@ def _results(wanted: Iterable[tuple[Recipe, int]], folder: Path) -> list[Result]
 def compare_with_rules(results: Iterable[Result], promtool: Path) -> int:
     """Replay the first run of each kind through the shipped rules. Returns 1 where they differ."""
     differences = 0
-    for result in (result for result in results if result.seed == 0):
+    for result in (result for result in results if result.seed == FIRST_SEED):
         for period in PERIODS[:2]:
             with tempfile.TemporaryDirectory() as folder:
                 found = difference(result.log, period, promtool, ROOT, Path(folder))
@@ -101,7 +101,7 @@ def _chosen(names: str) -> tuple[tuple[Recipe, int], ...]:
     picked = QUICK if names == "quick" else tuple(names.split(","))
     found = tuple(recipe for recipe in recipes() if recipe.name in picked)
     every = runs(found) if len(found) == len(picked) else ()
-    return tuple(run for run in every if names != "quick" or run[1] == 0)
+    return tuple(run for run in every if names != "quick" or run[1] == FIRST_SEED)
 
 
 def log_path(folder: Path, recipe: Recipe, seed: int) -> Path:

@@ -17,6 +17,10 @@ _BASE = PPOConfig(rollout_steps=32, epochs=4, gamma=0.5, learning_rate=5e-3)
 _GROWING = {"workers": 1, "samples": 64, "plateau_epochs": 10}
 
 
+FIRST_SEED = 100
+"""Recipes, measure and threshold were chosen on runs of the seeds below."""
+
+
 def recipes() -> tuple[Recipe, ...]:
     """Every kind of run."""
     return (
@@ -34,7 +38,7 @@ def recipes() -> tuple[Recipe, ...]:
 
 def runs(kinds: tuple[Recipe, ...]) -> tuple[tuple[Recipe, int], ...]:
     """Every run of these kinds: recipe and seed."""
-    return tuple((recipe, seed) for recipe in kinds for seed in range(recipe.seeds))
+    return tuple((recipe, seed) for recipe in kinds for seed in range(FIRST_SEED, FIRST_SEED + recipe.seeds))
 
 
 def _drills() -> Iterator[Recipe]:
@@ -116,7 +120,7 @@ def _wait() -> Iterator[Recipe]:
         environment="growing-network",
         arguments={**_GROWING, "rent": 0.05},
         learning=PPOConfig(rollout_steps=28, learning_rate=3e-3, entropy_coefficient=0.001),
-        updates=25,
+        updates=40,
     )
 
 

@@ -26,14 +26,8 @@ def absolute(measured: HeadMeasurement) -> float:
 
 
 def relative(measured: HeadMeasurement) -> float:
-    """I / (I + H): the share of what is uncertain about the action that the state explains (Theil's U).
-
-    H is the mean entropy over the open steps, in nats. Elsewhere a head has none.
-    """
-    information = absolute(measured)
-    if measured.entropy is None or not information:
-        return 0.0
-    return information / (information + measured.entropy / (measured.open_share or 1.0))
+    """Share D of what is uncertain about the action that the state explains; 0 where it is not known."""
+    return measured.state_information_ratio or 0.0
 
 
 MEASURES: Mapping[str, Measure] = {

@@ -16,7 +16,7 @@ from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.health import DEFAULT_THRESHOLDS, SUSTAINED_UPDATES, Condition
 from rl_exporter.payload import PPOUpdatePayload
 from rl_exporter.snapshot import RunInfo, TamiyoState
-from rl_exporter.tracker import Streak
+from rl_exporter.streaks import Streak
 
 PERIODS = (1.0, 30.0, 600.0)
 """Seconds between two updates."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from rl_exporter.snapshot import RunInfo
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent, with_multipliers
 from rl_training.environments.adapter import make_environment
-from rl_training.run.outputs import JsonLog
+from rl_training.run.json_log import JsonLog
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
 
@@ -34,8 +35,8 @@ def train_run(recipe: Recipe, seed: int, log: Path) -> None:
         aggregator = SanctumAggregator(heads, RunInfo(f"{recipe.name}-{seed}"))
         collector = RolloutCollector(environment, agent.network, seed=seed, device=agent.device)
         partial = log.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            handlers: list[PPOUpdateHandler] = [aggregator, JsonLog(aggregator.snapshot, file)]
+        with closing(JsonLog(aggregator.snapshot, partial, aggregator.count_record_error)) as written:
+            handlers: list[PPOUpdateHandler] = [aggregator, written]
             emitter = Emitter(handlers, aggregator.count_record_error)
             train(agent, collector, emitter, Limits(recipe.updates, None), _never)
         partial.rename(log)

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
-from collections.abc import Callable
-from operator import attrgetter
+from collections import Counter
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from rl_exporter.heads import Heads, within
+from rl_exporter.forks import in_forked_child
+from rl_exporter.heads import Heads
 from rl_exporter.histogram import Histogram
-from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
+from rl_exporter.numbers import PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import NOT_MEASURED, PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 from rl_exporter.tracker import HeadTracker
+from rl_exporter.validity import COUNTS, DURATIONS, GAUGES, Dropped, HeadValidity, check_run
 
-_POLICY, _TRAINING, _DURATIONS = map(attributes, (PolicyNumbers, TrainingNumbers, DurationNumbers))
-_GAUGES = tuple(
-    (number.name, number.row.kept, *number.row.bounds())
-    for number in (*_POLICY, *_TRAINING)
-    if number.row.kind == "gauge"
-)
-_GAUGES_OF = attrgetter(*(name for name, *_ in _GAUGES))
-_TOTALS = {number.name: number.row.bounds() for number in _TRAINING if number.row.kind == "counter"}
-_SECONDS = {number.name: number.row.bounds() for number in _DURATIONS}
+_POLICY, _TRAINING = map(attributes, (PolicyNumbers, TrainingNumbers))
+_GAUGES = tuple((number.name, number.row.kept) for number in GAUGES)
+_LOG = logging.getLogger("rl_exporter")
 
 
 class SanctumAggregator:
@@ -50,9 +47,11 @@ class SanctumAggregator:
         _require_same_heads(former, heads)
         self._heads = heads
         self._names = frozenset(heads.names)
+        self._checks = [(head.name, HeadValidity(head).check) for head in heads]
         self._run = run
         self._clock = clock
-        self._lock = threading.Lock()
+        self._renew_lock()
+        in_forked_child(self._renew_lock)
         self._start_timestamp = now = clock()
         self._trackers = [
             HeadTracker(head, former.tamiyo.readings[head.name], former.tamiyo.updates, now) for head in heads
@@ -68,14 +67,20 @@ class SanctumAggregator:
             number.name: getattr(former, number.name) for number in _TRAINING if number.whole
         }
         self._histograms: dict[str, Histogram] = {
-            number.name: getattr(former, f"{number.name}s") for number in _DURATIONS
+            number.name: getattr(former, f"{number.name}s") for number in DURATIONS
         }
         self._episode_return_max = former.episode_return_max
         self._run_state = RunState.RUNNING
         self._last_update_timestamp: float | None = None
         self._record_errors = former.record_errors
+        self._dropped = Counter(dict(former.dropped))
+        self._logged: set[tuple[str, str, bool]] = set()
         self._tamiyo: TamiyoState | None = None
         self._snapshot: SanctumSnapshot | None = None
+
+    def _renew_lock(self) -> None:
+        """In a forked child, too: a thread that the child lacks may have held the lock."""
+        self._lock = threading.Lock()
 
     def snapshot(self) -> SanctumSnapshot:
         """The run after its last update. A snapshot never mixes two updates."""
@@ -89,44 +94,51 @@ class SanctumAggregator:
         """Count one update and store what it measured.
 
         A value that is not finite counts as a NaN or infinity of its head, a value outside its bounds by more
-        than rounding as a record error. Neither is stored: a wrong number is worse than none.
-        Raises ValueError, and changes nothing, if the payload names an undeclared head.
+        than rounding as a record error. Neither is stored: a wrong number is worse than none. The log names
+        each once. Raises, and changes nothing, ValueError if the payload names an undeclared head, and
+        TypeError for a value that is no number.
         """
         if not payload.heads.keys() <= self._names:
             for name in payload.heads:
                 self._heads.named(name)
         measured = payload.heads.get
+        # Everything is checked before anything is counted, so that no update is taken in part.
+        checked = [check(measured(name, NOT_MEASURED)) for name, check in self._checks]
+        numbers, dropped = check_run(payload)
         with self._lock:
             update = self._updates = self._updates + 1
             now = self._last_update_timestamp = self._clock()
-            for name, tracker in zip(self._heads.names, self._trackers, strict=True):
-                self._record_errors += tracker.record(measured(name, NOT_MEASURED), update, now)
-            self._take_numbers(payload)
+            for tracker, (values, impossible) in zip(self._trackers, checked, strict=True):
+                tracker.record(values, update, now)
+                if impossible:
+                    dropped = (*dropped, *impossible)
+            self._take_numbers(numbers)
+            for one in dropped:
+                self._record_errors += one.is_error
+                self._dropped[one.field] += 1
             self._tamiyo = self._snapshot = None
+        if dropped:
+            self._log_once(dropped)
 
-    def _take_numbers(self, payload: PPOUpdatePayload) -> None:
-        """Store the numbers of the run. An impossible number is a record error and counts as not measured."""
-        values = self._values
-        for (name, kept, least, most), given in zip(_GAUGES, _GAUGES_OF(payload), strict=True):
-            value = self._possible(given, least, most)
+    def _take_numbers(self, numbers: Sequence[Any]) -> None:
+        """Store the numbers of the run, in the order of GAUGES, COUNTS, DURATIONS. None: not measured."""
+        values, given = self._values, iter(numbers)
+        for (name, kept), value in zip(_GAUGES, given, strict=False):
             if value is not None or not kept:
                 values[name] = value
         self._episode_return_max = _larger(self._episode_return_max, values["episode_return"])
-        for name, (least, most) in _TOTALS.items():
-            self._totals[name] += int(self._possible(getattr(payload, name), least, most) or 0)
-        for name, (least, most) in _SECONDS.items():
-            seconds = self._possible(getattr(payload, name), least, most)
-            if seconds is not None:
-                self._histograms[name] = self._histograms[name].observe(seconds)
+        for number, value in zip(COUNTS, given, strict=False):
+            self._totals[number.name] += value
+        for number, value in zip(DURATIONS, given, strict=False):
+            if value is not None:
+                self._histograms[number.name] = self._histograms[number.name].observe(value)
 
-    def _possible(self, value: float | None, least: float, most: float) -> float | None:
-        if value is None or least <= value <= most:
-            return value
-        if not math.isfinite(value):
-            return None
-        possible = within(value, most, least)
-        self._record_errors += possible is None
-        return possible
+    def _log_once(self, dropped: Sequence[Dropped]) -> None:
+        for one in dropped:
+            key = (one.head, one.field, one.is_error)
+            if key not in self._logged:
+                self._logged.add(key)
+                _LOG.warning("%s; it is dropped, and so are later ones, silently", one)
 
     def set_run_state(self, state: RunState) -> None:
         """Set the state of the run, such as completed."""
@@ -156,6 +168,7 @@ class SanctumAggregator:
             last_update_timestamp=self._last_update_timestamp,
             episode_return_max=self._episode_return_max,
             record_errors=self._record_errors,
+            dropped=tuple(self._dropped.items()),
             **numbers,
         )
 

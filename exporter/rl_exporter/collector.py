@@ -159,11 +159,16 @@ class Renderer:
         yield from self._process.collect()
 
     def _self_families(self, snapshot: SanctumSnapshot) -> Iterator[Family]:
-        (info, _, labels, info_help), (errors, _, _, errors_help), (render, _, _, render_help) = SELF_METRICS
+        (info, _, labels, info_help), (errors, _, _, errors_help), *others = SELF_METRICS
+        (dropped, _, fields, dropped_help), (render, _, _, render_help) = others
         build = GaugeMetricFamily(info, info_help, labels=labels)
         build.add_metric(self._build, 1.0)
         yield build
         yield CounterMetricFamily(errors, errors_help, value=snapshot.record_errors)
+        values = CounterMetricFamily(dropped, dropped_help, labels=fields)
+        for field, number in snapshot.dropped:
+            values.add_metric([field], number)
+        yield values
         with self._lock:
             renders, seconds = self._renders, self._render_seconds
         yield SummaryMetricFamily(render, render_help, count_value=renders, sum_value=seconds, unit="seconds")

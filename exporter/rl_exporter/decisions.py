@@ -10,19 +10,14 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-ITERATIONS = 10
-"""Minorize-maximize steps of the preference. Three give four digits in ordinary runs.
-
-The number is fixed: to decide it, the host would have to wait for the device.
-"""
+from rl_exporter.health import is_blind
 
 STEPS_PER_ACTION = 4
-"""A head needs this many choice steps for each of its actions.
+"""With fewer choice steps than this for each of its actions, a head may look blind and not be so.
 
 The n weights of the preference partly fit the N states that happened to be visited. This lowers the entropy of
 the mean policy, and with it the state information, by up to about (n - 1) / 2N nats (Miller 1955). With N >= 4n
-that is less than 1/8 nat, half of what separates blind from seeing; with fewer steps a head could read as blind
-only because it rarely decided.
+that is less than 1/8 nat. It never raises it, so that a head that looks at the state in few steps does look.
 """
 
 DECAY = 0.95
@@ -30,6 +25,18 @@ DECAY = 0.95
 
 A head that has settled rarely tries other actions, so that one rollout holds too few of them to compare.
 """
+
+
+NOTHING_UNCERTAIN = 1e-4
+"""Nats. Below this uncertainty about the action, the state's share of it is rounding."""
+
+
+class Information(NamedTuple):
+    """How much of a head's decisions the state explains; None: not known."""
+
+    nats: float | None = None
+    ratio: float | None = None
+    """Of all that is uncertain about the action without a look at the state (Theil's U)."""
 
 
 def state_information(
@@ -40,17 +47,22 @@ def state_information(
     steps: float,
     *,
     least: float | None = None,
-) -> float | None:
-    """Mean divergence of a head from its best preference in nats, from sums over its choice steps.
+) -> Information:
+    """Mean divergence of a head from its best preference, from sums over its choice steps.
 
-    ``probability`` and ``weights`` by action. None where the steps are fewer than ``least``, by default
-    STEPS_PER_ACTION for each action.
+    ``probability`` and ``weights`` by action. Unknown where the head looks blind and the steps are fewer than
+    ``least``, by default STEPS_PER_ACTION for each action. What is uncertain about the action without the state
+    is the mean cross-entropy from the head to the preference: at its best, the mean entropy of the preference.
     """
-    if steps < (STEPS_PER_ACTION * len(weights) if least is None else least):
-        return None
+    if not steps:
+        return Information()
     cross = math.fsum(p * math.log(w) for p, w in zip(probability, weights, strict=True) if p > 0 and w > 0)
-    # Rounding can leave a blind head a little below 0.
-    return max(0.0, (log_normalizer - entropy - cross) / steps)
+    # Rounding can leave a blind head a little below 0, and a sure one without uncertainty.
+    uncertain = max(0.0, (log_normalizer - cross) / steps)
+    nats = max(0.0, uncertain - entropy / steps)
+    found = Information(nats, min(1.0, nats / uncertain) if uncertain >= NOTHING_UNCERTAIN else None)
+    enough = steps >= (STEPS_PER_ACTION * len(weights) if least is None else least)
+    return found if enough or not is_blind(*found) else Information()
 
 
 class Margin(NamedTuple):

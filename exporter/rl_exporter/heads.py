@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import index
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any, SupportsFloat, SupportsIndex, overload
 
 from rl_exporter.health import DEFAULT_THRESHOLDS, START_THRESHOLDS, Thresholds
 
@@ -53,17 +55,11 @@ class Head:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        # bool is a subclass of int, and True would be a head of one choice.
-        if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
-            raise ValueError(f"head {self.name!r} has {self.choices!r} choices; give a whole number >= 1")
-        if not math.isfinite(self.entropy_multiplier) or self.entropy_multiplier < 0:
-            raise ValueError(
-                f"head {self.name!r} has entropy multiplier {self.entropy_multiplier!r}; "
-                "give a finite number >= 0"
-            )
-        _check_reference(self.name, self.reference)
+        # The only way to set a field of a frozen dataclass. Numbers of NumPy become Python's own.
+        object.__setattr__(self, "choices", _whole(self.name, self.choices))
+        object.__setattr__(self, "entropy_multiplier", _multiplier(self.name, self.entropy_multiplier))
+        object.__setattr__(self, "reference", _checked_reference(self.name, self.reference))
         _check_actions(self.name, self.choices, self.actions)
-        # The only way to set a derived field of a frozen dataclass.
         object.__setattr__(self, "max_entropy", math.log(self.choices))
         object.__setattr__(self, "thresholds", _thresholds(self))
 
@@ -81,30 +77,60 @@ class Head:
 
 def _thresholds(head: Head) -> Thresholds:
     usual = START_THRESHOLDS if head.reference == START else DEFAULT_THRESHOLDS
-    warning = usual.warning if head.warning is None else head.warning
-    critical = head.critical
-    if critical is None:
-        critical = min(usual.critical, warning) if warning else usual.critical
-    for word, value in (("warning", warning), ("critical", critical)):
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(
-                f"head {head.name!r} has {word} threshold {value!r}; give a number from 0 (off) to 1"
-            )
+    warning = usual.warning if head.warning is None else _threshold(head.name, "warning", head.warning)
+    if head.critical is None:
+        return Thresholds(warning, min(usual.critical, warning) if warning else usual.critical)
+    critical = _threshold(head.name, "critical", head.critical)
     if critical > warning > 0.0:
         raise ValueError(
             f"head {head.name!r} has critical threshold {critical:g} above its warning threshold {warning:g}; "
             "give a critical one that is not higher"
         )
-    return Thresholds(float(warning), float(critical))
+    return Thresholds(warning, critical)
 
 
-def _check_reference(name: str, reference: object) -> None:
-    if reference in (MAXIMUM, START):
-        return
-    if not isinstance(reference, int | float) or isinstance(reference, bool) or not 0.0 < reference < math.inf:
+def _threshold(name: str, word: str, ratio: object) -> float:
+    number = _float(ratio)
+    if number is None or not 0.0 <= number <= 1.0:
+        raise ValueError(f"head {name!r} has {word} threshold {ratio!r}; give a number from 0 (off) to 1")
+    return number
+
+
+def _whole(name: str, choices: object) -> int:
+    # bool is a subclass of int, and True would be a head of one choice.
+    if not isinstance(choices, bool) and isinstance(choices, SupportsIndex):
+        with suppress(TypeError):  # an array of several numbers has the method, too
+            if index(choices) >= 1:
+                return index(choices)
+    raise ValueError(f"head {name!r} has {choices!r} choices; give a whole number >= 1")
+
+
+def _multiplier(name: str, factor: object) -> float:
+    number = _float(factor)
+    if number is None or not 0.0 <= number < math.inf:
+        raise ValueError(f"head {name!r} has entropy multiplier {factor!r}; give a finite number >= 0")
+    return number
+
+
+def _checked_reference(name: str, reference: object) -> str | float:
+    if isinstance(reference, str) and reference in {MAXIMUM, START}:
+        return str(reference)
+    number = _float(reference)
+    if number is None or not 0.0 < number < math.inf:
         raise ValueError(
             f"head {name!r} has reference {reference!r}; give 'maximum', 'start' or a number of nats above 0"
         )
+    return number
+
+
+def _float(value: object) -> float | None:
+    """A number of any library as a float; None for what is none, a truth value and a text among them."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _check_actions(name: str, choices: int, actions: tuple[str, ...]) -> None:
@@ -153,9 +179,9 @@ class Heads(Sequence[Head]):
         self._by_name: Mapping[str, Head] = MappingProxyType(by_name)
 
     @classmethod
-    def of(cls, sizes: Mapping[str, int]) -> Heads:
+    def of(cls, sizes: Mapping[str, SupportsIndex]) -> Heads:
         """Make heads from a mapping of name to number of choices, such as ``{"gripper": 4, "arm": 9}``."""
-        return cls([Head(name, choices) for name, choices in sizes.items()])
+        return cls([Head(name, choices) for name, choices in sizes.items()])  # type: ignore[arg-type] # Head makes an int of it
 
     @property
     def sizes(self) -> tuple[tuple[str, int], ...]:

@@ -18,8 +18,12 @@ DEFAULT_THRESHOLDS = Thresholds()
 START_THRESHOLDS = Thresholds(0.25, 0.1)
 """Of a head that is compared with its start instead of its maximum: learning costs it most of its entropy."""
 
-BLIND_BELOW = 0.25
+BLIND_BELOW = 0.02
 """Nats of state information. A head below this does practically the same whatever it sees."""
+
+BLIND_RATIO_BELOW = 0.1
+"""State information relative to all that is uncertain about the action. A head below this hardly decides by the
+state, however much there is to decide."""
 
 DETERMINISTIC_BELOW = 0.1
 """Below this effective ratio a head practically no longer explores."""
@@ -94,13 +98,17 @@ def at_or_below(ratio: float, threshold: float) -> bool:
     return 0.0 < threshold >= ratio
 
 
-def is_blind(state_information: float | None) -> bool:
-    """Whether a head takes no notice of the state, as far as is known. ``state_information`` in nats.
+def is_blind(state_information: float | None, ratio: float | None = None) -> bool:
+    """Whether a head takes no notice of the state, as far as is known.
 
-    A converged head and a collapsed one both have low entropy; this is what tells them apart. An unknown
-    value counts as blind, because a page too many is better than a collapse that nobody hears of.
+    A converged head and a collapsed one both have low entropy; this is what tells them apart.
+    ``state_information`` in nats; unknown, it counts as blind, because a page too many is better than a
+    collapse that nobody hears of. ``ratio``: its share of what is uncertain about the action; unknown, the
+    nats decide.
     """
-    return state_information is None or not state_information >= BLIND_BELOW
+    if state_information is None or not state_information >= BLIND_BELOW:
+        return True
+    return ratio is not None and not ratio >= BLIND_RATIO_BELOW
 
 
 def head_state(

@@ -246,6 +246,12 @@ SELF_METRICS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         "Errors inside telemetry; each lost an update's values or part of them.",
     ),
     (
+        "rl_exporter_dropped_values_total",
+        "counter",
+        ("field",),
+        "Values that were impossible and not kept, by argument of record; absent until there was one.",
+    ),
+    (
         "rl_exporter_render_duration_seconds",
         "summary",
         (),

@@ -79,6 +79,9 @@ class HeadNumbers:
     )] = None
     advantage_margin_t: Annotated[float | None, Number("rl_policy_head_advantage_margin_t_ratio",
         help="Welch's t of the advantage margin; above 2 the head is paid for its leading action.")] = None
+    state_information_ratio: Annotated[float | None, Number(
+        "rl_policy_head_state_information_ratio", least=0.0, most=1.0, after="rl_policy_head_state_information_nats",
+        help="Share of the uncertainty about the action at a choice step that the state explains (Theil's U).")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +90,7 @@ class PolicyNumbers:
 
     entropy_coefficient: Annotated[float | None, Number(
         "rl_policy_entropy_coefficient", help="Base entropy coefficient of the loss.", kept=True)] = None
-    kl_divergence: Annotated[float | None, Number("rl_policy_kl_divergence_nats",
+    kl_divergence: Annotated[float | None, Number("rl_policy_kl_divergence_nats", least=0.0,
         help="Mean of (ratio - 1 - log ratio) between the updated policy and the one that acted.")] = None
     clipped_share: Annotated[float | None, Number("rl_policy_clipped_steps_ratio", least=0.0, most=1.0, help=
         "Share of the steps at which the importance ratio of a deciding head was outside the clip range.")] = None

@@ -23,6 +23,7 @@ class HeadMeasurement(HeadNumbers):
     gradient_norm         of the head's own parameters before clipping, mean of the finite ones
     importance_ratio_max  largest probability ratio between updated and acting policy at a choice step
     state_information     nats by which the state explains the decisions better than the best fixed preference
+    state_information_ratio  its share of all that is uncertain about the action without the state
     advantage_margin, advantage_margin_t  of the leading action over the others, and Welch's t of it
     nan_steps, inf_steps  steps whose logits at valid actions held NaN, else infinity
     nan_gradients, inf_gradients  optimiser steps whose gradient norm was NaN or infinite

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsFloat
+from typing import Self, SupportsFloat, SupportsIndex
 
 from rl_exporter.aggregator import SanctumAggregator
+from rl_exporter.arguments import payload
+from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
-from rl_exporter.numbers import HeadNumbers, attributes
-from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
+from rl_exporter.leaving import left_by, left_by_interpreter
+from rl_exporter.payload import PPOUpdateHandler
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import ListenAddress, parse_listen_address
@@ -20,12 +23,12 @@ from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
 
 LINGER_SECONDS = 60.0
 
-PerHead = Mapping[str, SupportsFloat]
-"""A number for each head by name; a head that is left out was not measured."""
+PerHead = Mapping[str, SupportsFloat | None]
+"""A number for each head by name; a head that is left out, or None, was not measured."""
 
 
 def serve(
-    heads: Mapping[str, int] | Heads,
+    heads: Mapping[str, SupportsIndex] | Heads,
     *,
     run_id: str | None = None,
     listen: str | ListenAddress | None = None,
@@ -85,7 +88,7 @@ def serve(
 
 
 def declare_heads(
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, SupportsIndex],
     multipliers: Mapping[str, float],
     thresholds: Mapping[str, tuple[float, float]],
     reference: str | float | Mapping[str, str | float],
@@ -97,7 +100,7 @@ def declare_heads(
         [
             Head(
                 name,
-                choices,
+                choices,  # type: ignore[arg-type] # Head makes an int of it
                 multipliers.get(name, 1.0),
                 warning=thresholds[name][0] if name in thresholds else None,
                 critical=thresholds[name][1] if name in thresholds else None,
@@ -115,7 +118,9 @@ def declare_heads(
 class HeadRecorder:
     """Records updates and serves them. As a context manager it ends the run with the block.
 
-    ``completed`` at its end, ``interrupted`` by Ctrl-C, ``failed`` by any other exception.
+    ``completed`` at its end, ``interrupted`` by Ctrl-C, ``failed`` by any other exception. ``sys.exit`` counts
+    by its status: 0 is ``completed``, 128 + n ``interrupted`` where signal n asks for an end, as SIGTERM does.
+    A recorder that nobody closes ends the run with the interpreter. In a forked child it does nothing.
     """
 
     def __init__(
@@ -131,6 +136,8 @@ class HeadRecorder:
         self._linger = linger
         self._identity = identity or identify(aggregator.snapshot().run.run_id)
         self._closed = False
+        atexit.register(self._end_with_interpreter)
+        in_forked_child(self._let_go)
 
     @property
     def url(self) -> str:
@@ -160,8 +167,9 @@ class HeadRecorder:
         state_information: PerHead | None = None,
         advantage_margin: PerHead | None = None,
         advantage_margin_t: PerHead | None = None,
-        environment_steps: int = 0,
-        episodes: int = 0,
+        state_information_ratio: PerHead | None = None,
+        environment_steps: SupportsIndex | None = 0,
+        episodes: SupportsIndex | None = 0,
         episode_return: SupportsFloat | None = None,
         entropy_coefficient: SupportsFloat | None = None,
         kl_divergence: SupportsFloat | None = None,
@@ -173,7 +181,7 @@ class HeadRecorder:
         update_duration: SupportsFloat | None = None,
         rollout_duration: SupportsFloat | None = None,
         # end of the numbers
-        action_shares: Mapping[str, Sequence[SupportsFloat]] | None = None,
+        action_shares: Mapping[str, Sequence[SupportsFloat] | None] | None = None,
     ) -> None:
         """Record one update, with whatever of it is known. Call it once per update.
 
@@ -182,11 +190,13 @@ class HeadRecorder:
         of the steps at which some valid operation would have let it decide. Norms before clipping; divergence
         in nats; durations in seconds; ``environment_steps`` and ``episodes`` since the last update.
 
-        Anything that ``float`` takes will do; a tensor on an accelerator costs a synchronisation each, so move
-        them together with one ``tolist()``. Raises ValueError for a head that was not declared, TypeError for
-        what is no number. An impossible number is counted and not exported; it never raises.
+        None is not measured, for one head, too. Numbers of NumPy, torch and the like will do, also arrays and
+        tensors of one element; a tensor on an accelerator costs a synchronisation each, so move them together
+        with one ``tolist()``. Raises ValueError for a head that was not declared, TypeError for what is no
+        number, such as a text, and then counts nothing of the update. An impossible number never raises: it is
+        counted by field, logged once and not exported.
         """
-        self._aggregator.handle_ppo_update(_payload(locals()))
+        self._aggregator.handle_ppo_update(payload(locals()))
 
     def count_record_error(self) -> None:
         """Count an error in telemetry around this recorder that lost an update, or a part of it."""
@@ -200,6 +210,7 @@ class HeadRecorder:
         if self._closed:
             return
         self._closed = True
+        atexit.unregister(self._end_with_interpreter)
         self._aggregator.set_run_state(state)
         self._server.scrapers.run_ended(expected=self._identity.listed)
         try:
@@ -208,30 +219,20 @@ class HeadRecorder:
             self._identity.close()
             self._server.stop()
 
+    def _let_go(self) -> None:
+        """In a forked child: the run is the parent's to end."""
+        self._closed = True
+        atexit.unregister(self._end_with_interpreter)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close(RunState.COMPLETED)
-        else:
-            self.close(RunState.INTERRUPTED if issubclass(kind, KeyboardInterrupt) else RunState.FAILED)
+        self.close(left_by(error))
 
-
-def _payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
-    """Build a payload from the arguments of ``record``. None means not measured."""
-    per_head: dict[str, dict[str, Any]] = {}
-    for number in attributes(HeadNumbers):
-        for name, value in (given[number.row.argument or number.name] or {}).items():
-            per_head.setdefault(name, {})[number.name] = float(value)
-    for name, shares in (given["action_shares"] or {}).items():
-        per_head.setdefault(name, {})["action_shares"] = tuple(map(float, shares))
-    values: dict[str, Any] = {}
-    for number in attributes(PPOUpdatePayload):
-        value = given[number.name]
-        values[number.name] = value if value is None or number.whole else float(value)
-    return PPOUpdatePayload(
-        heads={name: HeadMeasurement(**measured) for name, measured in per_head.items()}, **values
-    )
+    def _end_with_interpreter(self) -> None:
+        # Ctrl-C while recent scrapers fetch the final state: no more waiting, and no traceback of atexit.
+        with suppress(KeyboardInterrupt):
+            self.close(left_by_interpreter())

@@ -152,8 +152,14 @@ class HeadReading(HeadNumbers):
 
     @property
     def blind(self) -> bool:
-        """Whether the head decides without looking at the state, as far as is known."""
-        return is_blind(self.state_information)
+        """Whether the head decides without looking at the state, as far as is known.
+
+        What has held for three updates stands, although the last one may be an exception.
+        """
+        held = {condition for condition, _ in self.conditions}
+        if held & {Condition.LOW, Condition.COLLAPSED, Condition.SETTLED}:
+            return Condition.SETTLED not in held
+        return is_blind(self.state_information, self.state_information_ratio)
 
     @property
     def settled(self) -> bool:
@@ -246,3 +252,5 @@ class SanctumSnapshot(TrainingNumbers):
     update_durations: Histogram = NO_DURATIONS
     rollout_durations: Histogram = NO_DURATIONS
     record_errors: int = 0
+    dropped: tuple[tuple[str, int], ...] = ()
+    """Values that were impossible and not kept: argument of ``record``, and how many."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
-from operator import mul
 from statistics import median
 
 from rl_exporter.heads import MAXIMUM, START, Head
@@ -23,68 +20,12 @@ from rl_exporter.histogram import RATIO_BOUNDS, Histogram
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import HeadReading, declared_reference, effective_ratio, relative_ratio
-from rl_exporter.validity import HeadValidity
+from rl_exporter.streaks import RecentInformation, SlopeWindow, Streak, with_information_ratio
 
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
 
 START_UPDATES = 10
 """Measured updates whose median is the reference of a head that is compared with its start."""
-
-SLOPE_UPDATES = 10
-"""Effective ratios that the slope looks back over."""
-
-
-class SlopeWindow:
-    """The last effective ratios, each with the number of its update."""
-
-    __slots__ = ("_ratios", "_updates")
-
-    def __init__(self) -> None:
-        self._updates: deque[int] = deque(maxlen=SLOPE_UPDATES)
-        self._ratios: deque[float] = deque(maxlen=SLOPE_UPDATES)
-
-    def add(self, update: int, ratio: float) -> None:
-        """Add a point; its update number is above that of the last."""
-        self._updates.append(update)
-        self._ratios.append(ratio)
-
-    def slope(self) -> float | None:
-        """Change of the ratio per update; None before the second point."""
-        points = len(self._updates)
-        if points < 2:
-            return None
-        even = self._updates[-1] - self._updates[0] < points
-        weights = _EVEN_WEIGHTS[points] if even else _slope_weights(self._updates)
-        return float(sum(map(mul, weights, self._ratios)))
-
-
-def _slope_weights(positions: Sequence[int]) -> tuple[float, ...]:
-    middle = sum(positions) / len(positions)
-    spread = sum((x - middle) ** 2 for x in positions)
-    return tuple((x - middle) / spread for x in positions)
-
-
-_EVEN_WEIGHTS = ((), (), *(_slope_weights(range(n)) for n in range(2, SLOPE_UPDATES + 1)))
-"""By number of points: the weights of points one update apart, which is nearly always the case."""
-
-
-class Streak:
-    """Number of consecutive updates at which something held, and the Unix time of the first one."""
-
-    __slots__ = ("length", "since")
-
-    def __init__(self, length: int, since: float) -> None:
-        self.length = length
-        self.since = since
-
-    def count(self, holds: bool, now: float) -> None:
-        """Count one more update, at Unix time ``now``."""
-        if not holds:
-            self.length = 0
-        elif self.length:
-            self.length += 1
-        else:
-            self.length, self.since = 1, now
 
 
 class HeadTracker:
@@ -105,6 +46,7 @@ class HeadTracker:
         "_head",
         "_idle",
         "_inf",
+        "_information",
         "_last",
         "_low",
         "_measured_update",
@@ -119,14 +61,12 @@ class HeadTracker:
         "_streak",
         "_sum",
         "_unmeasured",
-        "_validity",
         "_warning",
         "_window",
     )  # fmt: skip
 
     def __init__(self, head: Head, resumed: HeadReading, updates: int, now: float) -> None:
         self._head = head
-        self._validity = HeadValidity(head)
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
         self._former_slope = resumed.slope
@@ -150,17 +90,17 @@ class HeadTracker:
         self._nan, self._inf = resumed.nan_values, resumed.inf_values
         self._counts, self._sum = list(resumed.effective_histogram.counts), resumed.effective_histogram.sum
         self._window = SlopeWindow()
+        self._information = RecentInformation()
 
-    def record(self, measured: HeadMeasurement, update: int, now: float) -> int:
-        """Store what ``update`` measured at Unix time ``now``; returns how many values were impossible.
+    def record(self, measured: HeadMeasurement, update: int, now: float) -> None:
+        """Store what ``update`` measured at Unix time ``now``; its values are possible.
 
         An update without any measurement of the head keeps the last values. Its gradients still count.
         """
-        measured, errors = self._validity.check(measured)
         self._nan += measured.nan_steps + measured.nan_gradients
         self._inf += measured.inf_steps + measured.inf_gradients
         entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
-        ratio, had_choice = None, None
+        ratio, had_choice, blind = None, None, True
         if entropy is not None or choice is not None or share is not None:
             if share == 0.0 and choice is not None:
                 measured, choice = replace(measured, choice_entropy=None), None
@@ -178,16 +118,19 @@ class HeadTracker:
                 ratio = effective_ratio(normalized, choice, share)
             else:
                 ratio = relative_ratio(entropy, self._reference, share)
+            if measured.state_information is not None and measured.state_information_ratio is None:
+                measured = self._last = with_information_ratio(measured, measured.state_information)
+            nats, explained = measured.state_information, measured.state_information_ratio
+            blind = is_blind(nats, explained)
             if ratio is not None:
-                self._count(ratio, is_blind(measured.state_information), update, now)
+                self._count(ratio, self._information.judged(nats, explained), update, now)
         self._unmeasured.count(entropy is None, now)
         self._idle.count(ratio is None and self._head.choices > 1, now)
         finite = not (measured.nan_gradients or measured.inf_gradients)
-        self._enter(self._state_of(ratio, measured, finite, had_choice), now)
-        return errors
+        self._enter(self._state_of(ratio, measured, finite, had_choice, blind), now)
 
     def _state_of(
-        self, ratio: float | None, measured: HeadMeasurement, finite: bool, had_choice: bool | None
+        self, ratio: float | None, measured: HeadMeasurement, finite: bool, had_choice: bool | None, blind: bool
     ) -> HeadState | None:
         head = self._head
         return head_state(
@@ -195,7 +138,7 @@ class HeadTracker:
             measured.gradient_norm,
             finite,
             had_choice,
-            blind=is_blind(measured.state_information),
+            blind=blind,
             # A share of its own start says nothing about how close to uniform a head is.
             nearly_uniform=None
             if head.reference == MAXIMUM
@@ -210,16 +153,18 @@ class HeadTracker:
             self._reference = median(self._start) or None
             self._start.clear()
 
-    def _count(self, ratio: float, blind: bool, update: int, now: float) -> None:
+    def _count(self, ratio: float, blind: bool | None, update: int, now: float) -> None:
         self._ratio_seen = True
         warning, critical = self._head.thresholds
         low, collapsed = at_or_below(ratio, warning), at_or_below(ratio, critical)
         if low or collapsed:
             self._warning.count(low, now)
             self._critical.count(collapsed, now)
-            self._low.count(low and blind, now)
-            self._collapsed.count(collapsed and blind, now)
-            self._settled.count(collapsed and not blind, now)
+            if blind is not None or not collapsed:
+                self._collapsed.count(collapsed and bool(blind), now)
+                self._settled.count(collapsed and not blind, now)
+            if blind is not None or not low:
+                self._low.count(low and bool(blind), now)
         else:  # the usual case, on the training thread: five calls less
             self._warning.length = self._critical.length = 0
             self._low.length = self._collapsed.length = self._settled.length = 0

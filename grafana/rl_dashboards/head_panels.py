@@ -68,6 +68,19 @@ def state_information() -> timeseries.Panel:
     return panel.unit("nats").decimals(3).min(0)
 
 
+def state_share() -> timeseries.Panel:
+    """State information as a share of what is uncertain."""
+    panel = timeseries_panel(
+        "Share of the uncertainty that the state explains",
+        "State information divided by all that is uncertain about the action without a look at the state (Theil's U). "
+        "1: the state says what the head does. Below 0.1 the head counts as blind, however much there is to decide. No "
+        "line: nothing is uncertain, or nothing known. With several runs selected, the lowest.",
+        "not reported: the training loop passes no state information",
+        range_query(f"min by (head) ({head_selector('rl_policy_head_state_information_ratio')})", "{{head}}"),
+    )
+    return panel.min(0).max(1).decimals(2)
+
+
 def actions() -> timeseries.Panel:
     """Shares of the actions of one head, stacked. One panel for each selected head."""
     panel = narrow_timeseries_panel(

@@ -58,7 +58,8 @@ def dashboard() -> dict[str, Any]:
         (head_panels.nats(), 0, 58, 12, 9),
         (head_panels.gradients(), 12, 58, 12, 9),
         (head_panels.importance(), 0, 67, 12, 9),
-        (alerts_table("the selected runs"), 12, 67, 12, 9),
+        (head_panels.state_share(), 12, 67, 12, 9),
+        (alerts_table("the selected runs"), 0, 76, 24, 9),
     ]
     about = "Which head of a run is collapsing, and is it real? One tile per head, then the evidence."
     return layout.build_dashboard(layout.HEADS_UID, "RL Heads", about, panels)

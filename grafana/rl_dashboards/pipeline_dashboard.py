@@ -159,6 +159,7 @@ def _scrapes() -> list[timeseries.Panel]:
         f"rate(rl_exporter_render_duration_seconds_{part}[$__rate_interval])" for part in ("count", "sum")
     )
     errors = "increase(rl_exporter_record_errors_total[$__rate_interval])"
+    dropped = "increase(rl_exporter_dropped_values_total[$__rate_interval])"
     rendering = f"avg({total} / ({count} > 0))"
     return [
         narrow_timeseries_panel(
@@ -181,10 +182,14 @@ def _scrapes() -> list[timeseries.Panel]:
         narrow_timeseries_panel(
             "Exporter: record errors",
             "Errors inside telemetry; each lost values of an update. Training goes on, but what "
-            "is shown may stand still. Above 0: read the trainer's log.",
+            "is shown may stand still. Above 0: read the trainer's log. A field beside an instance is the "
+            "argument of record() whose values are impossible.",
             NO_TARGET,
             range_query(f"sum({errors})", "all trainers", "A"),
             range_query(f"topk(5, sum by (instance) ({errors}) > 0)", "{{instance}}", "B"),
+            range_query(
+                f"topk(5, sum by (instance, field) ({dropped}) > 0)", "{{instance}}: {{field}} dropped", "C"
+            ),
         )
         .min(0)
         .axis_soft_max(1),

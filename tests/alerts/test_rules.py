@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rl_exporter.alerting.bundle import BY_LEVEL, PageOn
-from rl_exporter.health import BLIND_BELOW, DEFAULT_THRESHOLDS, Level, Thresholds, level
+from rl_exporter.health import BLIND_BELOW, BLIND_RATIO_BELOW, DEFAULT_THRESHOLDS, Level, Thresholds, level
 from tests.alerts import rule_cases as rule_tests
 from tests.alerts.rule_cases.mutants import RULES, candidate_tests, mutants
 from tests.support import ROOT
@@ -45,11 +45,10 @@ def test_no_threshold_of_a_head_stands_in_the_rules():
 
 
 def test_a_head_is_as_blind_to_the_rules_as_to_the_exporter():
-    """The one number of the exporter that a rule repeats: no series tells it."""
-    found = [re.findall(r"information_nats >= (\d+) / (\d+)", text) for text in TEXT.values()]
-    (numerator, denominator), *others = [pair for pairs in found for pair in pairs]
-    assert int(numerator) / int(denominator) == BLIND_BELOW
-    assert others == []
+    """The two numbers of the exporter that a rule repeats: no series tells them."""
+    found = [re.findall(r"state_information_(\w+) (>=|<) 1 / (\d+)", text) for text in TEXT.values()]
+    told = [(unit, sign, 1 / int(part)) for pairs in found for unit, sign, part in pairs]
+    assert told == [("nats", ">=", BLIND_BELOW), ("ratio", "<", BLIND_RATIO_BELOW)]
 
 
 def test_rules_use_nothing_that_some_ruler_rejects():

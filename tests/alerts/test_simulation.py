@@ -33,19 +33,33 @@ PLAIN = (
     normalized_only(0.05)._replace(g=0.0),
 )
 SHARES = tuple((name, share) for name, share in zip("abcdef", (0.5, 0.1, 0.1, 0.1, 0.1, 0.1), strict=True))
-SIGHTED, BLIND = decides(0.1, 0.6)._replace(shares=SHARES, margin_t=2.5), decides(0.1, 0.2)
+SIGHTED, BLIND = decides(0.1, 0.6)._replace(shares=SHARES, margin_t=2.5), decides(0.1, 0.01)
 VERDICTS = (
     *[decides(0.8, 0.3)] * 2,
     *[BLIND, BLIND, SIGHTED] * 2,
     *[BLIND] * 4,
     *[SIGHTED] * 4,
+    decides(0.4, 0.02),
     decides(0.4, 0.25),
-    *[decides(0.4, 0.2499)] * 3,
+    *[decides(0.4, 0.019)] * 3,
+    *[decides(0.1, 0.15)._replace(explained=0.09)] * 3,
+    *[decides(0.1, 0.015)._replace(explained=0.9)] * 3,
+    decides(0.1, 0.03)._replace(explained=0.1),
+    normalized_only(0.2)._replace(information=0.03),
+    normalized_only(0.2)._replace(information=0.05),
     *[decides(0.1)] * 4,
     *[DEAD._replace(information=0.6)] * 3,
-    *[DEAD._replace(information=0.1)] * 3,
+    *[DEAD._replace(information=0.01)] * 3,
     STARVED,
     UNMEASURED,
+    *[decides(0.1, 0.0)] * 12,
+    decides(0.1, 0.05),
+    decides(0.4, 0.05),
+    *[decides(0.1, 0.0)] * 2,
+    *[decides(0.1, 0.5)] * 4,
+    *[decides(0.1)] * 3,
+    decides(0.1, 0.5),
+    *[decides(0.1)] * 13,
 )
 FALLS = tuple(normalized_only(max(0.01, 1 - 0.03 * n))._replace(information=0.1) for n in range(36))
 DECLARED = {
@@ -69,6 +83,7 @@ def measurement(measured, choices):
         nan_steps=measured.nans,
         state_information=measured.information,
         action_shares=tuple(share for _, share in measured.shares) or None,
+        state_information_ratio=measured.explained,
         advantage_margin_t=measured.margin_t,
     )
 

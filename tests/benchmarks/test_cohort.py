@@ -10,13 +10,13 @@ from benchmarks.cohort import QUICK, log_path, train_missing
 from benchmarks.cohort_runs.judgement import Result, score
 from benchmarks.cohort_runs.kinds import recipes, runs
 from benchmarks.cohort_runs.log import RunLog, Update, read_log
-from benchmarks.cohort_runs.margin import MEASURES, absolute, needed, relative
+from benchmarks.cohort_runs.margin import CANDIDATES, MEASURES, absolute, needed, relative
 from benchmarks.cohort_runs.promtool import difference
 from benchmarks.cohort_runs.recipe import Label, Recipe
 from benchmarks.cohort_runs.replay import ALL_HEADS, PERIODS, Rule, replay
 from benchmarks.cohort_runs.report import BEGIN, END, written
 from rl_exporter.heads import Heads
-from rl_exporter.health import BLIND_BELOW
+from rl_exporter.health import BLIND_BELOW, BLIND_RATIO_BELOW
 from rl_exporter.payload import HeadMeasurement
 from tests.support import ROOT
 
@@ -117,9 +117,7 @@ def test_a_head_needs_the_smallest_of_the_largest_of_three_low_updates():
 
 
 def test_relative_state_information_is_a_share_of_the_uncertainty():
-    assert relative(measured(0.0, 0.3)) == 1.0
-    assert relative(measured(0.5, 0.0)) == 0.0
-    assert relative(HeadMeasurement(entropy=0.2, open_share=0.5, state_information=0.4)) == pytest.approx(0.5)
+    assert relative(HeadMeasurement(state_information=0.4, state_information_ratio=0.5)) == 0.5
     assert all(measure(HeadMeasurement()) == 0.0 for measure in MEASURES.values())
 
 
@@ -144,7 +142,13 @@ def test_the_page_has_the_markers():
 
 def test_the_page_says_what_counts_as_blind():
     page = " ".join((ROOT / "docs/verdict.md").read_text().split())
-    assert f"Below {BLIND_BELOW:g} nats, or where it is not known, a head counts as *blind*" in page
+    told = (
+        f"A head counts as *blind* where `I` is below {BLIND_BELOW:g} nats, or `D` below {BLIND_RATIO_BELOW:g}"
+    )
+    assert told in page
+    # The last table judges the rule of the exporter as one candidate of several.
+    assert ("either: the smaller of 5 I and D", 5 * BLIND_BELOW) in CANDIDATES
+    assert 5 * BLIND_BELOW == BLIND_RATIO_BELOW
 
 
 def test_an_old_number_in_a_log_is_not_measured_again(tmp_path):

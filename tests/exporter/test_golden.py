@@ -29,7 +29,7 @@ def body(accept):
             PPOUpdatePayload(
                 heads={
                     "op": HeadMeasurement(
-                        1.5, 0.8, 0.75, 0.75, 0.5, 1.125, 0.375, -0.5, 9.0, action_shares=SHARES
+                        1.5, 0.8, 0.75, 0.75, 0.5, 1.125, 0.375, -0.5, 9.0, 0.25, action_shares=SHARES
                     ),
                     "blueprint": HeadMeasurement(2.0 * ratio, ratio, 0.125, 0.25, 0.001, 2.0, nan_steps=1),
                 },

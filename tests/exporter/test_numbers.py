@@ -36,7 +36,7 @@ def signature_lines():
         yield f"        {number.row.argument or number.name}: PerHead | None = None,\n"
     for owner in (TrainingNumbers, PolicyNumbers, DurationNumbers):
         for number in attributes(owner):
-            kind, default = ("int", 0) if number.whole else ("SupportsFloat | None", None)
+            kind, default = ("SupportsIndex | None", 0) if number.whole else ("SupportsFloat | None", None)
             yield f"        {number.name}: {kind} = {default},\n"
 
 

@@ -18,7 +18,7 @@ from rl_exporter import (
 from rl_exporter.client.parse import parse_snapshot
 from rl_exporter.collector import Renderer
 
-BLIND, SEEING = 0.2499, 0.25
+BLIND, SEEING = 0.0199, 0.25
 
 
 class Run:
@@ -63,6 +63,41 @@ def test_low_and_blind_is_a_collapse_low_and_seeing_is_not(ratio, information, e
     reading = Run(Head("op", 6)).after(*[decides(ratio, information)] * 3)
     assert conditions(reading) == expected
     assert reading.settled == ("settled" in expected)
+
+
+@pytest.mark.parametrize(
+    ("nats", "ratio", "blind"),
+    [
+        (0.02, 0.1, False),
+        (0.0199, 1.0, True),
+        (0.5, 0.0999, True),
+        (0.02, None, False),
+        (None, 0.5, True),
+        (math.nan, 0.5, True),
+    ],
+)
+def test_a_head_is_blind_by_nats_or_by_their_share_of_the_uncertainty(nats, ratio, blind):
+    reading = Run(Head("op", 6)).after(
+        *[HeadMeasurement(None, 0.1, 0.5, 0.5, state_information=nats, state_information_ratio=ratio)] * 3
+    )
+    assert reading.blind is blind
+    assert ("collapsed" in conditions(reading)) is blind
+
+
+@pytest.mark.parametrize(
+    ("shares", "ratio"),
+    [((None, None), 0.1 / 1.1), ((0.5, None), 0.1 / 2.1), ((0.2, 0.5), 0.1 / 2.1), ((0.0, 0.0), None)],
+)
+def test_a_loop_that_reports_nats_alone_gets_the_ratio_from_the_entropy_of_the_open_steps(shares, ratio):
+    run = Run(Head("op", 6))
+    measured = HeadMeasurement(1.0, None, *shares, state_information=0.1)
+    assert run.after(measured).state_information_ratio == (None if ratio is None else pytest.approx(ratio))
+    assert ("state_information_ratio{" in run.body()) == (ratio is not None)
+
+
+def test_the_ratio_of_the_loop_counts_where_it_has_one():
+    measured = HeadMeasurement(1.0, 0.1, 0.5, 0.5, state_information=0.1, state_information_ratio=0.7)
+    assert Run(Head("op", 6)).after(measured).state_information_ratio == 0.7
 
 
 def test_an_update_in_which_the_head_looks_at_the_state_ends_the_collapse():
@@ -242,3 +277,24 @@ def test_the_best_return_so_far_is_kept():
         aggregator.handle_ppo_update(PPOUpdatePayload(episode_return=value))
     snapshot = aggregator.snapshot()
     assert (snapshot.episode_return, snapshot.episode_return_max) == (2.0, 3.0)
+
+
+def test_one_odd_decision_in_ten_updates_does_not_end_a_collapse():
+    """At one update a second, a minute without any would be rare."""
+    run = Run(Head("op", 6))
+    still = decides(0.01, 0.001, state_information_ratio=0.05)
+    odd = decides(0.01, 0.05, state_information_ratio=0.7)
+    begun = dict(run.after(*[still] * 9).conditions)["collapsed"]
+    reading = run.after(odd)
+    assert reading.state_information == 0.05, "what was measured is shown"
+    assert reading.blind
+    assert dict(reading.conditions)["collapsed"] == begun
+    assert dict(run.after(still).conditions)["collapsed"] == begun
+    assert "collapsed" not in conditions(run.after(*[odd] * 5)), "six of ten are no exception"
+
+
+def test_an_exception_does_not_lengthen_a_condition():
+    run = Run(Head("op", 6))
+    run.after(*[decides(0.8, 0.001)] * 8, *[decides(0.1, 0.001)] * 2)
+    assert "collapsed" not in conditions(run.after(decides(0.1, 0.05, state_information_ratio=0.7)))
+    assert "collapsed" in conditions(run.after(decides(0.1, 0.001)))

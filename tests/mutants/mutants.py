@@ -41,8 +41,8 @@ MUTANTS = (
     Mutant(
         "nats: mean over choice steps instead of all steps",
         _MEASUREMENT,
-        "    measured = torch.isfinite(entropy)\n",
-        "    measured = torch.isfinite(entropy) & choice\n",
+        "    measured = ~entropy.isnan()\n",
+        "    measured = ~entropy.isnan() & choice\n",
         _PROPERTIES,
     ),
     Mutant(
@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant(
         "normalized: dividing by ln v instead of ln n",
         _MEASUREMENT,
-        '"entropy": torch.where(measured, entropy, 0.0)',
+        '"entropy": entropy.nan_to_num(0.0)',
         '"entropy": torch.where(measured & choice, entropy / log_valid * float(log_valid.max()), entropy)',
         _PROPERTIES,
     ),
@@ -81,10 +81,24 @@ MUTANTS = (
         ("tests/exporter/test_verdict_of_a_head.py", "-k", "seeing_is_not"),
     ),
     Mutant(
+        "state information that explains little of the uncertainty: counts as seeing",
+        "exporter/rl_exporter/health.py",
+        "return ratio is not None and not ratio >= BLIND_RATIO_BELOW",
+        "return False",
+        ("tests/exporter/test_verdict_of_a_head.py", "-k", "by_their_share"),
+    ),
+    Mutant(
+        "the preference of a collapsed head under masks: half found",
+        "exporter/rl_exporter/integrations/preference.py",
+        "NEWTON_STEPS = 5",
+        "NEWTON_STEPS = 1",
+        ("tests/training/telemetry/test_preference.py", "-k", "none_under_any_masks"),
+    ),
+    Mutant(
         "state information that is not known: counts as seeing",
         "exporter/rl_exporter/health.py",
-        "return state_information is None or not state_information >= BLIND_BELOW",
-        "return state_information is not None and not state_information >= BLIND_BELOW",
+        "if state_information is None or not state_information >= BLIND_BELOW:",
+        "if state_information is not None and not state_information >= BLIND_BELOW:",
         ("tests/exporter/test_verdict_of_a_head.py", "-k", "seeing_is_not"),
     ),
     Mutant(
@@ -131,10 +145,17 @@ MUTANTS = (
     ),
     Mutant(
         "gradient norm: clipped instead of raw",
-        "training/rl_training/algorithm/ppo.py",
-        "        return losses, norm, head_norms\n",
-        "        return losses, norm, self.network.heads.gradient_norms() if self.config.telemetry else None\n",
+        "training/rl_training/algorithm/gradients.py",
+        "        return GradientNorms(whole, heads)\n",
+        "        return GradientNorms(whole, self._heads.gradient_norms())\n",
         ("tests/training/telemetry/test_update.py", "-k", "before_clipping"),
+    ),
+    Mutant(
+        "nats: under the decision mask, where it differs from the step mask",
+        _MEASUREMENT,
+        "    entropy = decided.index_copy(-1, part.heads, torch.cat(entropies, 2).movedim(0, -1))\n",
+        "    entropy = decided\n",
+        ("tests/training/telemetry/test_update.py", "-k", "mean_over_every_step"),
     ),
     Mutant(
         "several ranks: losses divided by the steps of one rank",
@@ -160,15 +181,15 @@ MUTANTS = (
     Mutant(
         "several ranks: importance ratios added up instead of the largest taken",
         _SUMS,
-        "lambda ranks: ranks.amax(0)",
-        "lambda ranks: ranks.sum(0)",
+        "Declaration(axes, _largest)",
+        "Declaration(axes, _sum)",
         _NAMED_SUMS,
     ),
     Mutant(
         "several ranks: losses that every rank holds added up again",
         _SUMS,
-        "lambda ranks: ranks[0]",
-        "lambda ranks: ranks.sum(0)",
+        "Declaration(axes, _first)",
+        "Declaration(axes, _sum)",
         _NAMED_SUMS,
     ),
     Mutant(
@@ -265,8 +286,8 @@ MUTANTS = (
     Mutant(
         "importance ratio: 1 for a head without choice",
         _MEASUREMENT,
-        "    ratios = torch.where(choice, ratio, 0.0).flatten(0, 1)\n",
-        "    ratios = ratio.flatten(0, 1)\n",
+        "    largest = torch.where(choice, ratio, 0.0).amax(0)\n",
+        "    largest = ratio.amax(0)\n",
         (_REFERENCE, "-k", "head_without_choice"),
     ),
     Mutant(

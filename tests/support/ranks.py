@@ -80,7 +80,7 @@ def part_of(rollout, rank, size):
     """The rollout of one rank."""
     own = rollout.values.shape[1] // size
     here = slice(rank * own, (rank + 1) * own)
-    counts = {"choice_share", "open_share", "steps", "episodes"}
+    counts = {"choice_share", "open_share", "steps", "episodes", "dependent_heads"}
     parts = {
         f.name: getattr(rollout, f.name)[:, here] for f in fields(rollout) if f.name not in {*counts, "state"}
     }

@@ -54,6 +54,12 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _which(text: str) -> str:
+    if text != "best" and not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} names no checkpoint; give best, or the number of its update, such as 120")
+    return text if text == "best" else str(int(text))
+
+
 DEFAULT_EPISODES = 100
 """Episodes of every environment after which a run without any limit is complete."""
 
@@ -94,6 +100,7 @@ Switch = Annotated[bool, Remedy("true or false")]
 Text = Annotated[str, Remedy("a text")]
 File = Annotated[Path, Field(strict=False), Remedy("a path")]
 Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
+Which = Annotated[str, AfterValidator(_which), Remedy("best, or the number of an update")]
 Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT")]
 Advertised = Annotated[str, AfterValidator(_advertised), Remedy("HOST or HOST:PORT")]
 Labels = Annotated[
@@ -126,6 +133,13 @@ class RunConfig:
         default=None, metadata=option("folder to keep the last good state of the run in", "DIR")
     )
     resume: Switch = field(default=False, metadata=option("go on from the state in the checkpoint folder"))
+    resume_from: Which | None = field(
+        default=None,
+        metadata=option("go on from another checkpoint of the folder: best, or a number of updates", "WHICH"),
+    )
+    keep_checkpoints: Positive = field(
+        default=1, metadata=option("updates that keep their checkpoint; the best by return stays, too", "N")
+    )
     collective_timeout: Timeout = field(
         default=600.0, metadata=option("longest wait of one rank for the others", "SECONDS")
     )

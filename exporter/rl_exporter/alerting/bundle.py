@@ -6,7 +6,9 @@ The Kubernetes manifests contain the same rules and dashboards, so they get the 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -128,20 +130,32 @@ def shipped_files() -> Iterator[Path]:
 def write_bundle(out: Path, links: Links, page_on: PageOn = PageOn.VERDICT) -> list[Path]:
     """Write all files to ``out``, a new or empty folder. Returns their paths.
 
-    Raises BundleError, and writes nothing, if ``out`` is not empty: it may hold files that the user has edited.
+    Raises BundleError, and leaves nothing behind, if it cannot write them all, or if ``out`` is not empty: it
+    may hold files that the user has edited.
     """
     written: list[Path] = []
+    made = not out.exists()
     try:
         if out.exists() and any(out.iterdir()):
             raise BundleError(f"--out {str(out)!r} is not empty; give a new folder, and compare the two")
         for name in shipped_files():
             text = (shipped() / name).read_text(encoding="utf-8")
             target = out / name
+            written.append(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             if "rules" in name.parts:
                 text = page_on.rewritten(text)
             target.write_text(links.rewritten(text), encoding="utf-8")
-            written.append(target)
     except OSError as error:
+        _remove(out, written, folder=made)
         raise BundleError(f"--out {str(out)!r}: {error.strerror}; give a folder that can be written") from error
     return written
+
+
+def _remove(out: Path, written: list[Path], *, folder: bool) -> None:
+    """Remove a bundle that is not complete. Half a set of rules would look like a whole one."""
+    for part in {path.relative_to(out).parts[0] for path in written}:
+        shutil.rmtree(out / part, ignore_errors=True)
+    if folder:
+        with suppress(OSError):
+            out.rmdir()

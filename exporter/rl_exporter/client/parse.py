@@ -66,6 +66,7 @@ def _require_parsable(text: str) -> None:
 def _snapshot(series: _Series) -> SanctumSnapshot:
     run = _run_info(series)
     states = series.by_label("rl_training_run_state", "state")
+    dropped = series.by_label("rl_exporter_dropped_values_total", "field")
     histograms: dict[str, Any] = {
         f"{number.name}s": _histogram(series, number.row.metric, {}, NO_DURATIONS)
         for number in attributes(DurationNumbers)
@@ -75,6 +76,7 @@ def _snapshot(series: _Series) -> SanctumSnapshot:
         tamiyo=_tamiyo(series, _heads(series)),
         run_state=RunState(_present("rl_training_run_state", _active(states))),
         record_errors=int(series.required("rl_exporter_record_errors_total")),
+        dropped=tuple((field, int(value)) for field, value in dropped.items()),
         **_numbers(series, SanctumSnapshot),
         **histograms,
     )

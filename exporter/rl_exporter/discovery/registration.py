@@ -18,6 +18,7 @@ from rl_exporter.discovery.file_sd import TargetGroup, create_file, dump_groups
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.liveness import Probe, holds_run_id, liveness_probe
 from rl_exporter.discovery.ownership import remove_file, remove_own, replace_own, touch_own
+from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import require_label_value
 
 CLOSE_SECONDS = 10.0
@@ -139,6 +140,12 @@ class Registration:
         # A daemon: a run that ends without close() must not wait for its next heartbeat.
         self._thread = threading.Thread(target=self._keep_alive, name="registration", daemon=True)
         self._thread.start()
+        in_forked_child(self._let_go)
+
+    def _let_go(self) -> None:
+        """In a forked child: the entry is the parent's to remove."""
+        self._closed = threading.Event()
+        self._closed.set()
 
     def publish(self, address: str, scheme: str = "http") -> None:
         """Write the address of the run, HOST:PORT, and its scheme into the entry.

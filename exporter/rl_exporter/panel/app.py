@@ -20,6 +20,7 @@ from rl_exporter.panel.screens import HelpScreen, RunListScreen, RunScreen
 from rl_exporter.panel.sources import in_thread
 from rl_exporter.view.cells import Tone
 from rl_exporter.view.findings import Finding
+from rl_exporter.whole_files import whole_file
 
 REFRESH_SECONDS = 0.1
 """A new snapshot is shown within this time. All runs share one redraw: a fleet would redraw all the time."""
@@ -208,7 +209,8 @@ class WatchApp(App[None]):
         """Save the screen as SVG in the working directory."""
         path = _free_path(self._picture_name())
         try:
-            path.write_text(self.picture(), encoding="utf-8")
+            with whole_file(path) as file:
+                file.write(self.picture().encode())
         except OSError as error:
             self.notify(f"{path}: {error.strerror}", severity="error", markup=False)
         else:

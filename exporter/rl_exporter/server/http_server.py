@@ -15,6 +15,7 @@ from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rl_exporter.forks import in_forked_child, let_go_of, let_go_of_port
 from rl_exporter.server.connection import Connection
 from rl_exporter.server.gate import Gate, without_port
 from rl_exporter.server.limits import Limits
@@ -89,9 +90,20 @@ class HttpServer:
         self._loop.set_exception_handler(lambda _loop, _context: None)
         self._loop.add_reader(self._listener, self._accept)
         self._thread.start()
+        in_forked_child(self._let_go)
+
+    def _let_go(self) -> None:
+        """In a forked child: keep neither the port nor a client waiting after the parent has died."""
+        if not self._stopping:
+            let_go_of_port(self.address.port)
+            # What the child removed from the selector would be gone from the parent's, too.
+            let_go_of(self._selector.fileno())
 
     def stop(self) -> None:
-        """Stop serving and release the port, within ``stop_seconds`` whatever the clients do."""
+        """Stop serving and release the port, within ``stop_seconds`` whatever the clients do.
+
+        A forked child has nothing to stop: it does not have the thread.
+        """
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._begin_stop)
             self._thread.join(timeout=self._limits.stop_seconds + 5)

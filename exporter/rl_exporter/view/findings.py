@@ -37,7 +37,9 @@ def findings(snapshot: SanctumSnapshot) -> tuple[Finding, ...]:
         for word, tone, text in _head_findings(head, tamiyo.readings[head.name])
     ]
     if snapshot.record_errors:
-        text = f"telemetry failed {_times(snapshot.record_errors)}: values may be missing or old"
+        fields = ", ".join(printable(field) for field, _ in snapshot.dropped)
+        which = f" (impossible: {fields})" if fields else ""
+        text = f"telemetry failed {_times(snapshot.record_errors)}: values may be missing or old{which}"
         found.append(Finding("errors", Tone.WARNING, "", text))
     if found:
         return tuple(sorted(found, key=lambda finding: _WORDS.index(finding.word)))
@@ -101,8 +103,10 @@ def _leading(head: Head, reading: HeadReading) -> str:
 def _sight(reading: HeadReading) -> str:
     if reading.state_information is None:
         return "not known whether its choices depend on the state"
-    what = "the same whatever it sees" if reading.blind else "decides by what it sees"
-    return f"{what} ({nats(reading.state_information)})"
+    what = "nearly the same whatever it sees" if reading.blind else "decides by what it sees"
+    explained = reading.state_information_ratio
+    of = "" if explained is None else f", {share(explained)} of what is uncertain"
+    return f"{what} ({nats(reading.state_information)}{of})"
 
 
 def _payment(t: float | None) -> str:

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from tests.alerts.rule_cases.notation import selector
-from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS, Run, series
+from tests.alerts.rule_cases.scrapes import series
+from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS, Run
 
 RULE_FILES: Mapping[str, str] = MappingProxyType(
     {

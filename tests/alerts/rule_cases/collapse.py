@@ -14,7 +14,8 @@ from tests.alerts.rule_cases.case import (
     is_firing,
     opens_at_most_once_in_ten_minutes,
 )
-from tests.alerts.rule_cases.simulation import Measured, Policy, Run, constant, decides, normalized_only, series
+from tests.alerts.rule_cases.scrapes import series
+from tests.alerts.rule_cases.simulation import Measured, Policy, Run, constant, decides, normalized_only
 
 PERIODS = (1.0, 30.0, 600.0)
 """Update periods at which every promise is tested, in seconds."""

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.alerts.rule_cases.notation import GAP, STALE, Value, compressed, selector
+from tests.alerts.rule_cases.definitions import blind_or_exception, explained, is_blind, slope, state_of
 
 SCRAPE_SECONDS = 15
 STATES = ("exploding", "dead", "deterministic", "confused", "healthy", "unsettled")
-BLIND_NATS = 0.25
 RUN_STATES = ("running", "completed", "interrupted", "failed")
 
 
 class Measured(NamedTuple):
     """What one update measured of one head: ratios in [0, 1] and gradient norm ``g``. None: not measured.
 
-    ``information``: state information in nats. ``shares``: of the actions, by name. ``margin_t``: Welch's t of
+    ``information``: state information in nats; ``explained``: its share of what is uncertain. ``shares``: of the actions, by name. ``margin_t``: Welch's t of
     the advantage margin.
     """
 
@@ -36,6 +34,7 @@ class Measured(NamedTuple):
     information: float | None = None
     shares: tuple[tuple[str, float], ...] = ()
     margin_t: float | None = None
+    explained: float | None = None
 
 
 def decides(ratio: float, information: float | None = None) -> Measured:
@@ -107,7 +106,9 @@ class Run:
         return self.start + self.phase + number * self.period
 
 
-class _HeadState:
+class HeadState:
+    """What the exporter remembers of one head between updates."""
+
     def __init__(self, choices: int, declared: Declared) -> None:
         self.most = math.log(choices)
         self.declared = declared
@@ -122,6 +123,7 @@ class _HeadState:
         self.count = 0
         self.streaks = {declared.critical: 0, declared.warning: 0}
         self.ratios: list[tuple[int, float]] = []
+        self.informed: list[tuple[float, float | None]] = []
         self.state = ""
         self.state_streak = 0
         self.nans = 0
@@ -136,9 +138,14 @@ class _HeadState:
         if measured.normalized is None:
             return
         self.normalized, self.last, self.measured_update = measured.normalized, measured, number
-        blind = measured.information is None or measured.information < BLIND_NATS
+        part = _explained(measured, self.most)
+        blind = is_blind(measured.information, part)
         if ratio is not None:
-            self._count(number, ratio, blind, now)
+            if measured.information is not None:
+                self.informed = [*self.informed, (measured.information, part)][-10:]
+                self._count(number, ratio, blind_or_exception(self.informed), now)
+            else:
+                self._count(number, ratio, True, now)
         self._condition("starved", measured.share == 0 and (measured.open or 0) > 0, now)
         state = self._state(ratio, measured, blind)
         for bad in ("dead", "exploding"):
@@ -163,7 +170,7 @@ class _HeadState:
             ratio = (measured.normalized or 0) * self.most / self.reference
         return ratio if ratio is not None and math.isfinite(ratio) else None
 
-    def _count(self, number: int, ratio: float, blind: bool, now: float) -> None:
+    def _count(self, number: int, ratio: float, blind: bool | None, now: float) -> None:
         self.count += 1
         self.ratios = [*self.ratios, (number, ratio)][-10:]
         for threshold, streak in self.streaks.items():
@@ -172,9 +179,13 @@ class _HeadState:
         critical = 0 < self.declared.critical >= ratio
         self._condition("warning", low, now)
         self._condition("critical", critical, now)
-        self._condition("low", low and blind, now)
-        self._condition("collapsed", critical and blind, now)
-        self._condition("settled", critical and not blind, now)
+        for name, level, holds in (
+            ("low", low, blind),
+            ("collapsed", critical, blind),
+            ("settled", critical, blind is False),
+        ):
+            if not level or blind is not None:
+                self._condition(name, level and bool(holds), now)
 
     def _state(self, ratio: float | None, measured: Measured, blind: bool) -> str:
         if self.declared.reference is None:
@@ -183,7 +194,7 @@ class _HeadState:
             uniform = (measured.normalized or 0) > 0.9
         if ratio is None and measured.share != 0 and not (measured.g is not None and measured.g > 5):
             return ""
-        return _state(ratio, measured.g, blind, uniform, self.declared)
+        return state_of(ratio, measured.g, blind, uniform, self.declared[:2])
 
     def _condition(self, name: str, holds: bool, begins: float) -> None:
         updates, since = self.since.get(name, (0, begins))
@@ -193,24 +204,12 @@ class _HeadState:
             self.since.pop(name, None)
 
 
-def _state(r: float | None, g: float | None, blind: bool, uniform: bool, limits: Declared) -> str:
-    if g is not None and not g <= 5:
-        return "exploding"
-    if r is None:
-        return "deterministic"
-    vanishing = g is not None and g < 0.01
-    if r < 0.1:
-        return "dead" if vanishing and blind and limits.critical else "deterministic"
-    if uniform:
-        return "confused"
-    return "unsettled" if r <= limits.warning or vanishing else "healthy"
-
-
-def _slope(points: list[tuple[int, float]]) -> float | None:
-    if len(points) < 2:
-        return None
-    middle = sum(x for x, _ in points) / len(points)
-    return sum((x - middle) * y for x, y in points) / sum((x - middle) ** 2 for x, _ in points)
+def _explained(measured: Measured, most: float) -> float | None:
+    """Share of the uncertainty that the state explains: as reported, or derived."""
+    if measured.explained is not None or measured.information is None or measured.normalized is None:
+        return measured.explained
+    share = measured.share if measured.open is None else measured.open
+    return explained(measured.information, measured.normalized * most, share)
 
 
 Labels = tuple[tuple[str, str], ...]
@@ -218,41 +217,24 @@ Key = tuple[str, Labels]
 Sample = tuple[str, Labels, float]
 
 
-def _heads(run: Run) -> dict[str, _HeadState]:
+def heads_of(run: Run) -> dict[str, HeadState]:
+    """The heads of a run before its first update."""
     return {
-        name: _HeadState(choices, run.declared.get(name, Declared())) for name, choices in run.choices.items()
+        name: HeadState(choices, run.declared.get(name, Declared())) for name, choices in run.choices.items()
     }
-
-
-def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:
-    """Yield the samples of each scrape, or None if nothing answers or the target is not listed yet."""
-    heads = _heads(run)
-    number = 0
-    for tick in range(ticks):
-        now = tick * SCRAPE_SECONDS
-        until = min(now, run.last_update, run.end[0])
-        while run.update_time(number + 1) <= until:
-            number += 1
-            measured = run.policy(number)
-            for name, state in heads.items():
-                state.update(number, measured[name], run.update_time(number))
-        if now < run.start or now >= run.gone or now >= run.removed or now in run.failed_scrapes:
-            yield None
-        else:
-            yield {(name, labels): value for name, labels, value in _exposed(run, heads, number, now)}
 
 
 def exposed(run: Run, updates: int) -> dict[Key, float]:
     """Samples of /metrics right after update number ``updates``, without run_id."""
-    heads = _heads(run)
+    heads = heads_of(run)
     for number in range(1, updates + 1):
         for name, state in heads.items():
             state.update(number, run.policy(number)[name], run.update_time(number))
     now = run.update_time(updates)
-    return {(name, labels): value for name, labels, value in _exposed(run, heads, updates, now)}
+    return {(name, labels): value for name, labels, value in samples(run, heads, updates, now)}
 
 
-def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float) -> Iterator[Sample]:
+def samples(run: Run, heads: Mapping[str, HeadState], number: int, now: float) -> Iterator[Sample]:
     present = run.end[1] if now >= run.end[0] else "running"
     for run_state in RUN_STATES:
         yield "rl_training_run_state", (("state", run_state),), float(run_state == present)
@@ -282,7 +264,7 @@ def _exposed(run: Run, heads: Mapping[str, _HeadState], number: int, now: float)
         yield from ((metric, (*label, *more), value) for metric, more, value in _head(state, number))
 
 
-def _head(head: _HeadState, number: int) -> Iterator[Sample]:
+def _head(head: HeadState, number: int) -> Iterator[Sample]:
     yield "rl_policy_head_effective_entropy_ratio_count", (), head.count
     yield "rl_policy_head_nonfinite_values_total", (("kind", "nan"),), head.nans
     for condition, (updates, since) in head.since.items():
@@ -299,8 +281,9 @@ def _head(head: _HeadState, number: int) -> Iterator[Sample]:
         "choice_entropy_ratio": last.choice,
         "choice_steps_ratio": last.share,
         "open_steps_ratio": last.open,
-        "entropy_slope_ratio": _slope(head.ratios),
+        "entropy_slope_ratio": slope(head.ratios),
         "state_information_nats": last.information,
+        "state_information_ratio": _explained(last, head.most),
         "advantage_margin_t_ratio": last.margin_t,
     }
     for name, value in optional.items():
@@ -308,7 +291,7 @@ def _head(head: _HeadState, number: int) -> Iterator[Sample]:
             yield f"rl_policy_head_{name}", (), round(value, 9)
 
 
-def _words(head: _HeadState) -> Iterator[Sample]:
+def _words(head: HeadState) -> Iterator[Sample]:
     """The state, and the streaks of the levels."""
     if head.state:
         for state in STATES:
@@ -317,44 +300,3 @@ def _words(head: _HeadState) -> Iterator[Sample]:
     for threshold, streak in head.streaks.items():
         if threshold and head.count:
             yield "rl_policy_head_low_entropy_streak_updates", (("threshold", f"{threshold:g}"),), streak
-
-
-def series(*runs: Run, seconds: float) -> dict[str, str]:
-    """All series that Prometheus stores for these runs and their targets, in promtool's notation.
-
-    If two runs share a series, as after a restart under the same labels, the later run wins.
-    """
-    merged: dict[str, list[Value]] = {}
-    for run in runs:
-        for (name, labels), values in _columns(run, seconds).items():
-            full = _named(run, name, labels)
-            before = merged.get(full, values)
-            merged[full] = [old if new is GAP else new for old, new in zip(before, values, strict=True)]
-    return {name: compressed(values) for name, values in merged.items()}
-
-
-def _columns(run: Run, seconds: float) -> dict[Key, list[Value]]:
-    ticks = int(seconds // SCRAPE_SECONDS) + 1
-    columns: dict[Key, list[Value]] = defaultdict(lambda: [GAP] * ticks)
-    before: dict[Key, float] = {}
-    # Prometheus marks the series of a target stale two intervals after it has left discovery.
-    dropped = math.ceil(run.removed / SCRAPE_SECONDS) + 2 if math.isfinite(run.removed) else ticks
-    for tick, shown in enumerate(_scrapes(run, ticks)):
-        now = tick * SCRAPE_SECONDS
-        if now >= run.removed and tick < dropped:
-            continue
-        current = shown or {}
-        if run.start <= now < run.removed:
-            current = {("up", ()): float(shown is not None), **current}
-        for key, value in current.items():
-            columns[key][tick] = value
-        for key in before.keys() - current.keys():
-            columns[key][tick] = STALE
-        before = current
-    return columns
-
-
-def _named(run: Run, name: str, labels: Labels) -> str:
-    target = {"job": "rl-training", "instance": run.instance, **run.labels}
-    of_run = {} if name in {"up", "rl_exporter_record_errors_total"} else {"run_id": run.run_id}
-    return selector(name, {**target, **of_run, **dict(labels)})

@@ -36,8 +36,16 @@ def _phase(period: float, measured: Measured) -> tuple[Run, float, float]:
 
 
 def _blind(period: float) -> Iterator[Case]:
-    for information, word in ((BLIND, "blind"), (0.2499, "just blind"), (None, "of unknown sight")):
-        run, met, good = _phase(period, decides(CRITICAL, information))
+    just = decides(CRITICAL, 0.0199)._replace(explained=1.0)
+    hardly = decides(CRITICAL, 0.24)._replace(explained=0.0999)
+    kinds = {
+        "blind": decides(CRITICAL, BLIND),
+        "just blind": just,
+        "hardly looking at the state": hardly,
+        "of unknown sight": decides(CRITICAL),
+    }
+    for word, measured in kinds.items():
+        run, met, good = _phase(period, measured)
         checks = (ever(met - 1), firing(met + 120, COLLAPSED, LOW), firing(good + 300))
         yield Case(f"collapsed and {word}, one update in {period:g} s", (run,), good + 300, checks)
 
@@ -54,7 +62,9 @@ def _sighted(period: float) -> Iterator[Case]:
         ever(seconds),
     )
     yield Case(f"settled, one update in {period:g} s", (run,), seconds, checks)
-    ended = replace(run, policy=constant(decides(CRITICAL, 0.25)), end=(met + 120, "completed"))
+    ended = replace(
+        run, policy=constant(decides(CRITICAL, 0.02)._replace(explained=0.1)), end=(met + 120, "completed")
+    )
     checks_after_end = (is_firing(met + 115, SETTLED), is_firing(met + 180, SETTLED, 0), ever(met + 180))
     yield Case(f"settled, then completed, one update in {period:g} s", (ended,), met + 180, checks_after_end)
     low, _, good = _phase(period, decides(WARNING, SIGHTED))
@@ -205,7 +215,7 @@ def _informed() -> Iterator[Case]:
     def falls(information: float | None) -> Policy:
         return lambda n: {"op": decides(max(0.3, 0.95 - 0.03 * max(0, n - 15)), information)}
 
-    for information, count in ((None, 1), (BLIND, 1), (0.25, 0), (SIGHTED, 0)):
+    for information, count in ((None, 1), (BLIND, 1), (0.02, 1), (0.25, 0), (SIGHTED, 0)):
         run = Run(policy=falls(information), period=30)
         at = run.update_time(33)
         yield Case(

@@ -110,7 +110,7 @@ def test_a_head_that_had_no_choice_is_a_dim_diamond():
 
 def test_a_deterministic_head_that_decides_by_the_state_is_dim():
     measured = {
-        "blind": HeadMeasurement(0.01, 0.05, 1.0, 1.0, 0.1, state_information=0.2),
+        "blind": HeadMeasurement(0.01, 0.05, 1.0, 1.0, 0.1, state_information=0.001),
         "settled": HeadMeasurement(0.01, 0.05, 1.0, 1.0, 0.1, state_information=0.8),
     }
     readings = run_of(measured).snapshot().tamiyo.readings

@@ -127,16 +127,17 @@ def evidence(**measured):
 def test_a_finding_says_what_the_head_does_whether_it_looks_and_what_it_is_paid_for():
     shares = (0.01, 0.97, 0.02)
     assert evidence(action_shares=shares, state_information=0.003, advantage_margin_t=9.1) == (
-        "DEPTHWISE at 97% of its decisions; the same whatever it sees (0.003 nats); "
+        "DEPTHWISE at 97% of its decisions; nearly the same whatever it sees "
+        "(0.003 nats, 3% of what is uncertain); "
         "paid for it: its alternatives did worse, t = 9"
     )
     assert evidence(state_information=0.003, advantage_margin_t=-4.2) == (
-        "the same whatever it sees (0.003 nats); not paid for it: its alternatives did better, t = -4"
+        "nearly the same whatever it sees (0.003 nats, 3% of what is uncertain); not paid for it: its alternatives did better, t = -4"
     )
     assert evidence(advantage_margin_t=0.3).endswith("; its alternatives did as well, t = 0.3")
     assert evidence() == "not known whether its choices depend on the state"
     assert evidence(action_shares=shares, state_information=0.8, advantage_margin_t=9.1) == (
-        "DEPTHWISE at 97% of its decisions; decides by what it sees (0.800 nats)"
+        "DEPTHWISE at 97% of its decisions; decides by what it sees (0.800 nats, 89% of what is uncertain)"
     )
 
 

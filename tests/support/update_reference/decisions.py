@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from tests.support.update_reference.heads import entropy
 
@@ -14,25 +16,33 @@ def decision_numbers(log_probs, actions, advantages):
         return {"action_shares": None, **_NO_INFORMATION, **_NO_MARGIN}
     shares = np.exp(log_probs).mean(0)
     enough = len(log_probs) >= 4 * log_probs.shape[1]
-    information = {"state_information": _information(log_probs)} if enough else _NO_INFORMATION
+    information = _information(log_probs)
+    blind = information["state_information"] < 0.02 or (information["state_information_ratio"] or 1.0) < 0.1
+    if blind and not enough:
+        information = _NO_INFORMATION
     return {"action_shares": tuple(shares), **information, **_margin(actions == shares.argmax(), advantages)}
 
 
-_NO_INFORMATION = {"state_information": None}
+_NO_INFORMATION = {"state_information": None, "state_information_ratio": None}
 _NO_MARGIN = {"advantage_margin": None, "advantage_margin_t": None}
 
 
 def _information(log_probs):
-    """Mean divergence from the best preference, ten steps of Hunter (2004) from the mean policy."""
+    """Mean divergence from the best preference, which scipy finds, and its share of what is uncertain without it."""
     valid, probabilities = np.isfinite(log_probs), np.exp(log_probs)
-    weights = probabilities.sum(0) / np.maximum(valid.sum(0), 1)
-    for _ in range(10):
-        total = np.where(valid, weights, 0.0).sum(1, keepdims=True)
-        weights = probabilities.sum(0) / np.maximum((valid / total).sum(0), 1e-300)
-    restricted = np.where(valid, weights, 0.0)
-    restricted = restricted / restricted.sum(1, keepdims=True)
-    logs = np.log(restricted, where=restricted > 0, out=np.zeros_like(restricted))
-    return (-(probabilities * logs).sum(1) - entropy(log_probs)).mean()
+
+    def cross_entropy(logits):
+        log_w = log_softmax(np.where(valid, logits, -np.inf), axis=1)
+        kept = np.where(valid, log_w, 0.0)
+        return -(probabilities * kept).sum(1).mean(), (np.exp(log_w) - probabilities).mean(0)
+
+    start = np.log(np.maximum(probabilities.sum(0), 1e-12))
+    uncertain = minimize(cross_entropy, start, jac=True, method="BFGS", options={"gtol": 1e-9}).fun
+    nats = max(0.0, uncertain - entropy(log_probs).mean())
+    return {
+        "state_information": nats,
+        "state_information_ratio": nats / uncertain if uncertain >= 1e-4 else None,
+    }
 
 
 def _margin(leading, advantages):

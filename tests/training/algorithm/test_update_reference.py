@@ -120,7 +120,7 @@ def test_the_cases_hold_what_could_go_wrong():
     update = played("whole")
     happened, settings = update.experience, update.config
     whole, _ = lesson(happened, update.acted, settings)
-    for number in ("state_information", "advantage_margin", "advantage_margin_t"):
+    for number in ("state_information", "state_information_ratio", "advantage_margin", "advantage_margin_t"):
         known = {
             getattr(head, number) is not None
             for case in ("whole", "head with a single choice")
@@ -184,4 +184,4 @@ def test_the_reference_shares_no_code_with_what_it_judges():
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     own = {name for name in imported if name.startswith("tests.support.update_reference")}
-    assert imported - own == {"math", "typing", "numpy"}
+    assert imported - own == {"math", "typing", "numpy", "scipy.optimize", "scipy.special"}

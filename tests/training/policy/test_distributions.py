@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy as scipy_entropy
 
-from rl_training.algorithm.collector import step_masks
+from rl_training.algorithm.collector import dependent_heads, step_masks
 from rl_training.policy.distributions import HeadLayout, MaskedCategorical
 
 LAYOUT = HeadLayout(("op", "slot", "wide"), (6, 3, 13))
@@ -119,6 +119,17 @@ def test_step_masks_of_a_policy_with_operations():
         assert found.open.tolist() == [[True, True]]
     without_table = step_masks(rows, np.array([0]), layout)
     assert without_table.step.tolist() == [[True, True, True, False, True, True]]
+
+
+def test_a_head_depends_on_the_operation_where_another_one_would_leave_it_more_choices():
+    layout = HeadLayout(("op", "slot"), (3, 3))
+    rows = np.array([[1, 1, 0, 1, 0, 0], [1, 1, 0, 0, 1, 1], [1, 1, 0, 1, 1, 1]], dtype=bool)[None]
+    for last, dependent in ((False, ()), (True, (1,))):
+        rows[..., 2] = last  # whether the operation that leaves the slots three choices is valid
+        found = step_masks(rows, np.array([1]), layout)
+        assert dependent_heads(found, layout) == dependent
+        # What an operation does not consult has no choice step, so that nothing depends there.
+        assert dependent_heads(step_masks(rows, np.array([0]), layout), layout) == ()
 
 
 def test_a_head_that_no_valid_operation_consults_has_its_canonical_action():

@@ -4,8 +4,18 @@ import pytest
 import yaml
 
 from rl_training.config import PPOConfig, Settings
+from rl_training.environments.adapter import make_environment
 from rl_training.run.cli import main, parser, settings_from
-from rl_training.run.settings import SECTIONS, SettingsError, build_settings, dump, read_config, settings_of
+from rl_training.run.settings import (
+    ENVIRONMENTS,
+    SECTIONS,
+    SettingsError,
+    arguments_of,
+    build_settings,
+    dump,
+    read_config,
+    settings_of,
+)
 
 FULL = """
 run: {env: heads, num-envs: 3, updates: 7, run-id: from-file}
@@ -97,6 +107,8 @@ def test_every_setting_has_a_description_and_what_to_give():
         ("lerning: {}", "unknown section 'lerning'; the nearest valid one is 'learning'"),
         ("learning: {learning_rate: 1}", "unknown key 'learning.learning_rate'; the nearest valid one is 'learning.learning-rate'"),
         ("environment: {episode_step: 3}", "unknown key 'environment.episode_step'; the nearest valid one is 'environment.episode_steps'"),
+        ("learning: {lr: 1}", "unknown key 'learning.lr'; valid are rollout-steps, epochs, "),
+        ("learning: {rollout-steps: 1}\nrun: {num-envs: 1}", "--num-envs 1 with --rollout-steps 1 leaves one step in an update"),
         ("learning: {gamma: 2}", "learning.gamma: 2 is not possible; give a number from 0 to 1"),
         ("learning: {gamma: high}", "learning.gamma: 'high' is not possible; give a number from 0 to 1"),
         ("learning: {gamma: .nan}", "learning.gamma: nan is not possible"),
@@ -122,7 +134,7 @@ def test_bad_files_are_one_line_with_the_remedy(text, reason, config, capsys):
     path = config(text)
     assert main(["--config", str(path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"rl-train: error: {path}") or "environment." in error
+    assert error.startswith(f"rl-train: error: {path}") or "environment." in error or "--num-envs" in error
     assert reason in error
     assert error.count("\n") == 1
 
@@ -135,3 +147,24 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_arguments_of_a_registered_environment_are_passed_on():
     settings = effective("--env", "CartPole-v1", "--env-arg", "sutton_barto_reward=true")
     assert settings.environment == {"sutton_barto_reward": True}
+
+
+def test_help_lists_the_arguments_of_each_environment(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for environment, options in ENVIRONMENTS.items():
+        listed = shown.partition(f"--env-arg of {environment}:\n")[2].partition("--env")[0]
+        arguments = arguments_of(options)
+        assert [line.split("=")[0].strip() for line in listed.splitlines()] == list(arguments)
+        assert all(argument.option.help in listed and argument.option.help for argument in arguments.values())
+
+
+def test_an_environment_of_ones_own_is_imported_by_module(tmp_path, monkeypatch):
+    (tmp_path / "own_environments.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('OwnPole-v0', entry_point='gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    environment = make_environment("own_environments:OwnPole-v0", 2, {})
+    assert environment.heads.sizes == (("action", 2),)

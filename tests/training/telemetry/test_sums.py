@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rl_training.telemetry.sums import DECLARATIONS, Extent, UpdateSums, combine, failed_sums
+from rl_training.telemetry.sums import DECLARATIONS, Extent, UpdateSums, combine, failed_sums, pack
 from rl_training.telemetry.update import UpdateTelemetry
 from tests.support.agents import setup
 
@@ -20,9 +20,8 @@ def sums_of(rank, extent=EXTENT):
 
 
 def different(found, expected):
-    return {
-        name for name in UpdateSums._fields if not torch.equal(getattr(found, name), getattr(expected, name))
-    }
+    pairs = zip(UpdateSums._fields, found, expected, strict=True)
+    return {name for name, one, other in pairs if not torch.equal(torch.as_tensor(one), other)}
 
 
 def test_every_sum_is_declared():
@@ -34,7 +33,7 @@ def test_every_sum_is_declared():
 def test_unpacking_returns_what_was_packed(epochs):
     extent = EXTENT._replace(epochs=epochs)
     sums = sums_of(0, extent)
-    found = combine(sums.pack().unsqueeze(0), extent)
+    found = combine(pack(sums).unsqueeze(0), extent)
     assert different(found, UpdateSums(*(part.double() for part in sums))) == set()
 
 
@@ -46,20 +45,20 @@ SHARED = (
 
 def test_each_sum_combines_over_ranks_as_declared():
     ranks = [sums_of(rank) for rank in range(3)]
-    found = combine(torch.stack([sums.pack() for sums in ranks]), EXTENT)
+    found = combine(torch.stack([pack(sums) for sums in ranks]), EXTENT)
     for name in UpdateSums._fields:
         parts = torch.stack([getattr(sums, name).double() for sums in ranks])
         expected = {
             "importance_ratio_max": parts.amax(0),
             **dict.fromkeys(SHARED, parts[0]),
         }.get(name, parts.sum(0))
-        assert torch.equal(getattr(found, name), expected), name
+        assert torch.equal(torch.as_tensor(getattr(found, name)), expected), name
 
 
 def test_counts_survive_the_row_exactly():
     many = torch.tensor([2**40 + 1, 7])
     sums = sums_of(0)._replace(nan_steps=many)
-    assert combine(torch.stack([sums.pack()] * 2), EXTENT).nan_steps.tolist() == [2 * (2**40 + 1), 14]
+    assert combine(torch.stack([pack(sums)] * 2), EXTENT).nan_steps.tolist() == [2 * (2**40 + 1), 14]
 
 
 @pytest.mark.parametrize("whole_epochs", [0, 2])
@@ -84,5 +83,5 @@ def test_an_update_measures_every_sum_in_its_declared_shape(monkeypatch, whole_e
     for name, declared in DECLARATIONS.items():
         assert getattr(sums, name).shape == declared.shape(extent), name
     failed = failed_sums(extent, torch.device("cpu"))
-    assert failed.pack().shape == sums.pack().shape
+    assert pack(failed).shape == pack(sums).shape
     assert [name for name, value in failed._asdict().items() if value.any()] == ["failed"]

@@ -9,9 +9,10 @@ import torch
 from rl_exporter import HeadMeasurement, Heads, RunInfo, RunState, SanctumAggregator
 from rl_training.action_space import HEAD_MAX_ENTROPIES, HEAD_NAMES
 from rl_training.run.training_loop import Limits, train
+from rl_training.telemetry import measurement
 from rl_training.telemetry.emitter import Emitter, build_payload
 from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
-from tests.support.agents import evaluate, setup
+from tests.support.agents import evaluate, narrowed, setup
 
 
 def test_ppo_update_populates_per_head_entropies():
@@ -31,10 +32,18 @@ def test_ppo_update_populates_per_head_entropies():
     assert tamiyo.entropy == pytest.approx(sum(r.entropy for r in tamiyo.readings.values()))
 
 
-def test_telemetry_is_the_mean_over_every_step_of_the_epoch():
+@pytest.mark.parametrize("dependent", [(), (1,), (1, 2, 7)])
+@pytest.mark.parametrize("at_a_time", [1, 100, 10_000])
+def test_telemetry_is_the_mean_over_every_step_of_the_epoch(monkeypatch, dependent, at_a_time):
     """With a learning rate of nothing each epoch measures the policy that acted, which is computed here."""
+    monkeypatch.setattr(measurement, "_STEPS_AT_A_TIME", at_a_time)
     _, agent, collector = setup(arguments={"consult": "table"}, learning_rate=0.0, epochs=2)
+    with torch.no_grad():
+        agent.network.heads.bias_out.normal_(generator=torch.Generator().manual_seed(0))
     rollout = collector.collect(40)
+    for head in dependent:
+        rollout = narrowed(rollout, agent.network.layout, head)
+    assert rollout.dependent_heads == dependent
     result = agent._update_network(rollout)
     logits = evaluate(agent, rollout).logits.double()
     offset = 0
@@ -108,20 +117,12 @@ def test_gradient_norms_are_those_of_the_heads_own_parameters_before_clipping():
     _, agent, collector = setup(epochs=1, minibatches=1, max_gradient_norm=1e-3, learning_rate=0.0)
     rollout = collector.collect(16)
     seen = []
-    clip = torch.nn.utils.clip_grad_norm_
-
-    def spy(parameters, limit):
-        heads = agent.network.heads
-        seen.extend([p.grad[h].clone() for p in heads.parameters()] for h in range(len(HEAD_NAMES)))
-        return clip(parameters, limit)
-
-    torch.nn.utils.clip_grad_norm_ = spy
-    try:
-        result = agent._update_network(rollout)
-    finally:
-        torch.nn.utils.clip_grad_norm_ = clip
-    for name, gradients in zip(HEAD_NAMES, seen, strict=True):
-        norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+    for parameter in agent.network.heads.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone()))
+    result = agent._update_network(rollout)
+    assert len(seen) == 4
+    for head, name in enumerate(HEAD_NAMES):
+        norm = torch.cat([gradient[head].flatten() for gradient in seen]).norm().item()
         assert result.head_gradient_norm[name] == pytest.approx(norm, rel=1e-5)
         assert norm > 1e-3
 

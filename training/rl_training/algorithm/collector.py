@@ -66,6 +66,16 @@ def step_masks(
     return StepMasks(decision, step, choice, opened)
 
 
+def dependent_heads(found: StepMasks, layout: HeadLayout) -> tuple[int, ...]:
+    """Indices of the heads to which another operation would have left more choices, at some choice step."""
+    if found.step is found.decision:
+        return ()
+    # At a choice step the step mask allows all that the decision mask does, so that the numbers tell.
+    fewer = layout.counts(found.decision) < layout.counts(found.step)
+    steps = tuple(range(fewer.ndim - 1))
+    return tuple(np.flatnonzero((fewer & found.choice).any(axis=steps)).tolist())
+
+
 class RolloutCollector:
     """Steps the environments with the policy; carries observations and recurrent state across rollouts.
 
@@ -160,6 +170,7 @@ class RolloutCollector:
             starts=np.stack([record["start"] for record in records]),
             decision_masks=decision,
             step_masks=self._tensor(found.step) if dependent else decision,
+            dependent_heads=dependent_heads(found, self._layout),
             choice=self._tensor(found.choice),
             log_valid_choices=self._tensor(np.log(self._layout.counts(found.decision), dtype=np.float32)),
             choice_share=tuple((counts.choice / total).tolist()),

@@ -9,17 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl_exporter.heads import Heads
 from rl_training.algorithm.advantages import generalized_advantages, moments
+from rl_training.algorithm.gradients import GradientClipping, GradientNorms
 from rl_training.config import PPOConfig
-from rl_training.policy.distributions import HeadLayout
+from rl_training.policy.distributions import Columns, HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
 from rl_training.telemetry.margin import AdvantageSums
-from rl_training.telemetry.measurement import MinibatchTelemetry
+from rl_training.telemetry.measurement import MinibatchTelemetry, OptimizerStep
 from rl_training.telemetry.result import UpdateResult
 from rl_training.telemetry.rollout_archive import RolloutArchive
 from rl_training.telemetry.update import UpdateTelemetry
@@ -32,6 +33,8 @@ class Losses(NamedTuple):
 
     total: Tensor
     telemetry: MinibatchTelemetry
+    columns: Columns
+    """The distributions that it evaluated."""
 
 
 class Targets(NamedTuple):
@@ -56,6 +59,8 @@ class Minibatch:
     """(B,) indices, on the device."""
     host_environments: Indices
     """The same on the host, where NumPy arrays are indexed."""
+    masks: Tensor
+    """(T, B, Σn) bool, see ``Rollout.evaluated_masks``."""
     advantages: Tensor
     """(T, B)"""
     returns: Tensor
@@ -93,6 +98,7 @@ class PPOAgent:
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
         )
+        self._clipping = GradientClipping(self.network, config.max_gradient_norm)
         self.archive: RolloutArchive | None = None
         """Where the agent leaves each update for ``--record-rollouts``; None keeps nothing."""
         self._advantage_sums = AdvantageSums.none(layout.total)
@@ -130,6 +136,7 @@ class PPOAgent:
         """
         config = self.config
         targets = self._targets(rollout)
+        masks = rollout.evaluated_masks(self.network.layout)
         shares = torch.tensor(rollout.choice_share, device=self.device)
         broken = torch.zeros((), device=self.device)
         telemetry = UpdateTelemetry(
@@ -144,10 +151,10 @@ class PPOAgent:
         nonfinite = False
         for _ in range(config.epochs):
             kl_sum = torch.zeros((), device=self.device)
-            for batch in self._minibatches(rollout, targets):
-                losses, norm, head_norms = self._optimizer_step(self._losses(rollout, batch, shares), broken)
+            for batch in self._minibatches(rollout, masks, targets):
+                losses, norms = self._optimizer_step(self._losses(rollout, batch, shares), broken)
                 kl_sum += losses.telemetry.kl_sum
-                telemetry.add(losses.telemetry, norm, head_norms)
+                telemetry.add(OptimizerStep(losses.telemetry, norms.whole, norms.heads), losses.columns)
             # The KL divergence ends an update only between epochs, so that each epoch visits every step once
             # and its means are over the whole rollout.
             kl, bad = torch.stack([kl_sum / rollout.steps, broken]).tolist()
@@ -180,7 +187,7 @@ class PPOAgent:
         normalized = (advantages - mean[0]) / (variance[0].sqrt() + 1e-8)
         return Targets(normalized, returns, 1 - variance[0] / variance[1])
 
-    def _minibatches(self, rollout: Rollout, targets: Targets) -> Iterator[Minibatch]:
+    def _minibatches(self, rollout: Rollout, masks: Tensor, targets: Targets) -> Iterator[Minibatch]:
         """Yield this rank's part of each minibatch of one epoch."""
         steps, own = rollout.values.shape
         first = self._ranks.rank * own
@@ -189,28 +196,31 @@ class PPOAgent:
             here = group[(group >= first) & (group < first + own)] - first
             index = torch.as_tensor(here, device=self.device)
             yield Minibatch(
-                index, here, targets.advantages[:, index], targets.returns[:, index], steps * len(group)
+                environments=index,
+                host_environments=here,
+                masks=masks[:, index],
+                advantages=targets.advantages[:, index],
+                returns=targets.returns[:, index],
+                steps=steps * len(group),
             )
 
-    def _optimizer_step(self, losses: Losses, broken: Tensor) -> tuple[Losses, Tensor, Tensor | None]:
+    def _optimizer_step(self, losses: Losses, broken: Tensor) -> tuple[Losses, GradientNorms]:
         """Take one optimiser step, unless something was not finite in this update; ``broken`` remembers it.
 
-        Returns the losses of all ranks together, the norm of the whole gradient and, for telemetry, the norms
-        of the heads (H,), both before clipping.
+        Returns the losses of all ranks together, and the norms of their gradient before clipping.
         """
         self._optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call] # torch
         losses = self._of_all_ranks(losses)
-        # Before clipping, which would hide an exploding head; after the exchange, so that every rank agrees.
-        head_norms = self.network.heads.gradient_norms() if self.config.telemetry else None
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
-        finite = torch.isfinite(losses.total) & torch.isfinite(norm)
+        # After the exchange, so that every rank agrees.
+        norms = self._clipping.clip()
+        finite = torch.isfinite(losses.total) & torch.isfinite(norms.whole)
         torch.maximum(broken, (~finite).float(), out=broken)
         # ``found_inf`` is how a GradScaler tells a fused optimiser to skip a step. The optimiser reads the
         # flag on the device and leaves parameters and moments alone, so the host need not wait to decide.
         self._optimizer.found_inf = broken  # type: ignore[attr-defined] # read by the fused kernel
         self._optimizer.step()
-        return losses, norm, head_norms
+        return losses, norms
 
     def _of_all_ranks(self, losses: Losses) -> Losses:
         """Sum gradients and losses over the ranks, in one exchange."""
@@ -219,7 +229,8 @@ class PPOAgent:
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         self._ranks.all_reduce([*gradients, scalars])
         total, kl_sum, policy_loss, value_loss = scalars.unbind()
-        return Losses(total, own._replace(kl_sum=kl_sum, policy_loss=policy_loss, value_loss=value_loss))
+        telemetry = own._replace(kl_sum=kl_sum, policy_loss=policy_loss, value_loss=value_loss)
+        return losses._replace(total=total, telemetry=telemetry)
 
     def _losses(self, rollout: Rollout, batch: Minibatch, shares: Tensor) -> Losses:
         """Clipped surrogate and entropy bonus of each head over its choice steps, summed, and the value loss.
@@ -231,7 +242,7 @@ class PPOAgent:
         evaluation = self.network.evaluate_actions(
             rollout.observations[:, index],
             rollout.actions[:, index],
-            rollout.decision_masks[:, index],
+            batch.masks,
             rollout.starts[:, batch.host_environments],
             (rollout.state[0][index], rollout.state[1][index]),
         )
@@ -256,6 +267,7 @@ class PPOAgent:
             telemetry = MinibatchTelemetry(
                 environments=index,
                 logits=evaluation.logits.detach(),
+                choice=choice,
                 entropy=entropy.detach(),
                 peak=evaluation.distribution.peak,
                 ratio=ratio.detach(),
@@ -263,7 +275,7 @@ class PPOAgent:
                 policy_loss=policy_loss.detach(),
                 value_loss=value_loss.detach(),
             )
-        return Losses(total, telemetry)
+        return Losses(total, telemetry, evaluation.distribution.columns)
 
 
 def minibatches(shuffle: np.random.Generator, environments: int, parts: int) -> list[Indices]:

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -44,15 +45,16 @@ class TrainingEnvironment:
         # A table of one row says that every operation consults every head, as if there were none.
         table = getattr(vector, "consulted_heads", None)
         self.consulted: BoolArray | None = table if table is not None and len(table) > 1 else None
-        self._masked_envs: list[Any] = []
+        # Of each copy, where it has masks: a wrapper's, else the environment's own.
+        self._copy_masks: list[Callable[[], Any]] = []
         if isinstance(vector, SyncVectorEnv):
-            self._masked_envs = [env.unwrapped for env in vector.envs]
-        if self._masked_envs and not hasattr(self._masked_envs[0], "action_masks"):
-            self._masked_envs = []
+            found = [_attribute(env, "action_masks") for env in vector.envs]
+            self._copy_masks = [masks for masks in found if masks is not None]
         # A vector environment of its own kind gives the masks of all copies in one call.
         self._native_masks = getattr(vector, "action_masks", None)
         self._seed: Callable[[int, int], int] = getattr(vector, "environment_seed", int.__add__)
 
+    @torch.inference_mode(False)  # an environment may train a network of its own
     def reset(self, seed: int, first: int = 0) -> npt.NDArray[np.float32]:
         """First observations (N, D). Each environment's seed follows from ``seed`` and its index.
 
@@ -63,6 +65,7 @@ class TrainingEnvironment:
         seeds: Any = [self._seed(seed, index) for index in range(first, first + self.num_envs)]
         return self._flat(self.vector.reset(seed=seeds)[0])
 
+    @torch.inference_mode(False)  # an environment may train a network of its own
     def step(
         self, actions: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], BoolArray, BoolArray, npt.NDArray[np.float32]]:
@@ -85,15 +88,35 @@ class TrainingEnvironment:
                 final[index] = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
         return following, np.asarray(rewards, np.float32), np.asarray(terminated), np.asarray(truncated), final
 
+    @torch.inference_mode(False)  # an environment may train a network of its own
     def masks(self) -> BoolArray:
         """Valid actions now, (N, K, Σn): K operations, or K = 1 where masks do not depend on the operation."""
         if self._native_masks is not None:
             masks = np.asarray(self._native_masks(), dtype=np.bool_)
-        elif self._masked_envs:
-            masks = np.stack([np.asarray(env.action_masks(), dtype=np.bool_) for env in self._masked_envs])
+        elif self._copy_masks:
+            masks = np.stack([self._checked(masks()) for masks in self._copy_masks])
         else:
             return self._all_valid
         return masks[:, None] if masks.ndim == 2 else masks
+
+    def require_masks(self) -> None:
+        """Raise EnvironmentSetupError, before training, where the first copy gives masks that do not fit."""
+        if self._copy_masks and isinstance(self.vector, SyncVectorEnv):
+            self.vector.envs[0].reset(seed=0)
+            self._checked(self._copy_masks[0]())
+
+    def _checked(self, masks: Any) -> BoolArray:
+        """The masks of one copy. Raises EnvironmentSetupError for another shape or type."""
+        actions = self._all_valid.shape[-1]
+        array = np.asarray(masks)
+        shapes = [(actions,), (next(iter(self.heads)).choices, actions)]
+        if array.shape not in shapes or not (array.dtype == np.bool_ or _is_binary(array)):
+            wanted = " or ".join(map(str, dict.fromkeys(shapes)))
+            raise EnvironmentSetupError(
+                f"action_masks() returned {array.dtype} of shape {array.shape}; "
+                f"return booleans of shape {wanted}: all actions of {', '.join(self.heads.names)} in a row"
+            )
+        return array.astype(np.bool_)
 
     def close(self) -> None:
         """End worker processes and free what the environments hold."""
@@ -101,6 +124,19 @@ class TrainingEnvironment:
 
     def _flat(self, observations: Any) -> npt.NDArray[np.float32]:
         return np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1)
+
+
+def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
+    """What the outermost wrapper that has the attribute says, or the environment; None where none has it."""
+    try:
+        return env.get_wrapper_attr(name)
+    except AttributeError:
+        return None
+
+
+def _is_binary(array: npt.NDArray[Any]) -> bool:
+    """Whether numbers can be read as booleans."""
+    return bool(array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all())
 
 
 def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> TrainingEnvironment:
@@ -121,7 +157,13 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
             f"environment {name!r} cannot be made: {reason}; "
             f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
         ) from error
-    return TrainingEnvironment(vector, _heads_of(name, vector))
+    environment = TrainingEnvironment(vector, _heads_of(name, vector))
+    try:
+        environment.require_masks()
+    except EnvironmentSetupError as error:
+        environment.close()
+        raise EnvironmentSetupError(f"environment {name!r}: {error}") from error
+    return environment
 
 
 def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
@@ -130,12 +172,12 @@ def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 def _heads_of(name: str, vector: SyncVectorEnv) -> Heads:
     space = vector.single_action_space
-    environment = vector.envs[0].unwrapped
+    environment = vector.envs[0]
     # A space that starts elsewhere than at 0 would need a shift of every action.
     if isinstance(space, spaces.Discrete) and space.start == 0:
         return _named_heads(name, environment, ["action"], [space.n])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-        names = getattr(environment, "head_names", None)
+        names = _attribute(environment, "head_names")
         names = names or [f"head_{index}" for index in range(len(space.nvec))]
         return _named_heads(name, environment, names, space.nvec.tolist())
     raise EnvironmentSetupError(
@@ -143,9 +185,11 @@ def _heads_of(name: str, vector: SyncVectorEnv) -> Heads:
     )
 
 
-def _named_heads(name: str, environment: Any, names: Sequence[str], sizes: Sequence[int]) -> Heads:
+def _named_heads(
+    name: str, environment: gymnasium.Env[Any, Any], names: Sequence[str], sizes: Sequence[int]
+) -> Heads:
     """The heads, with the names of their actions where the environment has ``action_names`` (head to names)."""
-    actions: Mapping[str, Sequence[str]] = getattr(environment, "action_names", None) or {}
+    actions: Mapping[str, Sequence[str]] = _attribute(environment, "action_names") or {}
     try:
         return Heads(
             [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,9 @@ _IMPOSSIBLE = -1e30
 class HeadLayout:
     """Where each head's segment lies in a flat row of Σn logits.
 
-    ``segment`` (Σn,) holds the head of each column. ``grid`` (widest head, H) lists the columns of each head,
-    for reductions that need a rectangle; where a head has no more columns it repeats the first one, and
-    ``outside`` (widest head, H) is True.
+    ``segment`` (Σn,) holds the head of each column, ``row`` (Σn,) its place in it. ``grid`` (widest head, H)
+    lists the columns of each head, for reductions that need a rectangle. Where a head has no more columns, it
+    repeats the first one and ``outside`` (widest head, H) is True.
     """
 
     def __init__(self, names: Sequence[str], sizes: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -40,10 +41,24 @@ class HeadLayout:
         rows = np.arange(self.width)[:, None]
         outside = rows >= np.asarray(sizes)
         self.segment = torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=device)
-        self.lengths = torch.as_tensor(np.asarray(sizes), device=device)
+        self.row = torch.as_tensor(np.concatenate([np.arange(size) for size in sizes]), device=device)
         self.first = torch.as_tensor(self.offsets, device=device)
         self.grid = torch.as_tensor(np.where(outside, 0, rows) + self.offsets, device=device)
         self.outside = torch.as_tensor(outside, device=device)
+        self._parts: dict[tuple[int, ...], LayoutPart] = {}
+
+    def part(self, heads: tuple[int, ...]) -> LayoutPart:
+        """Where some of the heads lie. Kept, because a device waits for indices from the host."""
+        if heads not in self._parts:
+            device = self.segment.device
+            chosen = [self.slices[head] for head in heads]
+            columns = np.concatenate([np.arange(own.start, own.stop) for own in chosen])
+            self._parts[heads] = LayoutPart(
+                HeadLayout([self.names[head] for head in heads], [self.sizes[head] for head in heads], device),
+                torch.as_tensor(np.asarray(heads), device=device),
+                torch.as_tensor(columns, device=device),
+            )
+        return self._parts[heads]
 
     def counts(self, masks: BoolArray) -> npt.NDArray[np.int64]:
         """Number of valid choices of each head: (…, Σn) to (…, H)."""
@@ -65,20 +80,54 @@ class HeadLayout:
 
     def maxima(self, columns: Tensor) -> Tensor:
         """Largest of each head's columns, NaN where there is one: (Σn, …) to (H, …)."""
-        return torch.segment_reduce(columns, "max", lengths=self.lengths, axis=0)
+        # Not ``segment_reduce``: it reads its lengths on the host, which then waits for the device.
+        index = self.segment.reshape(-1, *[1] * (columns.ndim - 1)).expand_as(columns)
+        lowest = columns.new_full((len(self.sizes), *columns.shape[1:]), -torch.inf)
+        return lowest.scatter_reduce_(0, index, columns, "amax")
 
     def best(self, columns: Tensor) -> Tensor:
         """Index, within its head, of each head's largest column: (Σn, …) to (H, …)."""
         outside = self.outside.reshape(*self.outside.shape, *[1] * (columns.ndim - 1))
-        return self._rectangle(columns).masked_fill(outside, -torch.inf).argmax(0)
+        return self._chosen(columns).masked_fill(outside, -torch.inf).argmax(0)
 
-    def _rectangle(self, columns: Tensor) -> Tensor:
+    def rectangle(self, columns: Tensor) -> Tensor:
+        """Each head's columns, with 0 where it has no more: (Σn, …) to (widest head, H, …)."""
+        outside = self.outside.reshape(*self.outside.shape, *[1] * (columns.ndim - 1))
+        return self._chosen(columns).masked_fill(outside, 0.0)
+
+    def columns(self, rectangle: Tensor) -> Tensor:
+        """Back from the rectangle: (widest head, H, …) to (Σn, …)."""
+        return rectangle[self.row, self.segment]
+
+    def _chosen(self, columns: Tensor) -> Tensor:
         chosen = columns.index_select(0, self.grid.flatten())
         return chosen.reshape(*self.grid.shape, *columns.shape[1:])
 
     def spread(self, heads: Tensor) -> Tensor:
         """Each head's value for all of its columns: (H, …) to (Σn, …)."""
         return heads.index_select(0, self.segment)
+
+
+class LayoutPart(NamedTuple):
+    """Some heads of a layout."""
+
+    layout: HeadLayout
+    """Of these heads alone."""
+    heads: Tensor
+    """Their indices."""
+    columns: Tensor
+    """The columns of their actions."""
+
+
+class Columns(NamedTuple):
+    """Distributions of all heads, columns first. Nothing carries a gradient."""
+
+    valid: Tensor
+    """(Σn, …) bool, the mask."""
+    weights: Tensor
+    """(Σn, …) probability of each action times the total of its head; 0 where it is not valid."""
+    total: Tensor
+    """(H, …)"""
 
 
 class MaskedCategorical:
@@ -98,7 +147,8 @@ class MaskedCategorical:
             layout.require_choices(mask.cpu().numpy())
         self._layout = layout
         columns = logits.to(torch.promote_types(logits.dtype, torch.float32)).movedim(-1, 0).contiguous()
-        scores = torch.where(mask.movedim(-1, 0).contiguous(), columns, _IMPOSSIBLE)
+        self._valid = mask.movedim(-1, 0).contiguous()
+        scores = torch.where(self._valid, columns, _IMPOSSIBLE)
         # The largest logit of each head becomes 0, so that exp cannot overflow. It carries no gradient: a shift
         # changes no probability.
         self._peak = layout.maxima(scores.detach())
@@ -110,6 +160,11 @@ class MaskedCategorical:
     def log_probs(self) -> Tensor:
         """Log-probability of every action, (…, Σn); -1e30 or less where it is not valid."""
         return (self._centered - self._layout.spread(self._total.log())).movedim(0, -1)
+
+    @property
+    def columns(self) -> Columns:
+        """What the distributions were computed from, without a copy."""
+        return Columns(self._valid, self._weights.detach(), self._total.detach())
 
     @property
     def peak(self) -> Tensor:

@@ -57,10 +57,10 @@ class HeadModules(nn.Module):
 
     def gradient_norms(self) -> Tensor:
         """Norm of the gradient of each head's own parameters, (H,)."""
-        # Listed by name: a walk over the module, after each minibatch, would take as long as the norms.
-        parameters = (self.weight_in, self.bias_in, self.weight_out, self.bias_out)
-        gradients = [parameter.grad.flatten(1) for parameter in parameters if parameter.grad is not None]
-        norms: Tensor = torch.linalg.vector_norm(torch.cat(gradients, 1), dim=1)
+        gradients = [p.grad for p in self.parameters(recurse=False) if p.grad is not None]
+        # The norm of the norms: to copy all gradients into one matrix would take longer.
+        by_parameter = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
+        norms: Tensor = torch.linalg.vector_norm(torch.stack(by_parameter), dim=0)
         return norms
 
 

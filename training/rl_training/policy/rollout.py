@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rl_training.action_space import BoolArray
+from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import LSTMState
 
 
@@ -27,6 +29,7 @@ class Rollout:
     starts: BoolArray  # (T, N), an episode began with this step
     decision_masks: Tensor  # (T, N, Σn) bool
     step_masks: Tensor  # (T, N, Σn) bool; the same tensor where masks depend on no operation
+    dependent_heads: tuple[int, ...]  # whose decision mask differs from the step mask at some choice step
     choice: Tensor  # (T, N, H) bool, choice steps
     log_valid_choices: Tensor  # (T, N, H), ln of the valid choices under the decision mask
     choice_share: tuple[float, ...]  # (H,)
@@ -35,3 +38,13 @@ class Rollout:
     state: LSTMState  # before the first step
     steps: int
     episodes: int  # that ended in this rollout
+
+    def evaluated_masks(self, layout: HeadLayout) -> Tensor:
+        """The masks under which an update evaluates the policy, (T, N, Σn) bool.
+
+        Decision masks at choice steps. Elsewhere a head has no part in the loss, so that its step mask serves
+        there: the loss then computes the entropy that telemetry would compute a second time.
+        """
+        if self.step_masks is self.decision_masks:
+            return self.decision_masks
+        return torch.where(self.choice.index_select(-1, layout.segment), self.decision_masks, self.step_masks)

@@ -8,24 +8,29 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from rl_exporter.leaving import left_by
 from rl_exporter.panel.sources import LocalSource
 from rl_exporter.payload import PPOUpdateHandler
 from rl_exporter.snapshot import RunState
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.config import DEFAULT_EPISODES, RunConfig, Settings
 from rl_training.distributed.rendezvous import device_of, failing_together, own_assignment, rendezvous
+from rl_training.environments.adapter import EnvironmentSetupError
 from rl_training.ranks import RankLostError
 from rl_training.run.checkpoint import CheckpointedView, Checkpointer
 from rl_training.run.job import Job, make_job, usable_device
 from rl_training.run.outputs import Outputs, Pace, linger, make_outputs
 from rl_training.run.signals import StopSignals
+from rl_training.run.streams import harmless_streams
 from rl_training.run.terminal_panel import train_beside_panel
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
+from rl_training.telemetry.rollout_archive import RolloutArchive
 
 _LOG = logging.getLogger("rl_training")
 
@@ -35,6 +40,11 @@ def run(settings: Settings) -> int:
 
     Raises BadInputError before anything starts, and RankLostError when another rank dies before that.
     """
+    with harmless_streams():
+        return _run(settings)
+
+
+def _run(settings: Settings) -> int:
     assignment = own_assignment(os.environ)
     who = f"rank {assignment.rank}: " if assignment.rank else ""
     level = logging.ERROR if assignment.rank else logging.WARNING
@@ -68,8 +78,7 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     aggregator.set_run_state(state)
     server.scrapers.run_ended(expected=job.identity.listed)
     if job.agent.archive is not None and output.record_rollouts is not None:
-        before = job.resumed.snapshot.tamiyo.updates if job.resumed else 0
-        job.agent.archive.save(output.record_rollouts, before)
+        _record_rollouts(job, job.agent.archive, output.record_rollouts)
     if not output.quiet:
         console.print(display.summary(), f"run {run_id} {state}", highlight=False)
     # A launcher signals every rank when one ends early. That signal does not mean that a person wants rank 0 to
@@ -78,6 +87,15 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     linger(server, signals, output, console, max(signals.count, int(told)))
     job.identity.close()  # before the server stops, so that no one discovers an address that does not answer
     return 1 if state is RunState.FAILED else 0
+
+
+def _record_rollouts(job: Job, archive: RolloutArchive, path: Path) -> None:
+    """Write the last update. An error is logged: the run has ended, and its scrapers must hear how."""
+    try:
+        archive.save(path, job.resumed.snapshot.tamiyo.updates if job.resumed else 0)
+    except Exception as error:  # noqa: BLE001 - a full disk is the usual one, and not the only one
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
+        _LOG.error("--record-rollouts %r not written: %s", str(path), reason)
 
 
 def _run_other_rank(job: Job, signals: StopSignals) -> int:
@@ -95,8 +113,12 @@ def _train_to_the_end(job: Job, training: Callable[[], RunState]) -> RunState:
     state = None
     try:
         state = training()
-    except RankLostError as error:
+    except (RankLostError, EnvironmentSetupError) as error:
         _LOG.error("the run failed: %s", error)
+    except SystemExit as error:
+        # An environment, or a library below it, that leaves the program: the training has not reached its end.
+        _LOG.error("something in the training called sys.exit(%r); the run ends", error.code)
+        state = None if left_by(error) is RunState.FAILED else RunState.INTERRUPTED
     except Exception:  # noqa: BLE001 - whatever it was, /metrics must say that the run failed
         _LOG.exception("the run failed")
     if state is None:
@@ -118,7 +140,7 @@ def _train(
         collector.restore(job.resumed.progress)
     checkpointer = None
     if run.checkpoint and not ranks.rank:
-        checkpointer = Checkpointer(run.checkpoint, agent, collector, view)
+        checkpointer = Checkpointer(run.checkpoint, agent, collector, view, run.keep_checkpoints)
     # Ranks on other kinds of processor may draw other parameters from the same seed.
     ranks.broadcast(list(agent.network.parameters()))
     lost = threading.Event()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.discovery.labels import parse_label
+from rl_training.run.streams import open_standard_descriptors
 
 if TYPE_CHECKING:
     from rl_training.config import Settings
@@ -25,6 +26,7 @@ Value = TypeVar("Value")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
+    open_standard_descriptors()
     missing = [package for package in _NEEDED if find_spec(package) is None]
     if missing:
         return _refuse(f"{missing[0]} is not installed; pip install 'rl-policy-exporter[training]'")
@@ -80,11 +82,13 @@ def settings_from(options: argparse.Namespace) -> Settings:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of ``rl-train``: an option for each setting, and a few about the configuration itself."""
-    from rl_training.run.settings import SECTIONS, settings_of  # noqa: PLC0415 - as in main
+    from rl_training.run.settings import SECTIONS, arguments_help, settings_of  # noqa: PLC0415 - as in main
 
     root = OneLineParser(
         prog="rl-train",
         description="Train a PPO policy with several action heads; /metrics shows every head's entropy.",
+        epilog=arguments_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     root.add_argument("--version", action="version", version=version(DISTRIBUTION))
@@ -99,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "run":
             group.add_argument("--env-arg", action="append", type=_key_value, metavar="KEY=VALUE",
                                dest="environment", default=argparse.SUPPRESS,
-                               help="argument of the environment; may be repeated")  # fmt: skip
+                               help="argument of the environment, see below; may be repeated")  # fmt: skip
     return root
 
 

@@ -44,6 +44,8 @@ class Display:
         self._console = console
         self._quiet = quiet
         self._started = time.monotonic()
+        # A resumed run counts on from the steps of the process before it.
+        self._steps_before = snapshot().environment_steps
         self._first: SanctumSnapshot | None = None
         self._lowest: dict[str, float] = {}
         self._live: Live | None = None
@@ -89,7 +91,8 @@ class Display:
         return table
 
     def _headline(self, snapshot: SanctumSnapshot) -> str:
-        steps_per_second = snapshot.environment_steps / max(time.monotonic() - self._started, 1e-9)
+        steps = snapshot.environment_steps - self._steps_before
+        steps_per_second = steps / max(time.monotonic() - self._started, 1e-9)
         return (
             f"{printable(snapshot.run.run_id)}  update {snapshot.tamiyo.updates}  "
             f"{steps_per_second:.0f} steps/s  return {cells.number(snapshot.episode_return)}"

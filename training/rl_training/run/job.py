@@ -69,26 +69,26 @@ def _require_panel() -> None:
 def _prepared_checkpoint(settings: Settings, ranks: Ranks) -> bool:
     """Whether the run resumes; makes its folder. Rank 0 writes checkpoints, and all ranks read them."""
     run = settings.run
+    resume = run.resume or run.resume_from is not None
     if run.checkpoint is None:
-        if run.resume:
-            raise BadInputError("--resume needs the folder to go on from; give --checkpoint DIR")
+        if resume:
+            option = "--resume" if run.resume else "--resume-from"
+            raise BadInputError(f"{option} needs the folder to go on from; give --checkpoint DIR")
         return False
     try:
         if not ranks.rank:
-            prepare(run.checkpoint, resume=run.resume)
+            prepare(run.checkpoint, resume=resume)
     except CheckpointError as error:
         raise BadInputError(str(error)) from error
-    return run.resume
+    return resume
 
 
 def _resumed(settings: Settings, agent: PPOAgent) -> Checkpoint:
     assert settings.run.checkpoint is not None
     try:
-        checkpoint = load(settings.run.checkpoint, agent)
+        return load(settings.run.checkpoint, agent, settings.run.resume_from)
     except CheckpointError as error:
         raise BadInputError(str(error)) from error
-    agent.restore(checkpoint.agent)
-    return checkpoint
 
 
 def _agent(settings: Settings, device: torch.device, ranks: Ranks) -> tuple[TrainingEnvironment, PPOAgent]:

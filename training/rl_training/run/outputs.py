@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from rich.console import Console
 
-from rl_exporter.metrics import update_values
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import parse_listen_address
 from rl_exporter.snapshot import SanctumSnapshot
+from rl_exporter.whole_files import check_writable
 from rl_training.config import BadInputError, OutputConfig
 from rl_training.run.checkpoint import CheckpointedView
 from rl_training.run.display import Display
 from rl_training.run.job import Job
+from rl_training.run.json_log import JsonLog
 from rl_training.run.registration import listening
 from rl_training.run.signals import StopSignals
 from rl_training.telemetry.rollout_archive import RolloutArchive
@@ -61,31 +60,20 @@ def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHan
     handlers: list[PPOUpdateHandler] = [job.aggregator, display]
     if output.log_json:
         # A resumed run continues its log.
-        mode = "a" if job.resumed else "w"
-        handlers.append(JsonLog(snapshot, stack.enter_context(_opened(output.log_json, "--log-json", mode))))
+        with _writable(output.log_json, "--log-json"):
+            log = JsonLog(
+                snapshot, output.log_json, job.aggregator.count_record_error, append=bool(job.resumed)
+            )
+        stack.callback(log.close)
+        handlers.append(log)
     if output.record_rollouts:
         # A file that cannot be written must show before the training, not after it.
-        _opened(output.record_rollouts, "--record-rollouts").close()
+        with _writable(output.record_rollouts, "--record-rollouts"):
+            check_writable(output.record_rollouts)
         job.agent.archive = RolloutArchive(job.agent.network.layout, job.environment.consulted)
     if output.pace:
         handlers.append(Pace(output.pace))
     return handlers
-
-
-class JsonLog:
-    """Writes a JSON line for each update, with the names and values of /metrics, and flushes it."""
-
-    def __init__(self, snapshot: Callable[[], SanctumSnapshot], file: IO[str]) -> None:
-        self._snapshot = snapshot
-        self._file = file
-
-    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Write the update that the aggregator, an earlier handler, has just recorded."""
-        del payload
-        snapshot = self._snapshot()
-        line = {"update": snapshot.tamiyo.updates, **update_values(snapshot)}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
 
 
 class Pace:
@@ -115,25 +103,27 @@ def _server(snapshot: Callable[[], SanctumSnapshot], output: OutputConfig) -> It
         server.stop()
 
 
-def _opened(path: Path, option: str, mode: str = "w") -> IO[str]:
+@contextmanager
+def _writable(path: Path, option: str) -> Iterator[None]:
     try:
-        file: IO[str] = path.open(mode, encoding="utf-8")
+        yield
     except OSError as error:
         raise BadInputError(
             f"{option} {str(path)!r}: {error.strerror}; give a file that can be written"
         ) from error
-    return file
 
 
 def linger(
     server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console, before: int
 ) -> None:
     """Serve the final state until recent scrapers have fetched it, or a signal beyond ``before`` arrives."""
-    hold = output.hold and console.is_terminal and not before
+    # A terminal that was closed has nobody who could press Ctrl-C.
+    hold = output.hold and console.is_terminal and not before and not signals.hung_up
     if hold:
         console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)
     deadline = time.monotonic() + output.linger
     while signals.count <= before and (hold or time.monotonic() < deadline):
+        hold = hold and not signals.hung_up
         if server.scrapers.wait(0.2) and not hold:
             return
         if hold:

@@ -21,6 +21,8 @@ SECTIONS: Mapping[str, type] = {"run": RunConfig, "learning": PPOConfig, "output
 ENVIRONMENTS: Mapping[str, type] = {"growing-network": GrowingOptions, "heads": HeadsOptions}
 """Environments whose arguments are checked here; a registered Gymnasium id gets its arguments unchecked."""
 
+OWN_ENVIRONMENT = "CartPole-v1, or module:Name-v0 after an import of module that registers it"
+
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
@@ -146,9 +148,10 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 def _require_known(key: object, known: tuple[str, ...], what: str, path: str) -> None:
     if key not in known:
-        # cutoff 0: some key is always the nearest, and naming one helps more than listing all.
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-        raise SettingsError(f"unknown {what} {path + str(key)!r}; the nearest valid one is {path + near!r}")
+        # A far one would mislead: of the keys of "learning", "clip" is the nearest to "lr".
+        near = difflib.get_close_matches(str(key), known, n=1)
+        valid = f"the nearest valid one is {path + near[0]!r}" if near else f"valid are {', '.join(known)}"
+        raise SettingsError(f"unknown {what} {path + str(key)!r}; {valid}")
 
 
 def build_settings(file: Values, options: Values) -> Settings:
@@ -156,6 +159,11 @@ def build_settings(file: Values, options: Values) -> Settings:
     parts = {name: _section(name, file.get(name, {}), options.get(name, {})) for name in SECTIONS}
     arguments = {**file.get("environment", {}), **options.get("environment", {})}
     environment = _environment(parts["run"].env, arguments)
+    if parts["run"].num_envs * parts["learning"].rollout_steps == 1:
+        raise SettingsError(
+            "--num-envs 1 with --rollout-steps 1 leaves one step in an update, whose advantage cannot be "
+            "normalized; give 2 or more of either"
+        )
     return Settings(environment=environment, **parts)
 
 
@@ -179,6 +187,18 @@ def _environment(name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         return asdict(ENVIRONMENTS[name](**checked))
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def arguments_help() -> str:
+    """What ``--help`` says about the arguments of this project's environments."""
+    lines = []
+    for environment, options in ENVIRONMENTS.items():
+        lines.append(f"--env-arg of {environment}:")
+        for argument in arguments_of(options).values():
+            default = yaml.safe_dump(argument.default).split()[0]
+            lines.append(f"  {f'{argument.key}={default}':<28} {argument.option.help}")
+    lines.append(f"--env also takes a registered Gymnasium id: {OWN_ENVIRONMENT}")
+    return "\n".join(lines)
 
 
 def dump(settings: Settings) -> str:

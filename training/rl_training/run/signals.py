@@ -9,16 +9,21 @@ from typing import Any, Self
 
 
 class StopSignals:
-    """Counts SIGINT and SIGTERM inside a with block, and restores the former handlers at its end."""
+    """Counts SIGINT and SIGTERM inside a with block, and restores the former handlers at its end.
+
+    SIGHUP says that the terminal was closed. The run goes on without it, as under nohup.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.hung_up = False
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._former[number] = signal.signal(number, self._received)
+            self._former[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._closed)
         return self
 
     def __exit__(
@@ -29,6 +34,9 @@ class StopSignals:
 
     def _received(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
+
+    def _closed(self, _number: int, _frame: FrameType | None) -> None:
+        self.hung_up = True
 
     def stop(self) -> None:
         """Count as if a signal had arrived."""

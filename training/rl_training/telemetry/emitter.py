@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from statistics import fmean
 from typing import Any
 
-from rl_exporter.decisions import Margin
+from rl_exporter.decisions import Information, Margin
 from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
 from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
@@ -45,6 +45,7 @@ def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
     if not history:
         return HeadMeasurement(**nonfinite._asdict())
     choice = result.head_choice_entropy_history[name]
+    information = result.head_state_information.get(name, Information())
     paid = result.head_advantage_margin.get(name, Margin())
     return HeadMeasurement(
         entropy=fmean(history),
@@ -53,7 +54,8 @@ def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
         open_share=result.open_share[name],
         gradient_norm=result.head_gradient_norm.get(name),
         importance_ratio_max=result.head_importance_ratio_max.get(name),
-        state_information=result.head_state_information.get(name),
+        state_information=information.nats,
+        state_information_ratio=information.ratio,
         advantage_margin=paid.difference,
         advantage_margin_t=paid.t,
         action_shares=result.head_action_shares.get(name),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rl_training.policy.distributions import HeadLayout
+from rl_training.policy.distributions import Columns, HeadLayout, LayoutPart
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.margin import AdvantageSums
 from rl_training.telemetry.preference import ChoiceSteps, Preferences
 from rl_training.telemetry.softmax import MaskBits, Softmax, wide_logits
 from rl_training.telemetry.sums import UpdateSums
+
+_STEPS_AT_A_TIME = 8192
+"""Steps that are evaluated together: fewer would wait for Python, more would not fit the cache."""
 
 
 class MinibatchTelemetry(NamedTuple):
@@ -26,8 +29,10 @@ class MinibatchTelemetry(NamedTuple):
     """(B,) indices of the environments."""
     logits: Tensor
     """(T, B, Σn)"""
+    choice: Tensor
+    """(T, B, H) bool, choice steps."""
     entropy: Tensor
-    """(T, B, H) nats, under the decision mask."""
+    """(T, B, H) nats, under the evaluated mask; NaN where a logit of a valid action is not finite."""
     peak: Tensor
     """(T, B, H) largest logit of a valid action, NaN where one of them is NaN."""
     ratio: Tensor
@@ -70,7 +75,7 @@ def measure(
     explained_variance: Tensor,
     preferences: Preferences,
     advantages: AdvantageSums,
-) -> UpdateSums:
+) -> UpdateSums[Tensor]:
     """The sums of one update; ``epoch_ends`` counts the optimiser steps before the end of each whole epoch.
 
     All epochs are summed together: sums of each minibatch would take ten times as long.
@@ -79,14 +84,12 @@ def measure(
     minibatches = [step.minibatch for step in optimizer_steps]
     environments = torch.cat([minibatch.environments for minibatch in minibatches])
     decided = torch.cat([minibatch.entropy for minibatch in minibatches], 1)
-    per_epoch = epoch_ends[0] if epoch_ends else len(minibatches)
-    entropy, peak = _under_step_masks(minibatches, per_epoch, decided, rollout, layout)
+    entropy, peak = _under_step_masks(minibatches, decided, rollout, layout)
 
     # Minibatches lie side by side in the order of time, so an aborted epoch occupies the last columns.
     columns = sum(len(minibatch.environments) for minibatch in minibatches[:whole])
-    visited = environments[:columns]
-    choice = rollout.choice.index_select(1, visited)
-    log_valid = rollout.log_valid_choices.index_select(1, visited)
+    choice = torch.cat([minibatch.choice for minibatch in minibatches], 1)[:, :columns]
+    log_valid = rollout.log_valid_choices.index_select(1, environments[:columns])
     ratio = torch.cat([minibatch.ratio for minibatch in minibatches], 1)[:, :columns]
     return UpdateSums(
         failed=explained_variance.new_zeros(()),
@@ -107,66 +110,68 @@ def measure(
 
 
 @torch.no_grad()
-def choice_steps(epoch: Sequence[OptimizerStep], rollout: Rollout, layout: HeadLayout) -> ChoiceSteps:
+def choice_steps(epoch: Sequence[tuple[MinibatchTelemetry, Columns]], layout: HeadLayout) -> ChoiceSteps:
     """What the heads decided at each step of one epoch; one with logits that are not finite does not count."""
-    minibatches = [step.minibatch for step in epoch]
-    environments = torch.cat([minibatch.environments for minibatch in minibatches])
-    entropy = _columns(torch.cat([minibatch.entropy for minibatch in minibatches], 1))
-    choosing = _columns(rollout.choice.index_select(1, environments)) & torch.isfinite(entropy)
-    logits = _columns(wide_logits(torch.cat([minibatch.logits for minibatch in minibatches], 1)))
-    masks = _columns(rollout.decision_masks.index_select(1, environments))
-    mask = masks & layout.spread(choosing)
-    valid = mask.to(logits.dtype)
-    probabilities = Softmax(MaskBits.of(mask, logits.dtype).scores(logits), layout).probabilities()
-    # Where a head has no valid action left, its probabilities are equal and finite.
-    return ChoiceSteps(probabilities.mul_(valid), valid, torch.where(choosing, entropy, 0.0))
+    entropy = _side_by_side(minibatch.entropy.movedim(-1, 0) for minibatch, _ in epoch)
+    choice = _side_by_side(minibatch.choice.movedim(-1, 0) for minibatch, _ in epoch)
+    parts = zip(*(columns for _, columns in epoch), strict=True)
+    valid, weights, total = map(_side_by_side, parts)
+    choosing = choice & ~entropy.isnan()
+    deciding = (valid & layout.spread(choosing)).to(weights.dtype)
+    probabilities = (weights / layout.spread(total)).nan_to_num_(0.0).mul_(deciding)
+    return ChoiceSteps(probabilities, deciding, torch.where(choosing, entropy, 0.0))
 
 
-def _columns(rows: Tensor) -> Tensor:
-    """(T, B, K) as (K, T * B)."""
-    return rows.flatten(0, 1).T.contiguous()
+def _side_by_side(minibatches: Iterable[Tensor]) -> Tensor:
+    """Minibatches (K, T, B) as (K, steps)."""
+    return torch.cat([minibatch.flatten(1) for minibatch in minibatches], 1)
 
 
 def entropy_sums(steps: EpochSteps, epochs: int) -> dict[str, Tensor]:
     """Sums and counts of entropy over every step, and of H / ln v over the choice steps, (epochs, H) each."""
     entropy, decided, log_valid, choice = steps
-    measured = torch.isfinite(entropy)
+    # Entropies are NaN where a logit is not finite, and never infinite.
+    measured = ~entropy.isnan()
+    choosing = choice & ~decided.isnan()
     # A choice step has two valid actions or more, so ln v is at least ln 2; elsewhere the quotient is not used.
-    choosing = choice & torch.isfinite(decided)
-    sums = {
-        "entropy": torch.where(measured, entropy, 0.0),
+    values = {
+        "entropy": entropy.nan_to_num(0.0),
         "entropy_steps": measured,
         "choice_entropy": torch.where(choosing, decided / log_valid, 0.0),
         "choice_entropy_steps": choosing,
     }
-    return {name: _sum_by_epoch(values, epochs) for name, values in sums.items()}
+    by_column = torch.stack([value.to(entropy.dtype).sum(0) for value in values.values()])
+    return dict(zip(values, _sum_by_epoch(by_column, epochs), strict=True))
 
 
 def _under_step_masks(
-    minibatches: Sequence[MinibatchTelemetry],
-    per_epoch: int,
-    decided: Tensor,
-    rollout: Rollout,
-    layout: HeadLayout,
+    minibatches: Sequence[MinibatchTelemetry], decided: Tensor, rollout: Rollout, layout: HeadLayout
 ) -> tuple[Tensor, Tensor]:
     """Entropy and largest logit under the step masks, over all minibatches, (T, columns, H) each.
 
-    One epoch at a time: its intermediate results fit the cache, and memory that the last one has freed.
+    The loss has computed them already, but for the heads whose choice depends on the operation.
     """
-    if rollout.step_masks is rollout.decision_masks:
-        # Masks that depend on no operation: the loss has already computed this.
-        return decided, torch.cat([minibatch.peak for minibatch in minibatches], 1)
-    bits = MaskBits.of(rollout.step_masks, wide_logits(minibatches[0].logits).dtype)
+    peak = torch.cat([minibatch.peak for minibatch in minibatches], 1)
+    if not rollout.dependent_heads:
+        return decided, peak
+    part = layout.part(rollout.dependent_heads)
+    bits = MaskBits.of(rollout.step_masks.index_select(-1, part.columns), peak.dtype)
+    many = max(1, _STEPS_AT_A_TIME // minibatches[0].entropy[..., 0].numel())
     entropies, peaks = [], []
-    for first in range(0, len(minibatches), per_epoch):
-        epoch = minibatches[first : first + per_epoch]
-        logits = wide_logits(torch.cat([minibatch.logits for minibatch in epoch], 1))
-        environments = torch.cat([minibatch.environments for minibatch in epoch])
-        scores = MaskBits(*(part.index_select(1, environments) for part in bits)).scores(logits)
-        distribution = Softmax(scores.movedim(-1, 0).contiguous(), layout)
+    for first in range(0, len(minibatches), many):
+        distribution = _distributions(minibatches[first : first + many], bits, part)
         entropies.append(distribution.entropy())
         peaks.append(distribution.peak)
-    return torch.cat(entropies, 2).movedim(0, -1), torch.cat(peaks, 2).movedim(0, -1)
+    entropy = decided.index_copy(-1, part.heads, torch.cat(entropies, 2).movedim(0, -1))
+    return entropy, peak.index_copy_(-1, part.heads, torch.cat(peaks, 2).movedim(0, -1))
+
+
+def _distributions(minibatches: Sequence[MinibatchTelemetry], bits: MaskBits, part: LayoutPart) -> Softmax:
+    """The distributions of some heads under other masks than those of the loss."""
+    logits = torch.cat([minibatch.logits for minibatch in minibatches], 1).index_select(-1, part.columns)
+    visited = torch.cat([minibatch.environments for minibatch in minibatches])
+    own = MaskBits(*(half.index_select(1, visited) for half in bits))
+    return Softmax(own.scores(wide_logits(logits)).movedim(-1, 0).contiguous(), part.layout)
 
 
 def _nonfinite_steps(entropy: Tensor, peak: Tensor) -> dict[str, Tensor]:
@@ -176,27 +181,32 @@ def _nonfinite_steps(entropy: Tensor, peak: Tensor) -> dict[str, Tensor]:
 
 
 def _ratio_sums(ratio: Tensor, choice: Tensor, clip: float, epochs: int) -> dict[str, Tensor]:
-    outside = ((ratio < 1 - clip) | (ratio > 1 + clip)) & choice
-    # A head that decided nothing has the ratio 1, which must not pass for its largest.
-    ratios = torch.where(choice, ratio, 0.0).flatten(0, 1)
+    # A head that decided nothing has the ratio 1, which is inside any range.
+    outside = (ratio.amin(-1, keepdim=True) < 1 - clip) | (ratio.amax(-1, keepdim=True) > 1 + clip)
+    # But it must not pass for the largest ratio of the head.
+    largest = torch.where(choice, ratio, 0.0).amax(0)
     return {
-        "clipped_steps": _sum_by_epoch(outside.any(-1, keepdim=True), epochs).squeeze(-1),
-        "importance_ratio_max": ratios.amax(0) if epochs else ratios.new_zeros(ratios.shape[-1]),
+        "clipped_steps": _sum_by_epoch(outside.to(ratio.dtype).sum(0).unsqueeze(0), epochs).flatten(),
+        "importance_ratio_max": largest.amax(0) if epochs else largest.new_zeros(largest.shape[-1]),
     }
 
 
 def _loss_sums(optimizer_steps: Sequence[OptimizerStep], whole: int, epochs: int) -> dict[str, Tensor]:
-    minibatches = [step.minibatch for step in optimizer_steps]
-    norms = torch.stack([step.gradient_norm for step in optimizer_steps])
+    """(epochs,) each. One stack of all numbers, because a stack takes as long as ten sums."""
+    steps = optimizer_steps[:whole]
     values = {
-        "kl_divergence": torch.stack([minibatch.kl_sum for minibatch in minibatches]),
-        "gradient_norm": norms,
-        "policy_loss": torch.stack([minibatch.policy_loss for minibatch in minibatches]),
-        "value_loss": torch.stack([minibatch.value_loss for minibatch in minibatches]),
-        "optimizer_steps": torch.ones_like(norms),
+        "kl_divergence": [step.minibatch.kl_sum for step in steps],
+        "gradient_norm": [step.gradient_norm for step in steps],
+        "policy_loss": [step.minibatch.policy_loss for step in steps],
+        "value_loss": [step.minibatch.value_loss for step in steps],
     }
-    shape = epochs, whole // max(1, epochs)
-    return {name: value[:whole].double().reshape(shape).sum(1) for name, value in values.items()}
+    like = optimizer_steps[0].gradient_norm
+    count = like.new_full((epochs,), whole / max(1, epochs))
+    if not steps:
+        return {**dict.fromkeys(values, like.new_zeros(0)), "optimizer_steps": count}
+    stacked = torch.stack([number for numbers in values.values() for number in numbers])
+    by_epoch = stacked.reshape(len(values), epochs, -1).sum(2, dtype=torch.float64)
+    return {**dict(zip(values, by_epoch, strict=True)), "optimizer_steps": count}
 
 
 def _gradient_sums(norms: Tensor, whole: int) -> dict[str, Tensor]:
@@ -211,11 +221,11 @@ def _gradient_sums(norms: Tensor, whole: int) -> dict[str, Tensor]:
     }
 
 
-def _sum_by_epoch(values: Tensor, epochs: int) -> Tensor:
-    """(T, epochs * N, K) summed over the steps of each epoch, (epochs, K).
+def _sum_by_epoch(by_column: Tensor, epochs: int) -> Tensor:
+    """Sums over the steps of an environment, (Q, epochs * N, H), added up over each epoch, (Q, epochs, H).
 
-    In float64: a float32 sum over 10^5 steps would lose the digits that a slope is made of.
+    Only here in float64: single precision does for the steps of one environment, because torch adds in pairs,
+    but a sum over 10^5 steps would lose the digits that a slope is made of.
     """
-    steps, columns, kinds = values.shape
-    by_epoch = values.reshape(steps, epochs, columns // max(1, epochs), kinds)
-    return by_epoch.sum((0, 2), dtype=torch.float64)
+    quantities, columns, heads = by_column.shape
+    return by_column.double().reshape(quantities, epochs, columns // max(1, epochs), heads).sum(2)

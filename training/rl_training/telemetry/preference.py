@@ -2,9 +2,8 @@
 
 A preference is one weight per action, the same in every state; under a mask it is restricted to the valid
 actions. The best one minimizes the mean KL divergence of the distributions of the head from it; that minimum is
-the state information. The weights follow from minorize-maximize steps (Hunter 2004, "MM algorithms for
-generalized Bradley-Terry models"): w_a <- Σ_t π_t(a) / Σ_t [m_t(a) / Σ_b m_t(b) w_b] for masks m. Without masks
-they start at their optimum, the mean of π.
+the state information. Without masks the weights start at their optimum, the mean of π. A minorize-maximize step
+under masks m is w_a <- Σ_t π_t(a) / Σ_t [m_t(a) / Σ_b m_t(b) w_b].
 """
 
 from __future__ import annotations
@@ -16,9 +15,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_exporter.decisions import ITERATIONS
+from rl_exporter.integrations.preference import (
+    MINORIZE_STEPS,
+    MINORIZE_STEPS_ALONE,
+    NEWTON_CHOICES,
+    NEWTON_STEPS,
+    newton_step,
+)
 from rl_training.policy.distributions import HeadLayout
 from rl_training.ranks import Ranks
+from rl_training.telemetry.newton import equations_of
 
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -77,7 +83,7 @@ def fit_preferences(
 ) -> Preferences | None:
     """The best preferences over the choice steps of all ranks; None where ``attempt`` failed.
 
-    Exchanges 1 + ITERATIONS times on every path. Raises RankLostError.
+    Exchanges equally often on every path. Raises RankLostError.
     """
     fit = _Fit(layout)
     zeros = partial(torch.zeros, layout.total, dtype=torch.float64, device=device)
@@ -85,15 +91,29 @@ def fit_preferences(
     ranks.all_reduce([totals])
     probability, valid = totals
     weights = probability / valid.clamp_min(1.0)
-    for _ in range(ITERATIONS):
+    newton = layout.width <= NEWTON_CHOICES
+    for _ in range(MINORIZE_STEPS if newton else MINORIZE_STEPS_ALONE):
         denominators = attempt.part(partial(fit.denominators, weights), zeros)
         ranks.all_reduce([denominators])
         # An action that was never valid has neither probability nor denominator.
         weights = probability / denominators.clamp_min_(_TINY)
+    if newton:
+        weights = _newton_steps(fit, weights, probability, ranks, attempt)
     log_normalizer = attempt.part(partial(fit.log_normalizer, weights), zeros)
     if attempt.failure is not None:
         return None
     return Preferences(fit.own_probability, fit.entropy, log_normalizer, weights)
+
+
+def _newton_steps(fit: _Fit, weights: Tensor, probability: Tensor, ranks: Ranks, attempt: Attempt) -> Tensor:
+    """The weights after Newton's steps, the same on every rank."""
+    equations = fit.equations
+    rows, own = equations.rows(weights), equations.rows(probability)
+    for _ in range(NEWTON_STEPS):
+        sums = attempt.part(partial(fit.newton_sums, rows), partial(equations.no_sums, weights.device))
+        ranks.all_reduce([sums])
+        rows = newton_step(rows, own, sums)
+    return equations.flat(rows)
 
 
 class _Fit:
@@ -103,16 +123,17 @@ class _Fit:
     """
 
     def __init__(self, layout: HeadLayout) -> None:
+        self._layout = layout
         heads = torch.arange(len(layout.sizes), device=layout.segment.device)
         self._own = heads.unsqueeze(1) == layout.segment
-        self._column = layout.segment.unsqueeze(1)
+        self.equations = equations_of(layout)
 
     def begin(self, steps: ChoiceSteps) -> Tensor:
         """(2, Σn): sums of the probabilities, and steps at which each action was valid."""
         self._valid = steps.valid
         self._own = self._own.to(steps.valid.dtype)
         # Where a head decided nothing, its normalizer is 1 instead of 0.
-        self._idle = self._own.new_ones(steps.entropy.shape).sub_((self._own @ steps.valid).clamp_max_(1.0))
+        self._idle = (self._own @ self._valid).neg_().add_(1.0).clamp_min_(0.0)
         # A copy: the exchange adds those of the other ranks to the returned one.
         self.own_probability = steps.probabilities.sum(1, dtype=torch.float64)
         self.entropy = steps.entropy.sum(1, dtype=torch.float64)
@@ -120,11 +141,17 @@ class _Fit:
 
     def denominators(self, weights: Tensor) -> Tensor:
         """(Σn,): for each action, the sum of 1 / Σ_b m(b) w_b over the steps at which it was valid."""
-        rows = self._own * weights.to(self._own.dtype)
-        shares = torch.addmm(self._idle, rows, self._valid).reciprocal_()
-        return (self._valid @ shares.T).gather(1, self._column).squeeze(1).double()
+        shares = torch.addmm(self._idle, self._rows(weights), self._valid).reciprocal_()
+        return self._layout.spread(shares).mul_(self._valid).sum(1).double()
+
+    def _rows(self, weights: Tensor) -> Tensor:
+        return self._own * weights.to(self._own.dtype)
+
+    def newton_sums(self, weights: Tensor) -> Tensor:
+        """See ``rl_exporter.integrations.preference``."""
+        return self.equations.sums(weights, self._valid, self._idle)
 
     def log_normalizer(self, weights: Tensor) -> Tensor:
-        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; float64, because a difference follows."""
-        rows = self._own * weights.double()
-        return torch.addmm(self._idle.double(), rows, self._valid.double()).log_().sum(1)
+        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; in float64, because a difference follows."""
+        normalizer = torch.addmm(self._idle, self._rows(weights), self._valid)
+        return normalizer.double().log_().sum(1)

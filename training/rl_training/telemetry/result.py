@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
 
-from rl_exporter.decisions import Margin, margin, state_information
+from rl_exporter.decisions import Information, Margin, margin, state_information
 from rl_exporter.numbers import PolicyNumbers
 from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.margin import AdvantageSums
-from rl_training.telemetry.sums import UpdateSums
+from rl_training.telemetry.sums import FloatArray, UpdateSums
 
 
 class NonfiniteCounts(NamedTuple):
@@ -44,7 +44,7 @@ class UpdateResult(PolicyNumbers):
     """A head without a choice step is absent."""
     head_action_shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Mean probability of each action over the choice steps; a head without one is absent."""
-    head_state_information: Mapping[str, float] = field(default_factory=dict)
+    head_state_information: Mapping[str, Information] = field(default_factory=dict)
     """In nats; a head with too few choice steps is absent."""
     head_advantage_margin: Mapping[str, Margin] = field(default_factory=dict)
     advantage_sums: AdvantageSums | None = None
@@ -62,19 +62,23 @@ class RankTelemetryError(RuntimeError):
 
 
 def divide(
-    sums: UpdateSums, layout: HeadLayout, rollout: Rollout, former: AdvantageSums, *, nonfinite: bool
+    sums: UpdateSums[FloatArray],
+    layout: HeadLayout,
+    rollout: Rollout,
+    former: AdvantageSums,
+    *,
+    nonfinite: bool,
 ) -> UpdateResult:
     """The means of one update from the sums of all ranks, on the host. Raises RankTelemetryError."""
     if sums.failed:
         raise RankTelemetryError(
-            f"{sums.failed:.0f} other ranks could not measure this update; their logs say why"
+            f"{sums.failed.item():.0f} other ranks could not measure this update; their logs say why"
         )
     # Without a whole epoch there is nothing to divide by, and a head without an entropy was not measured.
     any_epoch = len(sums.optimizer_steps) > 0
     names = layout.names
-    advantages = former.after(
-        AdvantageSums(sums.sampled_steps, sums.sampled_advantage, sums.sampled_advantage_square)
-    )
+    sampled = (sums.sampled_steps, sums.sampled_advantage, sums.sampled_advantage_square)
+    advantages = former.after(AdvantageSums(*map(torch.from_numpy, sampled)))
     ratios = zip(names, sums.importance_ratio_max.tolist(), strict=True)
     return UpdateResult(
         head_entropy_history=epoch_means(names, sums.entropy, sums.entropy_steps),
@@ -91,7 +95,7 @@ def divide(
     )
 
 
-def epoch_means(names: Sequence[str], sums: Tensor, counts: Tensor) -> dict[str, tuple[float, ...]]:
+def epoch_means(names: Sequence[str], sums: FloatArray, counts: FloatArray) -> dict[str, tuple[float, ...]]:
     """For each head its mean in each epoch that counted anything; sums and counts (epochs, H)."""
     return {
         name: tuple(total / count for total, count in zip(totals, counted, strict=True) if count > 0)
@@ -99,13 +103,13 @@ def epoch_means(names: Sequence[str], sums: Tensor, counts: Tensor) -> dict[str,
     }
 
 
-def _means(names: Sequence[str], sums: Tensor, counts: Tensor) -> dict[str, float]:
+def _means(names: Sequence[str], sums: FloatArray, counts: FloatArray) -> dict[str, float]:
     """The mean of each head that counted anything; sums and counts (H,)."""
     by_head = zip(names, sums.tolist(), counts.tolist(), strict=True)
     return {name: total / count for name, total, count in by_head if count > 0}
 
 
-def _decisions(sums: UpdateSums, layout: HeadLayout, advantages: AdvantageSums) -> dict[str, Any]:
+def _decisions(sums: UpdateSums[FloatArray], layout: HeadLayout, advantages: AdvantageSums) -> dict[str, Any]:
     """What the heads did at the choice steps of the last epoch, and whether it paid."""
     parts = (sums.action_probability, sums.preference_weights, *advantages)
     per_action = [part.tolist() for part in parts]
@@ -117,9 +121,7 @@ def _decisions(sums: UpdateSums, layout: HeadLayout, advantages: AdvantageSums) 
             continue
         probability, weights, *sampled = (part[own] for part in per_action)
         shares[name] = tuple(total / steps for total in probability)
-        nats = state_information(probability, weights, entropy, log_normalizer, steps)
-        if nats is not None:
-            information[name] = nats
+        information[name] = state_information(probability, weights, entropy, log_normalizer, steps)
         margins[name] = margin(probability.index(max(probability)), *sampled)
     return {
         "head_action_shares": shares,
@@ -128,13 +130,13 @@ def _decisions(sums: UpdateSums, layout: HeadLayout, advantages: AdvantageSums) 
     }
 
 
-def _nonfinite(names: Sequence[str], sums: UpdateSums) -> dict[str, NonfiniteCounts]:
+def _nonfinite(names: Sequence[str], sums: UpdateSums[FloatArray]) -> dict[str, NonfiniteCounts]:
     kinds = (getattr(sums, kind).tolist() for kind in NonfiniteCounts._fields)
     by_head = zip(names, zip(*kinds, strict=True), strict=True)
     return {name: NonfiniteCounts(*map(int, counts)) for name, counts in by_head if any(counts)}
 
 
-def _run_numbers(sums: UpdateSums, steps: int) -> dict[str, Any]:
+def _run_numbers(sums: UpdateSums[FloatArray], steps: int) -> dict[str, Any]:
     """The numbers that belong to no head; ``steps`` of the rollout, on all ranks."""
     optimizer_steps = _total(sums.optimizer_steps)
     return {
@@ -148,5 +150,5 @@ def _run_numbers(sums: UpdateSums, steps: int) -> dict[str, Any]:
     }
 
 
-def _total(by_epoch: Tensor) -> float:
+def _total(by_epoch: FloatArray) -> float:
     return math.fsum(by_epoch.tolist())

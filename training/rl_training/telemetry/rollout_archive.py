@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 
+from rl_exporter.whole_files import whole_file
 from rl_training.action_space import BoolArray
 from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
@@ -34,20 +36,23 @@ class RolloutArchive:
         self._kept = (self._updates, rollout, telemetry)
 
     def save(self, path: Path, updates_before: int = 0) -> None:
-        """Write the archive, or nothing when there was no update. Raises OSError."""
+        """Write the archive whole, or nothing when there was no update. Raises OSError."""
         if self._kept is None:
             return
         update, rollout, telemetry = self._kept
-        with path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                logits=telemetry.epoch_logits().float().cpu().numpy(),
-                masks=rollout.masks,
-                operations=rollout.actions[..., 0].cpu().numpy(),
-                consulted=self._consulted,
-                # Part of the format, although this trainer never pads.
-                padding=np.zeros(rollout.starts.shape, dtype=np.bool_),
-                sizes=np.asarray(self._layout.sizes),
-                names=np.asarray(self._layout.names),
-                update=np.asarray(updates_before + update),
-            )
+        # In memory first: on a full disk the writer of archives raises whatever its state leads to.
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            logits=telemetry.epoch_logits().float().cpu().numpy(),
+            masks=rollout.masks,
+            operations=rollout.actions[..., 0].cpu().numpy(),
+            consulted=self._consulted,
+            # Part of the format, although this trainer never pads.
+            padding=np.zeros(rollout.starts.shape, dtype=np.bool_),
+            sizes=np.asarray(self._layout.sizes),
+            names=np.asarray(self._layout.names),
+            update=np.asarray(updates_before + update),
+        )
+        with whole_file(path) as file:
+            file.write(content.getbuffer())

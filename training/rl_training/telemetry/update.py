@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rl_training.policy.distributions import HeadLayout
+from rl_training.policy.distributions import Columns, HeadLayout
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
 from rl_training.telemetry.margin import AdvantageSums, rollout_sums
@@ -18,7 +18,7 @@ from rl_training.telemetry.preference import (
     no_choice_steps,
 )
 from rl_training.telemetry.result import UpdateResult, divide
-from rl_training.telemetry.sums import Extent, UpdateSums, combine, failed_sums
+from rl_training.telemetry.sums import Extent, UpdateSums, combine, failed_sums, pack
 
 
 class UpdateTelemetry:
@@ -49,18 +49,21 @@ class UpdateTelemetry:
         self._enabled = enabled
         self._optimizer_steps: list[OptimizerStep] = []
         self._epoch_ends: list[int] = []
+        self._epoch: list[tuple[MinibatchTelemetry, Columns]] = []
+        self._last_epoch: list[tuple[MinibatchTelemetry, Columns]] = []
         self._preferences: Preferences | None = None
 
-    def add(
-        self, minibatch: MinibatchTelemetry, gradient_norm: Tensor, head_gradient_norms: Tensor | None
-    ) -> None:
-        """Keep one minibatch, the norm of its whole gradient, and the norms of the heads (H,)."""
-        if self._enabled and head_gradient_norms is not None:
-            self._optimizer_steps.append(OptimizerStep(minibatch, gradient_norm, head_gradient_norms))
+    def add(self, step: OptimizerStep, columns: Columns) -> None:
+        """Keep what one minibatch computed, and the distributions of its steps."""
+        if self._enabled:
+            self._optimizer_steps.append(step)
+            self._epoch.append((step.minibatch, columns))
 
     def end_epoch(self) -> None:
         """Mark the end of an epoch that visited every step once."""
         self._epoch_ends.append(len(self._optimizer_steps))
+        # Only the distributions of the last whole epoch are used; all of them would take twice the memory.
+        self._last_epoch, self._epoch = self._epoch, []
 
     def result(self, explained_variance: Tensor, *, nonfinite: bool) -> UpdateResult:
         """What the update measured, on all ranks. An error in here is part of the result, not raised.
@@ -73,8 +76,8 @@ class UpdateTelemetry:
         attempt, device = Attempt(), explained_variance.device
         self._preferences = fit_preferences(self._choice_steps, self._layout, self._ranks, attempt, device)
         row = attempt.part(
-            lambda: self._measure(explained_variance).pack(),
-            lambda: failed_sums(extent, device).pack(),
+            lambda: pack(self._measure(explained_variance)),
+            lambda: pack(failed_sums(extent, device)),
         )
         # Outside any try: the other ranks wait for this row whatever failed here, and a lost rank ends the run.
         rows = self._ranks.gather(row)
@@ -98,10 +101,9 @@ class UpdateTelemetry:
     def _choice_steps(self) -> ChoiceSteps:
         if not self._epoch_ends:
             return no_choice_steps(self._layout)
-        first, last = (0, *self._epoch_ends)[-2:]
-        return choice_steps(self._optimizer_steps[first:last], self._rollout, self._layout)
+        return choice_steps(self._last_epoch, self._layout)
 
-    def _measure(self, explained_variance: Tensor) -> UpdateSums:
+    def _measure(self, explained_variance: Tensor) -> UpdateSums[Tensor]:
         assert self._preferences is not None, "an attempt that failed measures nothing more"
         return measure(
             self._optimizer_steps,

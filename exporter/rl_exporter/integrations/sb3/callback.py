@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -30,6 +29,7 @@ from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.sb3.decisions import AdvantageHistory
 from rl_exporter.integrations.sb3.listener import PolicyListener
 from rl_exporter.integrations.sb3.policy import Declaration, environment_id, policy_heads, supported
+from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
 from rl_exporter.server.listen import ListenAddress
@@ -45,6 +45,9 @@ _LOGGED = {
     "explained_variance": ("train/explained_variance",),
 }
 """Payload fields and the names under which PPO, A2C and MaskablePPO log them."""
+
+_FACTORS = {"value_loss": 0.5}
+"""They log the whole squared error of the value estimates; rl_value_loss is half of it."""
 
 
 class HeadEntropyCallback(BaseCallback):
@@ -260,14 +263,18 @@ def _mean_return(model: OnPolicyAlgorithm) -> float | None:
 def _logged(model: OnPolicyAlgorithm) -> dict[str, float]:
     """What the model logged of this update: means over its minibatches, an aborted epoch included."""
     logged = model.logger.name_to_value
-    return {field: float(logged[key]) for field, keys in _LOGGED.items() for key in keys if key in logged}
+    return {
+        field: _FACTORS.get(field, 1.0) * float(logged[key])
+        for field, keys in _LOGGED.items()
+        for key in keys
+        if key in logged
+    }
 
 
 def _end_at_exit(recorder: HeadRecorder) -> None:
     """After an exception out of ``learn``: ``failed`` if it ended the program, else ``interrupted``."""
-    error = getattr(sys, "last_value", None)
-    failed = error is not None and not isinstance(error, KeyboardInterrupt)
-    recorder.close(RunState.FAILED if failed else RunState.INTERRUPTED)
+    state = left_by_interpreter()
+    recorder.close(RunState.INTERRUPTED if state is RunState.COMPLETED else state)
 
 
 def _nothing() -> None:

@@ -13,7 +13,15 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from rl_exporter.decisions import DECAY, ITERATIONS, Margin, margin, state_information
+from rl_exporter.decisions import DECAY, Information, Margin, margin, state_information
+from rl_exporter.integrations.preference import (
+    MINORIZE_STEPS,
+    MINORIZE_STEPS_ALONE,
+    NEWTON_CHOICES,
+    NEWTON_STEPS,
+    newton_step,
+    newton_sums,
+)
 
 
 class Decisions(NamedTuple):
@@ -38,8 +46,8 @@ class Decisions(NamedTuple):
         return tuple(total / self.steps for total in self.probability) if self.steps else None
 
     @property
-    def state_information(self) -> float | None:
-        """Mean divergence from the best preference in nats; None where the steps are too few."""
+    def state_information(self) -> Information:
+        """Mean divergence from the best preference; not known where the steps are too few."""
         return state_information(self.probability, self.weights, self.entropy, self.log_normalizer, self.steps)
 
 
@@ -52,11 +60,7 @@ def decision_row(probabilities: Tensor, masks: Tensor | None, entropy: Tensor, e
     counted = (valid & choosing.unsqueeze(1)).to(exact)
     kept = torch.where(counted > 0, probabilities.to(exact), 0.0)
     probability = kept.sum(0)
-    weights = probability / counted.sum(0).clamp_min(1)
-    tiny = torch.finfo(exact).tiny
-    for _ in range(ITERATIONS):
-        shares = _normalizers(counted, weights).reciprocal()
-        weights = probability / (shares @ counted).clamp_min(tiny)
+    weights = _preference(probability, counted)
     totals = torch.stack(
         [
             choosing.sum().to(exact),
@@ -65,6 +69,20 @@ def decision_row(probabilities: Tensor, masks: Tensor | None, entropy: Tensor, e
         ]
     )
     return torch.cat([totals, probability, weights])
+
+
+def _preference(probability: Tensor, counted: Tensor) -> Tensor:
+    """The best weights (n,) for sums of probabilities (n,) and what is valid at the counted steps (S, n)."""
+    weights = probability / counted.sum(0).clamp_min(1)
+    tiny = torch.finfo(counted.dtype).tiny
+    newton = len(weights) <= NEWTON_CHOICES
+    for _ in range(MINORIZE_STEPS if newton else MINORIZE_STEPS_ALONE):
+        shares = _normalizers(counted, weights).reciprocal()
+        weights = probability / (shares @ counted).clamp_min(tiny)
+    valid, own = counted.T.unsqueeze(0), probability.unsqueeze(0)
+    for _ in range(NEWTON_STEPS if newton else 0):
+        weights = newton_step(weights.unsqueeze(0), own, newton_sums(valid, weights.unsqueeze(0)))[0]
+    return weights
 
 
 def _normalizers(counted: Tensor, weights: Tensor) -> Tensor:

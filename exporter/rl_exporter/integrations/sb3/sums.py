@@ -174,9 +174,11 @@ class UpdateAccumulator:
 
 def _with_decisions(measured: MeasuredHead, row: list[float]) -> MeasuredHead:
     decisions = Decisions.unpacked(row)
+    information = decisions.state_information
     measurement = replace(
         measured.measurement,
-        state_information=decisions.state_information,
+        state_information=information.nats,
+        state_information_ratio=information.ratio,
         action_shares=decisions.action_shares,
     )
     return measured._replace(measurement=measurement)

@@ -147,11 +147,12 @@ def _start(count: int, options: dict[str, Any]) -> tuple[BaseProcess, Connection
     process = context.Process(
         target=work, args=(theirs, count, options), name="environment-worker", daemon=True
     )
-    # Ctrl-C reaches every process of a terminal, and some schedulers send SIGTERM to every process of a job.
-    # Only the trainer acts on them: a worker inherits these signals blocked, so not even a signal during its
-    # start reaches it. multiprocessing's helper process unblocks them when it starts, so it starts first.
+    # Ctrl-C and the end of a terminal (SIGHUP) reach every process of it, and some schedulers send SIGTERM to
+    # every process of a job. Only the trainer acts on them: a worker inherits these signals blocked, so not
+    # even a signal during its start reaches it. multiprocessing's helper process unblocks them when it starts,
+    # so it starts first.
     resource_tracker.ensure_running()
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
     try:
         process.start()
     finally:

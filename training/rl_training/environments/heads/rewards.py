@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb
 
 import numpy as np
 import numpy.typing as npt
 
 from rl_training.action_space import HEAD_NAMES, OFFSETS, OPERATIONS_TABLE, SIZES, TOTAL
+from rl_training.config import option
 
 VALID_SHARE = 0.7
 """Probability that an action is valid; one good action of each head always is."""
@@ -18,21 +19,19 @@ _TABLE_SEED = 20240229
 
 @dataclass(frozen=True, slots=True)
 class HeadsOptions:
-    """Options of the ``heads`` environment.
+    """Options of the ``heads`` environment; the metadata of each field explains it."""
 
-    ``consult``: ``all`` heads at every step, or by the ``table`` of the operations. ``contexts``: kinds
-    of observation. ``noise``: extra random inputs. ``delay``: 1 shows a step's context one step early.
-    ``paid_head``: the only head that is rewarded; empty: all. ``single_action``: the paid head is paid for
-    one action whatever the context. ``episode_steps``: length of an episode, which ends in a truncation.
-    """
-
-    consult: str = "all"
-    contexts: int = 4
-    noise: int = 0
-    delay: int = 0
-    paid_head: str = ""
-    single_action: bool = False
-    episode_steps: int = 16
+    consult: str = field(
+        default="all", metadata=option("heads that count: all at every step, or by the table of the operations")
+    )
+    contexts: int = field(default=4, metadata=option("kinds of observation"))
+    noise: int = field(default=0, metadata=option("extra random inputs"))
+    delay: int = field(default=0, metadata=option("1 shows a step's context one step early"))
+    paid_head: str = field(default="", metadata=option("the only head that is rewarded; empty: all"))
+    single_action: bool = field(
+        default=False, metadata=option("the paid head is paid for one action whatever the context")
+    )
+    episode_steps: int = field(default=16, metadata=option("length of an episode, which ends in a truncation"))
 
     def __post_init__(self) -> None:
         checks = (

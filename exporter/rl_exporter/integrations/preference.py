@@ -1,0 +1,56 @@
+"""The best preference of a head under masks: what it would do most like itself without a look at the state.
+
+A preference is one weight per action. Its log-likelihood of what the head did is that of a choice model
+(Hunter 2004, "MM algorithms for generalized Bradley-Terry models"), concave in the logarithms of the weights.
+Hunter's minorize-maximize steps never make it worse, but a head that nearly always takes the same action needs
+hundreds of them under masks. So a few of them lead to Newton's steps, of which five leave less than 0.01 nats.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MINORIZE_STEPS = 3
+"""Lead to where Newton's steps converge. Without Newton's steps, ten of them give four digits in ordinary runs.
+
+The numbers are fixed: to decide them, the host would have to wait for the device.
+"""
+
+NEWTON_STEPS = 5
+
+NEWTON_CHOICES = 64
+"""Newton's step needs memory and time for choices x choices numbers. Policies with a wider head do without."""
+
+MINORIZE_STEPS_ALONE = 10
+
+_DAMPING = 1e-3
+_LARGEST_STEP = 5.0
+"""Of the logarithm of a weight. Weights that should be 0 would otherwise jump out of range."""
+
+
+def newton_sums(valid: Tensor, weights: Tensor) -> Tensor:
+    """(H, n, 1 + n): what the preferences do at S steps, as sums that ranks may add.
+
+    ``valid`` (H, n, S) is 1 where an action was valid at a choice step of its head, else 0; ``weights`` (H, n).
+    First the expected count of each action, then the counts of each pair that one step's shares multiply to.
+    """
+    total = weights.to(valid.dtype).unsqueeze(1) @ valid
+    shares = valid * weights.to(valid.dtype).unsqueeze(2) / torch.where(total > 0, total, 1.0)
+    return torch.cat([shares.sum(2, keepdim=True), shares @ shares.mT], 2)
+
+
+def newton_step(weights: Tensor, probability: Tensor, sums: Tensor) -> Tensor:
+    """The weights (H, n) after one damped Newton's step.
+
+    ``probability`` (H, n) sums what the head itself did; ``sums`` are those of ``newton_sums`` over all ranks.
+    """
+    expected, pairs = sums[:, :, 0].to(weights.dtype), sums[:, :, 1:].to(weights.dtype)
+    # An action that was never valid, or has no weight left, stays where it is.
+    curvature = torch.where(expected > 0, expected * (1.0 + _DAMPING), 1.0)
+    # solve() would wait for the device to report errors; what it cannot solve is not finite.
+    step, _ = torch.linalg.solve_ex(torch.diag_embed(curvature) - pairs, probability - expected)
+    moved: Tensor = weights * step.nan_to_num(0.0, 0.0, 0.0).clamp(-_LARGEST_STEP, _LARGEST_STEP).exp()
+    # Only ratios of weights matter.
+    total: Tensor = moved.sum(1, keepdim=True).clamp_min(torch.finfo(moved.dtype).tiny)
+    return moved / total

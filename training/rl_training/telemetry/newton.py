@@ -1,0 +1,108 @@
+"""The equations of Newton's step for all heads: see ``rl_exporter.integrations.preference``."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rl_exporter.integrations.preference import newton_sums
+from rl_training.policy.distributions import HeadLayout
+
+_TINY = torch.finfo(torch.float32).tiny
+
+TOGETHER = 128
+"""Actions of all heads up to which one system of equations for all of them takes less time than one for each.
+
+It is mostly zeros, but a product of two matrices needs no rectangle, which is mostly zeros, too.
+"""
+
+
+class Equations(Protocol):
+    """R systems of n equations each; where one has less, 0 fills it up."""
+
+    def rows(self, flat: Tensor) -> Tensor:
+        """A number for each action, (Σn,), as (R, n)."""
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """Back to (Σn,)."""
+
+    def sums(self, weights: Tensor, valid: Tensor, idle: Tensor) -> Tensor:
+        """(R, n, 1 + n) in float64: the coefficients of one rank, for weights (R, n).
+
+        ``valid`` (Σn, S) is 1 where an action was valid at a choice step of its head; ``idle`` (H, S) is 1
+        where the head had no choice.
+        """
+
+    def no_sums(self, device: torch.device) -> Tensor:
+        """What a rank adds that has no numbers."""
+
+
+def equations_of(layout: HeadLayout) -> Equations:
+    """The faster ones for these heads."""
+    return AllHeads(layout) if layout.total <= TOGETHER else EachHead(layout)
+
+
+class EachHead:
+    """A system for each head, as wide as the widest."""
+
+    def __init__(self, layout: HeadLayout) -> None:
+        self._layout = layout
+
+    def rows(self, flat: Tensor) -> Tensor:
+        """(Σn,) as (H, width)."""
+        return self._layout.rectangle(flat).T
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """(H, width) as (Σn,)."""
+        return self._layout.columns(rows.T)
+
+    def sums(self, weights: Tensor, valid: Tensor, _idle: Tensor) -> Tensor:
+        """(H, width, 1 + width)"""
+        rectangle = self._layout.rectangle(valid).movedim(1, 0).contiguous()
+        return newton_sums(rectangle, weights).double()
+
+    def no_sums(self, device: torch.device) -> Tensor:
+        """(H, width, 1 + width)"""
+        heads, width = len(self._layout.sizes), self._layout.width
+        return torch.zeros(heads, width, 1 + width, dtype=torch.float64, device=device)
+
+
+class AllHeads:
+    """One system, in which actions of different heads have nothing to do with each other."""
+
+    def __init__(self, layout: HeadLayout) -> None:
+        self._layout = layout
+
+    @cached_property
+    def _own(self) -> Tensor:
+        """(H, Σn) bool, the action is one of the head."""
+        heads = torch.arange(len(self._layout.sizes), device=self._layout.segment.device)
+        return heads.unsqueeze(1) == self._layout.segment
+
+    @cached_property
+    def _same_head(self) -> Tensor:
+        """(Σn, Σn) bool, the actions are of the same head."""
+        return self._layout.segment.unsqueeze(1) == self._layout.segment
+
+    def rows(self, flat: Tensor) -> Tensor:
+        """(Σn,) as (1, Σn)."""
+        return flat.unsqueeze(0)
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """(1, Σn) as (Σn,)."""
+        return rows.squeeze(0)
+
+    def sums(self, weights: Tensor, valid: Tensor, idle: Tensor) -> Tensor:
+        """(1, Σn, 1 + Σn)"""
+        single = weights.squeeze(0).to(valid.dtype)
+        total = torch.addmm(idle, self._own * single, valid).clamp_min_(_TINY)
+        shares = self._layout.spread(total.reciprocal_()).mul_(valid).mul_(single.unsqueeze(1))
+        pairs = (shares @ shares.T).mul_(self._same_head)
+        return torch.cat([shares.sum(1, keepdim=True), pairs], 1).double().unsqueeze(0)
+
+    def no_sums(self, device: torch.device) -> Tensor:
+        """(1, Σn, 1 + Σn)"""
+        return torch.zeros(1, self._layout.total, 1 + self._layout.total, dtype=torch.float64, device=device)
