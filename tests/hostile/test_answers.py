@@ -7,10 +7,14 @@ so the tests need no clock.
 import contextlib
 import gzip
 import math
+import random
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rl_exporter.client import fetch
 from rl_exporter.client.addresses import parse_target
 from rl_exporter.client.fetch import Fetcher, UnreachableError
 from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
@@ -154,3 +158,46 @@ def test_a_name_that_cannot_be_one_is_one_line():
     for host in ("a..b", "x" * 64 + ".example", "xn--" + "9" * 60):
         with pytest.raises(UnreachableError, match="cannot be resolved"):
             Fetcher(timeout=LIMIT).fetch(parse_target(f"{host}:9"))
+
+
+def test_no_answer_is_a_fault_of_the_reader():
+    rng = random.Random(0)
+    answers = [WHOLE, CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)]
+
+    def noisy(connection, stop):
+        answer = bytearray(rng.choice(answers)[: rng.choice((200, 2000, None))])
+        for _ in range(rng.randrange(1, 6)):
+            answer[rng.randrange(min(len(answer), 400))] = rng.randrange(256)
+        connection.sendall(answer)
+
+    fetcher, outcomes = Fetcher(timeout=5), set()
+    with answering(noisy) as address:
+        for _ in range(200):
+            try:
+                fetcher.fetch(parse_target(address))
+                outcomes.add("run")
+            except UnreachableError as error:
+                outcomes.add(f"refused in {len(str(error).splitlines())} line")
+    assert outcomes == {"run", "refused in 1 line"}
+
+
+def test_one_body_is_parsed_at_a_time(monkeypatch):
+    """Parsed, a body of 8 MiB takes ten times that, and "targets list" asks 32 addresses at once."""
+    at_once, most = [], []
+
+    def slow(body):
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.05)
+        at_once.pop()
+        return parse_snapshot(body.decode())
+
+    monkeypatch.setattr(fetch, "_snapshot", slow)
+    fetcher = Fetcher()
+    with contextlib.ExitStack() as servers, ThreadPoolExecutor(4) as pool:
+        targets = [
+            parse_target(servers.enter_context(answering(lambda connection, stop: connection.sendall(WHOLE))))
+            for _ in range(4)
+        ]
+        assert len(list(pool.map(fetcher.fetch, targets))) == 4
+    assert max(most) == 1

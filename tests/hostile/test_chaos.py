@@ -272,6 +272,7 @@ def test_nothing_is_lost_nobody_is_paged_and_an_update_costs_what_it_costs_a_twi
     until(lambda: float(query(server, stored)[0]["value"][1]) == len(lines), seconds=30)
     assert query(server, 'count_over_time(ALERTS{alertstate="firing",run_id!=""}[30m])') == []
     pages = world.stack.log_path("pages").read_text()
+    assert "The path from Prometheus to the pager works" in pages, "so silence means something"
     assert [line for line in pages.splitlines() if "victim" in line or "twin" in line] == []
 
     dearer = {

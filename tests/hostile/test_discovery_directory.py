@@ -289,3 +289,17 @@ def test_reading_a_directory_ends_although_every_file_takes_long(tmp_path, monke
     targets, (problem,) = read_directory(tmp_path)
     assert len(targets) == 1
     assert "is shown in part" in problem
+
+
+def test_entries_whose_turn_does_not_come_are_said_and_never_removed(tmp_path, monkeypatch, capsys):
+    from rl_exporter.cli.main import main
+    from rl_exporter.discovery import maintenance
+
+    monkeypatch.setattr(maintenance, "_PROBING_SECONDS", 0.0)
+    path = entry_path(tmp_path, "a", {})
+    path.write_text(json.dumps([{"targets": ["192.0.2.1:9"]}]))
+    age(path, 10 * STALE_SECONDS)
+    assert main(["targets", "list", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["condition"] == "unasked"
+    assert main(["targets", "prune", str(tmp_path)]) == 0
+    assert path.exists()

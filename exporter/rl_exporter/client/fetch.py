@@ -6,6 +6,7 @@ Anything may answer there, so a fetch is bounded in time and in size, and every 
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -115,6 +116,8 @@ class Fetcher:
         credentials = credentials or Credentials(tls_context())
         self.timeout = timeout
         self._basic_auth = credentials.basic_auth
+        # One body at a time: parsed, a hostile one takes ten times its size, and Python parses no two at once.
+        self._parsing = threading.Lock()
         name = credentials.server_name
         named: dict[str, Any] = {"server_hostname": name} if name else {}
         self._pool = pool_manager(
@@ -151,7 +154,8 @@ class Fetcher:
         except (HTTPError, OSError) as error:
             kind = RefusedError if _is_refused(error) else UnreachableError
             raise kind(_reason(error, self.timeout)) from error
-        return FetchedSnapshot(_snapshot(body), offset)
+        with self._parsing:
+            return FetchedSnapshot(_snapshot(body), offset)
 
     def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
         if response.status == 401:

@@ -28,6 +28,8 @@ class Liveness(StrEnum):
     """Nothing listens at the address, or another run does."""
     BROKEN = "broken"
     """The file is no valid entry."""
+    UNASKED = "unasked"
+    """Its turn did not come: too many others kept the probes busy."""
 
 
 Probe = Callable[[Entry], Liveness]
@@ -79,7 +81,7 @@ def is_dead(entry: Entry, liveness: Liveness, older_than: float = STALE_SECONDS)
 
     On the run's own machine a refused connection is enough; from another one it may come from a firewall.
     """
-    if liveness is Liveness.UP:
+    if liveness in {Liveness.UP, Liveness.UNASKED}:
         return False
     return entry.age >= older_than or (liveness is Liveness.GONE and _is_on_this_machine(entry))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from rl_exporter.view.cells import printable
 from rl_exporter.view.layout import shortened
 
 _CONCURRENT_PROBES = 32
+_PROBING_SECONDS = 120.0
+"""For all entries together: a directory may hold thousands that never answer."""
+
 _CELL_WIDTH = 80
 """One long label must not push every row off the screen; --json has it whole."""
 
@@ -43,8 +47,13 @@ def probe_entries(
 ) -> list[ProbedEntry]:
     """Probe all entries of a directory, in the order of their names. Raises OSError if it cannot be listed."""
     entries, probe = list(read_entries(directory)), liveness_probe(timeout, http_config)
+    deadline = time.monotonic() + _PROBING_SECONDS
+
+    def probe_in_time(entry: Entry) -> Liveness:
+        return probe(entry) if time.monotonic() < deadline else Liveness.UNASKED
+
     with ThreadPoolExecutor(_CONCURRENT_PROBES) as pool:  # silent machines take the whole timeout each
-        results = list(pool.map(probe, entries))
+        results = list(pool.map(probe_in_time, entries))
     return [
         ProbedEntry(entry, liveness, is_dead(entry, liveness, older_than))
         for entry, liveness in zip(entries, results, strict=True)

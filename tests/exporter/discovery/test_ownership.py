@@ -115,3 +115,17 @@ def test_what_is_not_the_runs_own_is_left_alone(act, place, path):
         act(path, b"mine")
     assert path.lstat().st_mtime == 1
     assert len(list(path.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("act", [touch_own, remove_own, lambda path, own: replace_own(path, own, b"new")])
+def test_a_run_whose_entry_was_taken_over_while_it_waited_touches_nothing(act, path, monkeypatch):
+    path.write_bytes(b"mine")
+
+    def lock(descriptor, *, insist):
+        replace_file(path, b"theirs")
+        os.utime(path, (1, 1))
+
+    monkeypatch.setattr(ownership, "_lock", lock)
+    with pytest.raises(FileExistsError, match="another run has registered under this run_id"):
+        act(path, b"mine")
+    assert (path.read_bytes(), path.stat().st_mtime) == (b"theirs", 1)
