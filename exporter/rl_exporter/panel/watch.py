@@ -76,7 +76,7 @@ def _selection(options: argparse.Namespace) -> RunSelection:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if options.targets is not None:
         require_directory(options.targets)
-    fetcher = Fetcher(_credentials(options), options.timeout)
+    fetcher = Fetcher.showing(_credentials(options), options.timeout)
 
     def observe(target: Target) -> ObservedRun:
         return ObservedRun(EndpointSource(target, fetcher), Backoff(options.interval), timeout=options.timeout)
