@@ -168,7 +168,7 @@ def _learned() -> Iterator[Recipe]:
         name="cartpole",
         label=Label.LEARNED,
         why="CartPole, solved",
-        seeds=2,
+        seeds=6,
         environment="CartPole-v1",
         learning=PPOConfig(rollout_steps=64, learning_rate=1e-3, entropy_coefficient=0.0),
         num_envs=16,
