@@ -190,7 +190,7 @@ def test_a_screenshot_is_saved_and_none_overwritten(tmp_path, monkeypatch):
 def test_a_directory_that_cannot_be_written_is_a_message(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "pathlib.Path.write_text",
+        "rl_exporter.panel.app.whole_file",
         lambda *a, **k: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
     )
 
