@@ -23,6 +23,7 @@ QUIET = {  # where an answer may be empty, and why
     "Alerts firing": "no alert fires",
     "annotation 0": "no alert fires",
     "Exporter: record errors / B": "no errors; A says so for all trainers together",
+    "Exporter: record errors / C": "no value was impossible",
     "Notifications delivered / A": "no increase between the last two notifications",
     "Notifications delivered / B": "nothing failed",
     "Alerts in Alertmanager": "counts what Alertmanager holds; there before the first alert only in later versions",
@@ -31,6 +32,7 @@ NO_SERIES = {  # selectors of which no series may exist, and why
     "ALERTS": "no alert fires",
     "ALERTS_FOR_STATE": "no alert fires",
     "rl_policy_head_condition_since_timestamp_seconds": "no head was low for three updates",
+    "rl_exporter_dropped_values_total": "no value was impossible",
 }
 LATER = {  # what stops with the run, by design: it speaks of now
     "Rollout and update time": "no update in the last moments",
