@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from stack.processes import Process, answers, free_address
 from tests.support import ROOT, trainers
 from tests.support.certificates import HASH, PASSWORD, Certificates
+from tests.support.one_prometheus import prometheus_with
 from tests.support.servers import get, query
 from tests.support.waiting import until
 
@@ -19,22 +19,6 @@ TRAIN = (
     *("--env", "heads", "--num-envs", "4", "--rollout-steps", "16", "--hidden", "16", "--pace", "0.5"),
     *("--listen", "127.0.0.1:0", "--linger", "5", "--quiet", "--updates", "100000"),
 )
-
-
-def start_prometheus(prometheus, folder, job):
-    address, log = free_address(), folder / "log"
-    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    command = (
-        prometheus,
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={address}",
-    )
-    with log.open("wb") as file:
-        popen = subprocess.Popen(command, stdout=file, stderr=file)
-    Process("prometheus", popen, log).wait_until(lambda: answers(f"http://{address}/-/ready"))
-    return address, popen
 
 
 @pytest.fixture
@@ -50,14 +34,12 @@ def world(prometheus, tmp_path):
     web = certificates.mutual(users={"prometheus": HASH}, client_allowed_sans=["prometheus.example.org"])
     job["file_sd_configs"][0]["refresh_interval"] = "1s"
     run = trainers.start(*TRAIN, "--web.config.file", web, "--register", targets, "--run-id", "secured")
-    address, popen = start_prometheus(prometheus, tmp_path, job)
     try:
-        yield SimpleNamespace(server=address, certificates=certificates, run=run, targets=targets)
+        with prometheus_with(prometheus, tmp_path, job) as address:
+            yield SimpleNamespace(server=address, certificates=certificates, run=run, targets=targets)
     finally:
         run.kill()
         run.join()
-        popen.kill()
-        popen.wait()
 
 
 def up(world, value=1):

@@ -86,7 +86,8 @@ class HttpServer:
         self._gate.listening(self.address)
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
-        # A client that disconnects in the middle of something is no event of the training log.
+        # A client that disconnects in the middle of something, or is slow, is no event of the training log.
+        self._loop.set_debug(False)
         self._loop.set_exception_handler(lambda _loop, _context: None)
         self._loop.add_reader(self._listener, self._accept)
         self._thread.start()
