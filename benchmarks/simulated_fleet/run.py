@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from enum import StrEnum
 from random import Random
+from typing import Any
 
 from rl_exporter import (
     HeadMeasurement,
@@ -72,6 +73,7 @@ def payloads(random: Random, period: float) -> Iterator[PPOUpdatePayload]:
 
 def _measured(random: Random, name: str, ratio: float, kind: Kind) -> HeadMeasurement:
     share = 0.0 if kind is Kind.STARVED and name == "slot" else random.uniform(0.1, 0.9)
+    collapsed = kind is Kind.COLLAPSED and name == "blueprint"
     return HeadMeasurement(
         entropy=0.9 * ratio * HEADS.named(name).max_entropy,
         choice_entropy=ratio if share else None,
@@ -79,7 +81,19 @@ def _measured(random: Random, name: str, ratio: float, kind: Kind) -> HeadMeasur
         open_share=random.uniform(0.9, 1.0),
         gradient_norm=random.uniform(0.05, 0.5),
         importance_ratio_max=random.uniform(1.0, 1.4),
+        **(_of_decisions(random, HEADS.named(name).choices, blind=collapsed) if share else {}),
     )
+
+
+def _of_decisions(random: Random, choices: int, *, blind: bool) -> dict[str, Any]:
+    """What an update measures of a head that decided something."""
+    leading = random.uniform(1.5, 3) / (choices + 2)
+    return {
+        "state_information": 0.0 if blind else random.uniform(0.1, 0.6),
+        "action_shares": (leading, *[(1 - leading) / (choices - 1)] * (choices - 1)),
+        "advantage_margin": random.gauss(0, 0.1),
+        "advantage_margin_t": random.gauss(0, 1),
+    }
 
 
 class SimulatedRun:

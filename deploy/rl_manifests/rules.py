@@ -9,7 +9,7 @@ import yaml
 
 from rl_manifests.sources import ROOT, head, indented
 
-_GROUP = re.compile(r"^  - name: .+\n", re.MULTILINE)
+_GROUP_WITHOUT_INTERVAL = re.compile(r"^  - name: .+\n(?!    interval: )", re.MULTILINE)
 
 
 def sources() -> list[Path]:
@@ -27,6 +27,8 @@ def _manifest(source: Path) -> str:
     interval = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text("utf-8"))["global"][
         "evaluation_interval"
     ]
-    text = _GROUP.sub(lambda found: f"{found[0]}    interval: {interval}\n", source.read_text("utf-8"))
+    text = _GROUP_WITHOUT_INTERVAL.sub(
+        lambda found: f"{found[0]}    interval: {interval}\n", source.read_text("utf-8")
+    )
     lines = head(source, "monitoring.coreos.com/v1", "PrometheusRule", f"rl-{source.stem}")
     return f"{lines}spec:\n{indented(text, 2)}"

@@ -51,21 +51,67 @@ def test_a_head_is_as_blind_to_the_rules_as_to_the_exporter():
     assert told == [("nats", ">=", BLIND_BELOW), ("ratio", "<", BLIND_RATIO_BELOW)]
 
 
+def groups():
+    return {path.stem: yaml.safe_load(path.read_text())["groups"] for path in RULE_FILES}
+
+
 def test_rules_use_nothing_that_some_ruler_rejects():
-    for path in RULE_FILES:
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            assert group.keys() == {"name", "rules"}
-            assert group["name"] == f"rl-{path.stem}"
+    for stem, found in groups().items():
+        for group in found:
+            assert group.keys() <= {"name", "interval", "rules"}
+            assert re.fullmatch(rf"rl-{stem}(-\w+)?", group["name"])
             for rule in group["rules"]:
                 assert rule.keys() <= {"alert", "record", "expr", "for", "labels", "annotations"}
 
 
+def slower(found):
+    return [group for group in found if "interval" in group]
+
+
+def awaited(found):
+    """Rules of slower groups that an alert above info waits for, or whose alert one evaluation could open."""
+    urgent = [
+        rule
+        for group in found
+        for rule in group["rules"]
+        if rule.get("labels", {}).get("severity") not in (None, "info")
+    ]
+    return [
+        rule.get("alert") or rule["record"]
+        for group in slower(found)
+        for rule in group["rules"]
+        if rule in urgent
+        or ("record" in rule and any(rule["record"] in alert["expr"] for alert in urgent))
+        or ("alert" in rule and seconds(rule.get("for", "0s")) < seconds(group["interval"]))
+    ]
+
+
+def seconds(duration):
+    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", duration))
+
+
+def test_nobody_waits_for_what_is_evaluated_less_often():
+    every = [group for found in groups().values() for group in found]
+    intervals = {group["name"]: group["interval"] for group in slower(every)}
+    assert intervals == {"rl-entropy": "30s", "rl-heads-trends": "1m"}
+    assert awaited(every) == []
+    slow = [{**group, "interval": "2m"} for group in every]
+    assert {
+        "head:rl_policy_head_condition:sustained",
+        "RLPolicyHeadCollapsed",
+        "RLPolicyHeadEntropyRising",
+    } <= set(awaited(slow))
+    assert not {"head:rl_policy_effective_entropy:ratio", "RLPolicyHeadDiluted"} & set(awaited(slow))
+
+
+OF_THE_METRIC = "(level)"
 RUN = "(cluster, namespace, run_id)"
 
 
 def listed_labels(expression):
     """Label lists of joins and aggregations that name labels of a target."""
-    return [found for found in re.findall(r"\b(?:on|by) (\([^)]*\))", expression) if found not in ("()", RUN)]
+    found = re.findall(r"\b(?:on|by) (\([^)]*\))", expression)
+    return [labels for labels in found if labels not in ("()", OF_THE_METRIC, RUN)]
 
 
 def test_rules_keep_whatever_labels_a_target_has():
@@ -99,8 +145,7 @@ def left_open(text):
     """Range selectors without their oldest instant, as Prometheus 3 reads them."""
 
     def shortened(found):
-        parts = re.findall(r"(\d+)([smhd])", found[1])
-        return f"[{1000 * sum(int(number) * UNITS[unit] for number, unit in parts) - 1}ms]"
+        return f"[{1000 * seconds(found[1]) - 1}ms]"
 
     return re.sub(r"\[((?:\d+[smhd])+)\]", shortened, text)
 

@@ -56,7 +56,15 @@ def test_it_starts_what_it_finds_names_what_is_missing_and_leaves_nothing(promet
         until(lambda: query(server, 'rl_training_updates_total{run_id="here", cluster="local"} > 0'))
         until(lambda: query(server, 'up{job="alertmanager"} == 1'))
         rules = json.loads(get(f"http://{server}/api/v1/rules"))["data"]["groups"]
-        assert {group["name"] for group in rules} == {"rl-entropy", "rl-heads", "rl-training", "rl-monitoring"}
+        names = {
+            "rl-entropy",
+            "rl-entropy-conditions",
+            "rl-heads",
+            "rl-heads-trends",
+            "rl-training",
+            "rl-monitoring",
+        }
+        assert {group["name"] for group in rules} == names
         until(lambda: addresses["alertmanager"] in "".join(active_alertmanagers(server)))
         assert "Runbooks" in get(f"http://{addresses['pages']}/runbooks/")
     finally:

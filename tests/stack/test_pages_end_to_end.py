@@ -20,7 +20,14 @@ FASTER = 15
 VICTIM = ("--env", "heads", "--env-arg", "noise=20", "--learning-rate", "1e-5", "--updates", "100000")
 
 
-RULE_GROUPS = {"rl-entropy", "rl-heads", "rl-training", "rl-monitoring"}
+RULE_GROUPS = {
+    "rl-entropy",
+    "rl-entropy-conditions",
+    "rl-heads",
+    "rl-heads-trends",
+    "rl-training",
+    "rl-monitoring",
+}
 
 
 class Pages:

@@ -23,7 +23,13 @@ RULE_FILES: Mapping[str, str] = MappingProxyType(
 
 # Alerts before recording rules, so that an alert reads what was recorded one interval earlier: Prometheus
 # evaluates groups independently, and this is the worst order.
-_GROUPS = ("heads", "training", "monitoring", "entropy")
+_GROUPS = {
+    "heads": ("rl-heads", "rl-heads-trends"),
+    "training": ("rl-training",),
+    "monitoring": ("rl-monitoring",),
+    "entropy": ("rl-entropy", "rl-entropy-conditions"),
+}
+"""Groups by rule file."""
 
 _FIRING = 'ALERTS{alertstate="firing", severity!="info", alertname!~"RLMonitoring.+"}'
 _BY = "alertname, run_id, head"
@@ -104,7 +110,7 @@ def settings(rules: Iterable[str]) -> dict[str, Any]:
     return {
         "rule_files": [RULE_FILES[name] for name in loaded],
         "evaluation_interval": f"{SCRAPE_SECONDS}s",
-        "group_eval_order": [f"rl-{name}" for name in _GROUPS if name in loaded],
+        "group_eval_order": [group for name, groups in _GROUPS.items() if name in loaded for group in groups],
     }
 
 

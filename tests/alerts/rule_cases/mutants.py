@@ -21,8 +21,11 @@ RULES = (
 _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("<= becomes <", r"<=", "<"),
     ("the other threshold", r'level="critical"', 'level="warning"'),
-    ("the critical threshold", r'level="warning"', 'level="critical"'),
-    ("a threshold that is off counts", r'(level="\w+"\}) > 0', r"\1"),
+    ("critical means warning", r"vector\(2\)", "vector(1)"),
+    ("warning means critical", r'vector\(1\)(, "level")', r"vector(2)\1"),
+    ("the milder level counts", r"max without \(level\)", "min without (level)"),
+    ("a level for few heads", r"\n +or 0 \* head:\S+", ""),
+    ("a threshold that is off counts", r'(threshold_ratio(?:\{level="\w+"\})?) > 0', r"\1"),
     ("blind is another number", r"1 / 4", "1 / 2"),
     ("another factor", r"ratio > 2\b", "ratio > 1"),
     ("a reference that is the maximum", r"\((rl_policy_head_entropy_reference_nats) != \w+\)", r"\1"),
