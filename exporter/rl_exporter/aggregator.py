@@ -18,7 +18,7 @@ from rl_exporter.numbers import PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import NOT_MEASURED, PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 from rl_exporter.tracker import HeadTracker
-from rl_exporter.validity import COUNTS, DURATIONS, GAUGES, Dropped, HeadValidity, check_run
+from rl_exporter.validity import COUNTS, DURATIONS, GAUGES, Dropped, HeadsValidity, check_run
 
 _POLICY, _TRAINING = map(attributes, (PolicyNumbers, TrainingNumbers))
 _GAUGES = tuple((number.name, number.row.kept) for number in GAUGES)
@@ -47,7 +47,8 @@ class SanctumAggregator:
         _require_same_heads(former, heads)
         self._heads = heads
         self._names = frozenset(heads.names)
-        self._checks = [(head.name, HeadValidity(head).check) for head in heads]
+        self._order = heads.names
+        self._validity = HeadsValidity(heads)
         self._run = run
         self._clock = clock
         self._renew_lock()
@@ -103,16 +104,15 @@ class SanctumAggregator:
                 self._heads.named(name)
         measured = payload.heads.get
         # Everything is checked before anything is counted, so that no update is taken in part.
-        checked = [check(measured(name, NOT_MEASURED)) for name, check in self._checks]
+        of_heads, impossible = self._validity.check([measured(name, NOT_MEASURED) for name in self._order])
         numbers, dropped = check_run(payload)
         with self._lock:
             update = self._updates = self._updates + 1
             now = self._last_update_timestamp = self._clock()
-            for tracker, (values, impossible) in zip(self._trackers, checked, strict=True):
+            for tracker, values in zip(self._trackers, of_heads, strict=True):
                 tracker.record(values, update, now)
-                if impossible:
-                    dropped = (*dropped, *impossible)
             self._take_numbers(numbers)
+            dropped = (*dropped, *impossible)
             for one in dropped:
                 self._record_errors += one.is_error
                 self._dropped[one.field] += 1

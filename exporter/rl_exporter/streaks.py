@@ -96,15 +96,16 @@ class RecentInformation:
         self._nats: deque[float] = deque(maxlen=INFORMATION_UPDATES)
         self._uncertain: deque[float] = deque(maxlen=INFORMATION_UPDATES)
 
+    def add(self, nats: float, ratio: float | None) -> None:
+        """Add what an update knew."""
+        self._nats.append(nats)
+        self._uncertain.append(nats / ratio if ratio else nats)
+
     def judged(self, nats: float | None, ratio: float | None) -> bool | None:
-        """Whether the head is blind after an update; None where the update is an exception.
+        """Whether the head is blind after an update, which was added; None where the update is an exception.
 
         One odd decision in ten updates does not make a blind head see. ``nats`` None: not known, hence blind.
         """
-        if nats is None:
-            return True
-        self._nats.append(nats)
-        self._uncertain.append(nats / ratio if ratio else nats)
         if is_blind(nats, ratio):
             return True
         mean = sum(self._nats) / len(self._nats)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 
 _HEAD = attributes(HeadNumbers)
 _HEAD_VALUES = attrgetter(*(number.name for number in _HEAD))
-_SHARE_TOLERANCE = 0.01
+_SHARES_LEAST, _SHARES_MOST = 0.99, 1.01
 
 _RUN = tuple(
     number for owner in (PolicyNumbers, TrainingNumbers, DurationNumbers) for number in attributes(owner)
@@ -31,7 +32,7 @@ COUNTS = tuple(number for number in _RUN if number.row.kind == "counter")
 DURATIONS = tuple(number for number in _RUN if number.row.kind == "histogram")
 _RUN = (*GAUGES, *COUNTS, *DURATIONS)
 _RUN_VALUES = attrgetter(*(number.name for number in _RUN))
-_RUN_BOUNDS = tuple(number.row.bounds() for number in _RUN)
+_RUN_LEAST, _RUN_MOST = zip(*(number.row.bounds() for number in _RUN), strict=True)
 _COUNT_VALUES = attrgetter(*(number.name for number in COUNTS))
 
 
@@ -52,11 +53,12 @@ class Dropped(NamedTuple):
 class HeadValidity:
     """Checks the measurements of one head against the bounds of its numbers."""
 
-    __slots__ = ("_bounds", "_choices", "_name")
+    __slots__ = ("_bounds", "_choices", "_least", "_most", "_name")
 
     def __init__(self, head: Head) -> None:
         self._name = head.name
         self._bounds = tuple(number.row.bounds(head.max_entropy) for number in _HEAD)
+        self._least, self._most = zip(*self._bounds, strict=True)
         self._choices = head.choices
 
     def check(self, measured: HeadMeasurement) -> tuple[HeadMeasurement, Sequence[Dropped]]:
@@ -66,12 +68,12 @@ class HeadValidity:
         TypeError for what is no number.
         """
         dropped: Sequence[Dropped] = ()
-        for value, (least, most) in zip(_HEAD_VALUES(measured), self._bounds, strict=True):
+        for value, least, most in zip(_HEAD_VALUES(measured), self._least, self._most, strict=True):
             if value is not None and not least <= value <= most:  # NaN fails the comparison, too
                 measured, dropped = self._cleaned(measured)
                 break
         shares = measured.action_shares
-        if shares is not None and not self._are_shares(shares):
+        if shares is not None and not self.are_shares(shares):
             measured = replace(measured, action_shares=None)
             why = f"are {_shown(shares)}; give the mean probability of each of the {self._choices} actions"
             dropped = (*dropped, Dropped(self._name, "action_shares", True, why))
@@ -94,13 +96,42 @@ class HeadValidity:
                     changed[counter] = changed.get(counter, getattr(measured, counter)) + 1
         return replace(measured, **changed), dropped
 
-    def _are_shares(self, shares: Sequence[float]) -> bool:
+    def are_shares(self, shares: Sequence[float]) -> bool:
         """Whether these can be mean probabilities of all actions of the head."""
         # float16 sums of many small probabilities are this far from 1.
         # A NaN makes the sum NaN, and so fails the comparison.
         return (
-            len(shares) == self._choices and min(shares) >= 0.0 and abs(sum(shares) - 1.0) <= _SHARE_TOLERANCE
+            len(shares) == self._choices and min(shares) >= 0.0 and _SHARES_LEAST <= sum(shares) <= _SHARES_MOST
         )
+
+
+class HeadsValidity:
+    """Checks the measurements of all heads of a policy."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        self._each = [HeadValidity(head) for head in heads]
+        bounds = [number.row.bounds(head.max_entropy) for head in heads for number in _HEAD]
+        self._least, self._most = zip(*bounds, strict=True)
+
+    def check(self, measured: Sequence[HeadMeasurement]) -> tuple[Sequence[HeadMeasurement], Sequence[Dropped]]:
+        """Drop impossible values from one measurement of each head: see ``HeadValidity.check``."""
+        if self._all_possible(measured):
+            return measured, ()
+        kept, dropped = zip(
+            *(one.check(of_head) for one, of_head in zip(self._each, measured, strict=True)), strict=True
+        )
+        return kept, tuple(chain.from_iterable(dropped))
+
+    def _all_possible(self, measured: Sequence[HeadMeasurement]) -> bool:
+        """Whether there is nothing to drop, in less time than one head after the other takes."""
+        values = chain.from_iterable(map(_HEAD_VALUES, measured))
+        for value, least, most in zip(values, self._least, self._most, strict=True):
+            if value is not None and not least <= value <= most:  # NaN fails the comparison, too
+                return False
+        for one, of_head in zip(self._each, measured, strict=True):
+            if of_head.action_shares is not None and not one.are_shares(of_head.action_shares):
+                return False
+        return True
 
 
 def check_run(payload: PPOUpdatePayload) -> tuple[Sequence[Any], Sequence[Dropped]]:
@@ -109,7 +140,7 @@ def check_run(payload: PPOUpdatePayload) -> tuple[Sequence[Any], Sequence[Droppe
     Counts are whole numbers, 0 where they are impossible. Raises TypeError for what is no number.
     """
     given: tuple[Any, ...] = _RUN_VALUES(payload)
-    for value, (least, most) in zip(given, _RUN_BOUNDS, strict=True):
+    for value, least, most in zip(given, _RUN_LEAST, _RUN_MOST, strict=True):
         if value is not None and not least <= value <= most:
             return _cleaned_run(given)
     for count in _COUNT_VALUES(payload):
@@ -121,7 +152,7 @@ def check_run(payload: PPOUpdatePayload) -> tuple[Sequence[Any], Sequence[Droppe
 def _cleaned_run(given: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Dropped]]:
     kept: list[Any] = []
     dropped = []
-    for number, value, (least, most) in zip(_RUN, given, _RUN_BOUNDS, strict=True):
+    for number, value, least, most in zip(_RUN, given, _RUN_LEAST, _RUN_MOST, strict=True):
         possible, why = (None, "") if value is None else _kept(value, least, most, number)
         if why:
             dropped.append(Dropped("", _field(number), _is_finite(value), why))

@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "collapse: also of a head that looks at the state",
         _TRACKER,
-        "self._collapsed.count(collapsed and blind, now)",
+        "self._collapsed.count(collapsed and bool(blind), now)",
         "self._collapsed.count(collapsed, now)",
         ("tests/exporter/test_verdict_of_a_head.py", "-k", "seeing_is_not"),
     ),
@@ -124,16 +124,16 @@ MUTANTS = (
     ),
     Mutant(
         "streak: not reset by a good update",
-        "exporter/rl_exporter/tracker.py",
-        "            self.length = 0\n",
+        _TRACKER,
+        "            self._warning.length = self._critical.length = 0\n",
         "            pass\n",
         _AGGREGATOR,
     ),
     Mutant(
         "streak: reset by an update without choice",
         _TRACKER,
-        "            if ratio is not None:\n",
-        "            if ratio is None:\n                self._critical.length = 0\n            else:\n",
+        "            self._idle.count(self._head.choices > 1, now)\n",
+        "            self._idle.count(self._head.choices > 1, now)\n            self._critical.length = 0\n",
         _AGGREGATOR,
     ),
     Mutant(

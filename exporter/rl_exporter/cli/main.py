@@ -24,6 +24,7 @@ from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.listen import PAGES_ADDRESS, parse_listen_address
+from rl_exporter.standard_streams import discard_output, open_standard_streams
 
 T = TypeVar("T")
 
@@ -82,12 +83,27 @@ def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0, or 2 for bad input; ``watch`` has its own."""
+    open_standard_streams()
     options = parser().parse_args(arguments)
     try:
-        return _COMMANDS[options.command](options)
+        status = _COMMANDS[options.command](options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader, such as head, has what it wanted
+        discard_output()
+        return 0
     except (OSError, BundleError) as error:
-        sys.stderr.write(f"rl-exporter: error: {error}\n")
-        return 2
+        sys.stderr.write(f"rl-exporter: error: {_reason(error)}\n")
+        # 2 says of a run that a head is critical.
+        return watch.USAGE_STATUS if options.command == "watch" else 2
+    return status
+
+
+def _reason(error: Exception) -> str:
+    # Whoever opens a file or a port names it; only a write to standard output has a number and no name.
+    if isinstance(error, OSError) and error.errno and error.filename is None:
+        discard_output()
+        return f"standard output: {error.strerror}; give one that can be written"
+    return str(error)
 
 
 def _metrics(_options: argparse.Namespace) -> int:

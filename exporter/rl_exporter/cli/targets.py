@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"rl-exporter targets: error: {error}\n")
         return 2
     except OSError as error:
+        if error.filename is None:  # standard output, not the directory
+            raise
         raise OSError(
             f"{str(options.directory)!r}: {error.strerror}; give the directory that runs register in"
         ) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import urllib3
 from urllib3.exceptions import (
@@ -112,22 +112,33 @@ def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.S
 class Fetcher:
     """Fetches snapshots over connections that stay open. Thread-safe."""
 
-    def __init__(self, credentials: Credentials | None = None, timeout: float = TIMEOUT_SECONDS) -> None:
-        credentials = credentials or Credentials(tls_context())
+    def __init__(
+        self,
+        context: ssl.SSLContext | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        *,
+        basic_auth: str | None = None,
+        server_name: str | None = None,
+    ) -> None:
         self.timeout = timeout
-        self._basic_auth = credentials.basic_auth
+        self._basic_auth = basic_auth
         # One body at a time: parsed, a hostile one takes ten times its size, and Python parses no two at once.
         self._parsing = threading.Lock()
-        name = credentials.server_name
-        named: dict[str, Any] = {"server_hostname": name} if name else {}
+        named: dict[str, Any] = {"server_hostname": server_name} if server_name else {}
         self._pool = pool_manager(
             num_pools=64,  # hosts with open connections: a fleet has more than urllib3's ten
             maxsize=4,
-            ssl_context=credentials.tls,
+            ssl_context=context or tls_context(),
             **named,
             # Only redirects: the caller polls anyway, and a retry inside would exceed the time limit.
             retries=urllib3.Retry(total=_REDIRECTS, connect=0, read=0, redirect=_REDIRECTS, status=0, other=0),
         )
+
+    @classmethod
+    def showing(cls, credentials: Credentials, timeout: float = TIMEOUT_SECONDS) -> Self:
+        """A fetcher that shows these credentials."""
+        shown = {"basic_auth": credentials.basic_auth, "server_name": credentials.server_name}
+        return cls(credentials.tls, timeout, **shown)
 
     def fetch(self, target: Target) -> FetchedSnapshot:
         """Fetch the snapshot of the run at ``target``. Raises UnreachableError."""

@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import SecretStr, model_validator
 
 from rl_exporter.client.fetch import Credentials, tls_context
+from rl_exporter.guarded import read_file
 from rl_exporter.server.config_file import ConfigError, FilePath, Section, load
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -48,10 +49,9 @@ class BasicAuth(Section):
 
 def _secret(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(_LONGEST_SECRET).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text"
+        return read_file(path, _LONGEST_SECRET).decode().strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{str(path)!r}: {reason}; give a file that holds the secret") from error
 
 

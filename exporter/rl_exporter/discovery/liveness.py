@@ -42,7 +42,7 @@ def liveness_probe(timeout: float = PROBE_SECONDS, http_config: Path | None = No
     """
     from rl_exporter.client.fetch import Fetcher, RefusedError, UnreachableError, read_credentials  # noqa: PLC0415 - a run that registers under a free name needs no HTTP client
 
-    fetcher = Fetcher(read_credentials(http_config), timeout)
+    fetcher = Fetcher.showing(read_credentials(http_config), timeout)
 
     def probe(entry: Entry) -> Liveness:
         if entry.problem:

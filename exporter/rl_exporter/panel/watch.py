@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +19,7 @@ from rl_exporter.client.fetch import Credentials, Fetcher, read_credentials, tls
 from rl_exporter.discovery.directory import DiscoveryError, read_directory, require_directory
 from rl_exporter.panel.observed_run import ObservedRun, worst_first
 from rl_exporter.panel.sources import Backoff, EndpointSource
+from rl_exporter.standard_streams import discard_output
 from rl_exporter.view.document import json_line
 from rl_exporter.view.layout import lay_out, plain_text
 from rl_exporter.view.verdict import Status, worst
@@ -76,7 +76,7 @@ def _selection(options: argparse.Namespace) -> RunSelection:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if options.targets is not None:
         require_directory(options.targets)
-    fetcher = Fetcher(_credentials(options), options.timeout)
+    fetcher = Fetcher.showing(_credentials(options), options.timeout)
 
     def observe(target: Target) -> ObservedRun:
         return ObservedRun(EndpointSource(target, fetcher), Backoff(options.interval), timeout=options.timeout)
@@ -148,8 +148,7 @@ def _print(parts: Iterable[str]) -> None:
             sys.stdout.write(part)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes once more when it exits; without this it would print a traceback there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
 
 
 def _require_terminal(options: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
+from rl_exporter.guarded import parse_yaml, read_file
+
 _MAX_BYTES = 2**20
 
 
@@ -39,25 +41,14 @@ FilePath = Annotated[Path, BeforeValidator(_beside_the_file)]
 def load(model: type[Model], path: Path) -> Model:
     """The content of a YAML file as ``model``. Raises ConfigError."""
     try:
-        document = yaml.safe_load(_content(path))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        document = parse_yaml(read_file(path, _MAX_BYTES).decode())
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise ConfigError(f"{str(path)!r}: {reason}; give a YAML file that can be read") from error
     try:
         return model.model_validate({} if document is None else document, context={"folder": path.parent})
     except ValidationError as error:
         raise ConfigError(f"{str(path)!r}: {_reason(error, model)}") from error
-
-
-def _content(path: Path) -> bytes:
-    # A pipe would block for ever, and a device may never end.
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{str(path)!r}: it is no regular file; give a YAML file")
-    with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(f"{str(path)!r}: it is larger than {_MAX_BYTES} bytes; give a YAML file")
-    return content
 
 
 def _reason(error: ValidationError, model: type[Section]) -> str:

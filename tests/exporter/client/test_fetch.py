@@ -9,7 +9,7 @@ import pytest
 
 from rl_exporter import ListenAddress, MetricsServer
 from rl_exporter.client.addresses import parse_target
-from rl_exporter.client.fetch import Credentials, Fetcher, UnreachableError, tls_context
+from rl_exporter.client.fetch import Fetcher, UnreachableError, tls_context
 from rl_exporter.server.gate import Gate
 from tests.support.bad_servers import BAD, BODY, answering, flooding, http, says
 from tests.support.certificates import Certificates
@@ -106,18 +106,15 @@ def test_a_certificate_is_trusted_only_with_its_authority(secure):
     url, authority = secure
     with pytest.raises(UnreachableError, match=r"not trusted \(.*--ca-file, or --insecure"):
         Fetcher().fetch(parse_target(url))
-    assert Fetcher(Credentials(tls_context(authority))).fetch(parse_target(url)).snapshot.tamiyo.updates == 1
+    assert Fetcher(tls_context(authority)).fetch(parse_target(url)).snapshot.tamiyo.updates == 1
     other = url.replace("127.0.0.1", "localhost")
     with pytest.raises(UnreachableError, match=r"not trusted.*[Hh]ostname"):
-        Fetcher(Credentials(tls_context(authority))).fetch(parse_target(other))
+        Fetcher(tls_context(authority)).fetch(parse_target(other))
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_insecure_accepts_any_certificate(secure):
-    assert (
-        Fetcher(Credentials(tls_context(insecure=True))).fetch(parse_target(secure[0])).snapshot.tamiyo.updates
-        == 1
-    )
+    assert Fetcher(tls_context(insecure=True)).fetch(parse_target(secure[0])).snapshot.tamiyo.updates == 1
 
 
 def test_tls_where_there_is_none():

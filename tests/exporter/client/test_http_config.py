@@ -42,7 +42,7 @@ def client(certificates, login="password", **tls):
 
 
 def fetched(server, path):
-    return Fetcher(read_credentials(path)).fetch(parse_target(server.url)).snapshot
+    return Fetcher.showing(read_credentials(path)).fetch(parse_target(server.url)).snapshot
 
 
 def test_a_run_behind_certificates_and_a_password_is_read(secured, certificates):

@@ -188,18 +188,17 @@ def test_a_screenshot_is_saved_and_none_overwritten(tmp_path, monkeypatch):
 
 
 def test_a_directory_that_cannot_be_written_is_a_message(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "pathlib.Path.write_text",
-        lambda *a, **k: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
-    )
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
 
     async def script(pilot):
         await shows(pilot, "update 1")
         await pilot.press("s")
         await until_async(lambda: [n.message for n in pilot.app._notifications] != [], pilot)
         (notification,) = pilot.app._notifications
-        assert "Permission denied" in notification.message
+        assert "No such file or directory" in notification.message
 
     drive(WatchApp([watched_run(ratio_run(0.9))]), script)
 

@@ -195,14 +195,8 @@ class PPOAgent:
             # Every rank shuffles all environments with the same generator and takes its own from each group.
             here = group[(group >= first) & (group < first + own)] - first
             index = torch.as_tensor(here, device=self.device)
-            yield Minibatch(
-                environments=index,
-                host_environments=here,
-                masks=masks[:, index],
-                advantages=targets.advantages[:, index],
-                returns=targets.returns[:, index],
-                steps=steps * len(group),
-            )
+            parts = (masks[:, index], targets.advantages[:, index], targets.returns[:, index])
+            yield Minibatch(index, here, *parts, steps * len(group))
 
     def _optimizer_step(self, losses: Losses, broken: Tensor) -> tuple[Losses, GradientNorms]:
         """Take one optimiser step, unless something was not finite in this update; ``broken`` remembers it.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.discovery.labels import parse_label
-from rl_training.run.streams import open_standard_descriptors
+from rl_exporter.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from rl_training.config import Settings
@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
-    open_standard_descriptors()
+    open_standard_streams()
     missing = [package for package in _NEEDED if find_spec(package) is None]
     if missing:
         return _refuse(f"{missing[0]} is not installed; pip install 'rl-policy-exporter[training]'")

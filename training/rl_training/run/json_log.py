@@ -89,6 +89,8 @@ class JsonLog:
     def _hold(self, line: bytes) -> None:
         if sum(map(len, self._held)) + len(line) <= HELD_BYTES:
             self._held.append(line)
+        else:
+            self._count_error()
 
     def _write(self) -> None:
         try:
@@ -105,9 +107,10 @@ class JsonLog:
                 self._count_error()
                 self._say(f"{error.strerror}; lines are held back, and the run goes on")
         else:
-            self._problem = ""
             if self._descriptor is None:
                 self._lose_reader()
+            else:
+                self._problem = ""
 
     def _write_first(self, descriptor: int) -> None:
         """Write the first held line, or leave the part of it that a pipe did not take."""

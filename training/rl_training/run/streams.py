@@ -9,7 +9,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 _PATIENCE_SECONDS = 0.2
@@ -19,7 +19,7 @@ _PIECE = 512
 """Bytes that go into a pipe as a whole, or not at all, on every system (PIPE_BUF)."""
 
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""The disk of a log file is full: it may have room again."""
+"""The disk of a log file is full, and may have room again."""
 
 _LOG = logging.getLogger("rl_training")
 
@@ -36,6 +36,7 @@ class HarmlessStream(io.TextIOBase):
         self._name = name
         self._patience = _PATIENCE_SECONDS
         self._failed: int | None = None
+        self._terminal: int | None = None
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # TextIOBase declares an attribute
@@ -79,10 +80,32 @@ class HarmlessStream(io.TextIOBase):
             stream.flush()
             return
         stream.flush()
+        if os.isatty(descriptor):
+            descriptor = self._own_terminal(descriptor)
         data = text.encode(self.encoding, errors="replace")
-        while data and self._takes(descriptor):
-            data = data[os.write(descriptor, data[:_PIECE]) :]
+        with suppress(BlockingIOError):  # it has less room than it said
+            while data and self._takes(descriptor):
+                data = data[os.write(descriptor, data[:_PIECE]) :]
         self._failed = None
+
+    def _own_terminal(self, descriptor: int) -> int:
+        """The terminal, opened once more so that it never waits: it takes a part of a piece, unlike a pipe.
+
+        The flag for that must not be set on ``descriptor``, which the shell shares.
+        """
+        if self._terminal is None:
+            try:
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                self._terminal = os.open(os.ttyname(descriptor), flags)
+            except OSError:  # after su, the terminal is another user's
+                return descriptor
+        return self._terminal
+
+    def release(self) -> None:
+        """Close what the stream has opened for itself. It can still be written."""
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
 
     def _takes(self, descriptor: int) -> bool:
         """Whether a piece can be written now, or after some patience."""
@@ -98,9 +121,9 @@ class HarmlessStream(io.TextIOBase):
         if number not in _PASSING:
             self._stream = None
         if number != self._failed:
-            self._failed = number
+            self._failed = number  # before the log, which may write to this stream
             reason = os.strerror(number or errno.EIO)
-            _LOG.warning("%s: %s; it falls silent, and the run goes on", self._name, reason)
+            _LOG.warning("%s: %s; what it does not take is lost, and the run goes on", self._name, reason)
 
 
 @contextmanager
@@ -108,28 +131,11 @@ def harmless_streams() -> Iterator[None]:
     """Standard output and error are harmless within the block, for libraries and environments, too."""
     former = sys.stdout, sys.stderr
     # Error first: it tells what happens to the other.
-    sys.stderr = HarmlessStream(former[1], "standard error")
-    sys.stdout = HarmlessStream(former[0], "standard output")
+    sys.stderr = error = HarmlessStream(former[1], "standard error")
+    sys.stdout = output = HarmlessStream(former[0], "standard output")
     try:
         yield
     finally:
         sys.stdout, sys.stderr = former
-
-
-def open_standard_descriptors() -> None:
-    """Put /dev/null where standard input, output or error is closed.
-
-    Otherwise the next file or socket that is opened gets the number, and what a library prints goes into it.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-    # Python has none for a descriptor that was closed at its start.
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
-
-
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the rest of the process
+        error.release()
+        output.release()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import select
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from rl_exporter.panel.observed_run import ObservedRun
 from rl_exporter.panel.sources import Backoff, LocalSource
 from rl_exporter.snapshot import RunState
 from rl_training.run.signals import StopSignals
+from rl_training.run.streams import HarmlessStream
 
 if TYPE_CHECKING:
     from rl_exporter.panel.app import WatchApp
@@ -36,16 +38,19 @@ def require_panel() -> None:
 def train_beside_panel(train: Callable[[], RunState], source: LocalSource, signals: StopSignals) -> RunState:
     """Run ``train`` on another thread and the panel on this one; returns or raises what ``train`` does.
 
-    Quitting the panel stops the run between updates, as Ctrl-C does. If the panel fails, training continues.
+    Quitting the panel stops the run between updates, as Ctrl-C does. If the panel fails, or its terminal is
+    closed, training continues.
     """
     app = _panel(source)
     outcome: Future[RunState] = Future()
     worker = threading.Thread(target=_settle, args=(train, outcome), name="training")
     outcome.add_done_callback(lambda _: _close(app))
-    with _held_logs():
+    with _held_logs(), _harmless_terminal(), _hang_up(app) as closed:
         worker.start()
         failure = _show(app)
-    if failure is not None:
+    if closed.is_set():
+        _LOG.warning("the terminal was closed; the run goes on without the panel")
+    elif failure is not None:
         _LOG.error("the panel failed (%s); the run goes on without it, Ctrl-C ends it", failure)
     elif not outcome.done():
         sys.stderr.write("rl-train: the run ends after this update\n")
@@ -81,6 +86,46 @@ def _show(app: WatchApp) -> str | None:
 def _close(app: WatchApp) -> None:
     """Close the panel when the run has ended; safe from any thread, and before or after it is shown."""
     app.leave()
+
+
+@contextmanager
+def _harmless_terminal() -> Iterator[None]:
+    """Textual writes to the original standard error, on a thread that ends with the first error.
+
+    After that, or when a terminal stands still, the panel would wait for that thread, and the run for it.
+    """
+    former = sys.__stderr__
+    harmless = HarmlessStream(former, "the terminal")
+    sys.__stderr__ = harmless  # type: ignore[misc, assignment] # like TextIO
+    try:
+        yield
+    finally:
+        sys.__stderr__ = former  # type: ignore[misc]
+        harmless.release()
+
+
+@contextmanager
+def _hang_up(app: WatchApp) -> Iterator[threading.Event]:
+    """Close the panel when its terminal is closed, which Textual reads without end; the event says so."""
+    closed, over = threading.Event(), threading.Event()
+    terminal = select.poll()
+    with suppress(OSError):  # no descriptor, where a test plays the terminal
+        terminal.register(sys.stdin, 0)  # 0: a hang-up, and no input
+
+    def watch() -> None:
+        while not over.wait(LOOK_SECONDS):
+            if terminal.poll(0):
+                closed.set()
+                _close(app)
+                return
+
+    watcher = threading.Thread(target=watch, name="terminal", daemon=True)
+    watcher.start()
+    try:
+        yield closed
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager

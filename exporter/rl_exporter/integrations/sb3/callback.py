@@ -6,6 +6,7 @@ import atexit
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -192,7 +193,8 @@ class HeadEntropyCallback(BaseCallback):
         atexit.register(at_exit)
         self._unregister = partial(atexit.unregister, at_exit)
         if self.verbose:
-            print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201 - verbose=1 asks for it
+            with suppress(OSError, ValueError):  # a standard output that is closed
+                print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201 - verbose=1 asks for it
 
     def _end(self, end: Callable[[HeadRecorder], None]) -> None:
         if not (self._owned and self._running):
