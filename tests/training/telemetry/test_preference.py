@@ -174,6 +174,7 @@ def test_a_head_with_one_preference_has_none_under_any_masks(policy, scale, seed
 
 
 @given(st.integers(2, 13), st.integers(1, 9))
+@settings(deadline=None)
 def test_equally_likely_deterministic_behaviours_have_the_logarithm_of_their_number(behaviours, repeats):
     logits = np.repeat(300.0 * np.eye(behaviours, 13, dtype=np.float32), repeats, axis=0)
     everything = np.ones_like(logits, dtype=bool)
