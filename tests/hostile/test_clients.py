@@ -309,6 +309,38 @@ def test_the_last_answer_arrives_although_the_server_stops_meanwhile():
         stopping.join()
 
 
+def test_a_storm_of_requests_takes_a_share_of_a_core_and_everybody_gets_a_turn(stack):
+    spent = 0.0
+
+    def costly(environ, start_response):
+        nonlocal spent
+        until_then = time.thread_time() + 0.005
+        while time.thread_time() < until_then:
+            pass
+        spent += 0.005
+        return hello(environ, start_response)
+
+    limits = Limits(share=0.1, burst_seconds=0.05, request_seconds=HOUR)
+    server = stack.enter_context(serving(costly, limits))
+    started = time.monotonic()
+    for _ in range(20):
+        client = stack.enter_context(connect(server))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+    for _ in range(2):
+        assert get(server) == b"hello"
+    assert spent <= 0.1 * (time.monotonic() - started) + 0.05 + 0.01
+
+
+def test_requests_of_clients_that_have_gone_do_not_wait(stack):
+    server = stack.enter_context(serving(limits=Limits(share=1e-6, burst_seconds=0.0, request_seconds=HOUR)))
+    assert get(server) == b"hello"
+    for _ in range(50):
+        with connect(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            until(lambda: server._pace._waiting)
+        until(lambda: not connections(server))
+    assert server._pace._waiting == {}
+
+
 # 3. Number
 
 

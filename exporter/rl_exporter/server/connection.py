@@ -17,6 +17,7 @@ import h11
 
 from rl_exporter.server.gate import Gate, unauthorized
 from rl_exporter.server.limits import Limits
+from rl_exporter.server.pace import Pace
 from rl_exporter.server.wsgi import Response, call, environment, text_response
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Connection(asyncio.Protocol):
         application: WSGIApplication,
         gate: Gate,
         limits: Limits,
+        pace: Pace,
         address: str,
         gone: Callable[[Connection], None],
     ) -> None:
@@ -53,7 +55,7 @@ class Connection(asyncio.Protocol):
         """Whether it has been answered at least once."""
 
         self.busy = False
-        """Whether an answer waits until the client has read more of it."""
+        """Whether it waits for its turn, for a login, or until its client has read more of an answer."""
 
         self.since = time.monotonic()
         """When it began to wait for what it waits for."""
@@ -61,11 +63,12 @@ class Connection(asyncio.Protocol):
         self._application = application
         self._gate = gate
         self._limits = limits
+        self._pace = pace
         self._gone = gone
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._request: h11.Request | None = None
         self._body = bytearray()
-        self._sending = self._idle = False
+        self._sending = self._answered = self._idle = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._opening: asyncio.Task[Any] | None = None
@@ -115,6 +118,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget everything."""
         self._timer.cancel()
+        self._pace.forget(self)
         if self.is_open:
             self.is_open = False
             self._gone(self)
@@ -125,7 +129,12 @@ class Connection(asyncio.Protocol):
             self._idle = False
             self._wait(self._limits.request_seconds)
         self._http.receive_data(data)
-        self._advance()
+        if self.busy and self._transport is not None:
+            # No more than this until the request before it is answered. Not earlier: a client that goes away
+            # meanwhile is noticed by reading.
+            self._transport.pause_reading()
+        else:
+            self._advance()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write: make no further answer meanwhile."""
@@ -134,7 +143,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The kernel has everything."""
         self._sending = False
-        if self.busy:
+        if self._answered:
             self._next_request()
 
     # A request, from its first byte to the last byte of its answer.
@@ -186,16 +195,16 @@ class Connection(asyncio.Protocol):
             self._refuse(HTTPStatus.BAD_REQUEST)
             return
         refusal = self._gate.refusal(environ)
-        if isinstance(refusal, Future):
+        if refusal is None:
+            self._take_turn(environ)
+        elif isinstance(refusal, Future):
             self._wait_for_login(environ, refusal)
         else:
-            self._respond(refusal or call(self._application, environ))
+            self._respond(refusal)
 
     def _wait_for_login(self, environ: WSGIEnvironment, login: Future[bool]) -> None:
         """Answer when another thread has checked the login; meanwhile the loop serves the others."""
-        assert self._transport is not None
         self.busy = True
-        self._transport.pause_reading()
 
         def checked(done: Future[bool]) -> None:
             with suppress(RuntimeError):  # the loop is closed: the server has stopped
@@ -204,8 +213,21 @@ class Connection(asyncio.Protocol):
         login.add_done_callback(checked)
 
     def _logged_in(self, environ: WSGIEnvironment, good: bool) -> None:
-        if self.is_open and self._transport is not None and not self._transport.is_closing():
-            self._respond(call(self._application, environ) if good else unauthorized())
+        if good:
+            self._take_turn(environ)
+        elif self._is_connected():
+            self._respond(unauthorized())
+
+    def _take_turn(self, environ: WSGIEnvironment) -> None:
+        if self._pace.has_to_wait(self, partial(self._serve, environ)):
+            self.busy = True
+
+    def _serve(self, environ: WSGIEnvironment) -> None:
+        if self._is_connected():
+            self._respond(call(self._application, environ))
+
+    def _is_connected(self) -> bool:
+        return self.is_open and self._transport is not None and not self._transport.is_closing()
 
     def _described(self) -> dict[str, Any]:
         assert self._transport is not None
@@ -232,8 +254,7 @@ class Connection(asyncio.Protocol):
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._transport.close()
         elif self._sending:
-            self.busy = True
-            self._transport.pause_reading()
+            self.busy = self._answered = True
         else:
             self._next_request()
 
@@ -251,9 +272,10 @@ class Connection(asyncio.Protocol):
         self._respond(text_response(line, status.description or status.phrase), close=True)
 
     def _next_request(self) -> None:
-        if not self.is_open or self._transport is None or self._transport.is_closing():
+        if not self._is_connected():
             return
-        self.served, self.busy = True, False
+        assert self._transport is not None
+        self.served, self.busy, self._answered = True, False, False
         self._request = None
         self._http.start_next_cycle()
         self._idle = not self._http.trailing_data[0]

@@ -20,6 +20,7 @@ from rl_exporter.server.connection import Connection
 from rl_exporter.server.gate import Gate, without_port
 from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import ListenAddress
+from rl_exporter.server.pace import Pace
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -89,6 +90,7 @@ class HttpServer:
         # A client that disconnects in the middle of something, or is slow, is no event of the training log.
         self._loop.set_debug(False)
         self._loop.set_exception_handler(lambda _loop, _context: None)
+        self._pace = Pace(self._loop, self._limits.share, self._limits.burst_seconds)
         self._loop.add_reader(self._listener, self._accept)
         self._thread.start()
         in_forked_child(self._let_go)
@@ -161,7 +163,9 @@ class HttpServer:
             return
         client.setblocking(False)
         self._make_room(self._limits.connections)
-        connection = Connection(self._application, self._gate, self._limits, address[0], self._forget)
+        connection = Connection(
+            self._application, self._gate, self._limits, self._pace, address[0], self._forget
+        )
         self._connections.add(connection)
         connection.open(client)
 

@@ -26,5 +26,11 @@ class Limits:
     """Between two requests. Longer than the 300 s after which Prometheus closes its side, so that a connection
     stays open for as long as its scraper is there, and tells it from another one."""
 
+    share: float = 0.25
+    """Of a core that answers may take while more is asked for; they then wait for their turn."""
+
+    burst_seconds: float = 0.25
+    """CPU that answers may take at once before that: some hundred scrapes."""
+
     stop_seconds: float = 1.0
     """For answers that are being sent when the server stops."""
