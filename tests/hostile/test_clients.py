@@ -309,6 +309,7 @@ def test_the_last_answer_arrives_although_the_server_stops_meanwhile():
         stopping.join()
 
 
+@pytest.mark.slow
 def test_a_storm_of_requests_takes_a_share_of_a_core_and_everybody_gets_a_turn(stack):
     spent = 0.0
 
@@ -331,6 +332,7 @@ def test_a_storm_of_requests_takes_a_share_of_a_core_and_everybody_gets_a_turn(s
     assert spent <= 0.1 * (time.monotonic() - started) + 0.05 + 0.01
 
 
+@pytest.mark.slow
 def test_requests_of_clients_that_have_gone_do_not_wait(stack):
     server = stack.enter_context(serving(limits=Limits(share=1e-6, burst_seconds=0.0, request_seconds=HOUR)))
     assert get(server) == b"hello"

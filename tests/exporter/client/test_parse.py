@@ -25,7 +25,7 @@ def measurement(head):
     nats = st.none() | st.floats(0, head.max_entropy)
     shares = st.lists(st.floats(0, 1), min_size=head.choices, max_size=head.choices).map(tuple)
     return st.builds(
-        HeadMeasurement, nats, share, share, share, anything, anything, nats, anything, anything,
+        HeadMeasurement, nats, share, share, share, anything, anything, nats, anything, anything, share,
         counts, counts, counts, counts, st.none() | shares if head.choices <= 16 else st.none(),
     )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from rl_exporter import HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, RunState, SanctumAggregator
 from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
@@ -116,6 +118,7 @@ def test_the_screen_is_there_while_a_server_has_not_answered_yet():
     drive_stuck(300.0, script)
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_named_and_not_asked_again():
     async def script(pilot, source):
         await pilot.press("l")
