@@ -1,136 +1,22 @@
 """State information against references that share no code with it, and its properties over random policies."""
 
 import math
-from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
 
 from rl_exporter.decisions import STEPS_PER_ACTION, Information, state_information
-from rl_exporter.integrations.preference import (
-    MINORIZE_STEPS,
-    MINORIZE_STEPS_ALONE,
-    NEWTON_CHOICES,
-    NEWTON_STEPS,
+from tests.support.random_policies import (
+    Policy,
+    by_scipy,
+    by_solver,
+    information_of,
+    nats_of,
+    policies,
 )
-from rl_training.policy.distributions import HeadLayout
-from rl_training.ranks import SINGLE_PROCESS, RankLostError
-from rl_training.telemetry.preference import (
-    Attempt,
-    ChoiceSteps,
-    fit_preferences,
-)
-from tests.support.ranks import at_once, thread_ranks
-
-CPU = torch.device("cpu")
-
-
-class Policy(NamedTuple):
-    """What each head does at S steps."""
-
-    sizes: tuple
-    logits: np.ndarray  # (S, Σn)
-    masks: np.ndarray  # (S, Σn)
-    choosing: np.ndarray  # (S, H), the head decided something
-
-    def heads(self):
-        """Probabilities and masks of each head at its choice steps, in float64."""
-        bounds = np.cumsum(self.sizes)[:-1]
-        parts = (np.split(part, bounds, axis=1) for part in (self.logits, self.masks))
-        for logits, masks, chosen in zip(*parts, self.choosing.T, strict=True):
-            kept = np.where(masks, logits.astype(np.float64), -np.inf)[chosen]
-            yield softmax(kept, axis=1), masks[chosen]
-
-    def at(self, steps):
-        return Policy(self.sizes, self.logits[steps], self.masks[steps], self.choosing[steps])
-
-
-def layout_of(policy):
-    return HeadLayout([f"h{i}" for i in range(len(policy.sizes))], policy.sizes)
-
-
-def choice_steps_of(policy):
-    layout = layout_of(policy)
-    valid = torch.tensor(policy.masks & policy.choosing[:, layout.segment.numpy()])
-    probabilities, entropies = [], []
-    for head in layout.slices:
-        kept = torch.tensor(policy.logits)[:, head].masked_fill(~valid[:, head], -1e30)
-        p = torch.softmax(kept, 1) * valid[:, head]
-        probabilities.append(p)
-        entropies.append(-torch.xlogy(p, p).sum(1))
-    return ChoiceSteps(
-        torch.cat(probabilities, 1).T.contiguous(), valid.float().T.contiguous(), torch.stack(entropies)
-    )
-
-
-def fitted(policy, ranks=SINGLE_PROCESS):
-    return fit_preferences(partial(choice_steps_of, policy), layout_of(policy), ranks, Attempt(), CPU)
-
-
-def nats_of(policy, parts=None):
-    """State information of each head in nats."""
-    return [found.nats for found in information_of(policy, parts)]
-
-
-def information_of(policy, parts=None):
-    """State information of each head, without the lower limit on its steps; by ``parts``, one rank each."""
-    found = [fitted(policy)]
-    if parts:
-        ranks = thread_ranks(len(parts))
-        found = at_once([partial(fitted, policy.at(p), rank) for p, rank in zip(parts, ranks, strict=True)])
-    layout = layout_of(policy)
-    whole = [
-        sum(getattr(part, name) for part in found) for name in ("probability", "entropy", "log_normalizer")
-    ]
-    probability, entropy, log_normalizer = (part.tolist() for part in whole)
-    weights, steps = found[0].weights.tolist(), policy.choosing.sum(0).tolist()
-    return [
-        state_information(probability[own], weights[own], entropy[h], log_normalizer[h], steps[h], least=1)
-        for h, own in enumerate(layout.slices)
-    ]
-
-
-@st.composite
-def policies(draw, masked=True, scales=(0.0, 0.5, 2.0, 10.0, 300.0), least=1, most=60):
-    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    sizes = tuple(draw(st.lists(st.integers(2, 13), min_size=1, max_size=4)))
-    count, total = draw(st.integers(least, most)), sum(sizes)
-    logits = draw(st.sampled_from(scales)) * generator.standard_normal((count, total))
-    masks = np.ones((count, total), dtype=bool)
-    choosing = np.ones((count, len(sizes)), dtype=bool)
-    if masked:
-        masks = generator.random((count, total)) < 0.6
-        for start, size in zip(np.cumsum((0, *sizes[:-1])), sizes, strict=True):
-            for row in masks:
-                row[start + generator.choice(size, 2, replace=False)] = True
-        choosing = generator.random(choosing.shape) < 0.8
-    return Policy(sizes, logits.astype(np.float32), masks, choosing)
-
-
-def by_scipy(probabilities):
-    """Mutual information of step and action: H(mean π) - mean H(π)."""
-    return scipy_entropy(probabilities.mean(0)) - scipy_entropy(probabilities, axis=1).mean()
-
-
-def by_solver(probabilities, masks):
-    """The minimum over softmax-parametrized preferences, which is a convex problem."""
-    entropy = scipy_entropy(probabilities, axis=1).mean()
-
-    def cross_entropy(theta):
-        log_w = log_softmax(np.where(masks, theta, -np.inf), axis=1)
-        terms = np.where(masks, probabilities * np.where(masks, log_w, 0.0), 0.0)
-        gradient = (np.exp(log_w) - probabilities).mean(0)
-        return -terms.sum(1).mean(), gradient
-
-    best = minimize(cross_entropy, np.zeros(masks.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-9})
-    return best.fun - entropy
 
 
 @given(policies(masked=False))
@@ -259,64 +145,3 @@ def test_fewer_steps_never_make_a_blind_head_see(policy):
     weights = [len(part.logits) for part in parts]
     for part, whole in zip(np.average(of_parts, axis=0, weights=weights), nats_of(policy), strict=True):
         assert part <= whole + 1e-5
-
-
-class CountingRanks:
-    """The only rank, which counts its exchanges."""
-
-    rank, size, exchanges = 0, 1, 0
-
-    def all_reduce(self, tensors):
-        self.exchanges += 1
-
-
-@pytest.mark.parametrize("fails_at", ["never", "begin", "denominators", "newton_sums", "log_normalizer"])
-def test_every_path_exchanges_equally_often(monkeypatch, fails_at):
-    """The other ranks wait in each of the exchanges."""
-
-    def broken(self, *arguments):
-        raise RuntimeError("no memory for telemetry")
-
-    policy = Policy((2,), np.zeros((9, 2), np.float32), np.ones((9, 2), bool), np.ones((9, 1), bool))
-    if fails_at != "never":
-        monkeypatch.setattr(f"rl_training.telemetry.preference._Fit.{fails_at}", broken)
-    attempt, ranks = Attempt(), CountingRanks()
-    found = fit_preferences(partial(choice_steps_of, policy), layout_of(policy), ranks, attempt, CPU)
-    assert ranks.exchanges == 1 + MINORIZE_STEPS + NEWTON_STEPS
-    assert (found is None) == (attempt.failure is not None) == (fails_at != "never")
-
-
-def test_a_policy_with_a_wide_head_does_without_newtons_steps():
-    """Under random masks, ten minorize-maximize steps find a mild policy's preference as well."""
-    generator, sizes = np.random.default_rng(4), (NEWTON_CHOICES + 1, 3)
-    masks = generator.random((400, sum(sizes))) < 0.9
-    masks[:, -3:] = True
-    logits = generator.standard_normal(masks.shape).astype(np.float32)
-    policy = Policy(sizes, logits, masks, np.ones((400, 2), bool))
-    ranks = CountingRanks()
-    fitted(policy, ranks)
-    assert ranks.exchanges == 1 + MINORIZE_STEPS_ALONE
-    for found, (probabilities, valid) in zip(nats_of(policy), policy.heads(), strict=True):
-        assert found == pytest.approx(by_solver(probabilities, valid), abs=1e-3)
-
-
-def test_a_rank_that_fails_adds_nothing():
-    policy = Policy((3,), np.zeros((9, 3), np.float32), np.ones((9, 3), bool), np.ones((9, 1), bool))
-
-    def fit(rank):
-        steps = partial(choice_steps_of, policy) if rank.rank == 0 else (lambda: 1 / 0)
-        return fit_preferences(steps, layout_of(policy), rank, Attempt(), CPU)
-
-    zero, one = at_once([partial(fit, rank) for rank in thread_ranks(2)])
-    assert one is None
-    assert torch.equal(zero.weights, fitted(policy).weights)
-
-
-def test_a_lost_rank_ends_the_run():
-    class Lost:
-        def all_reduce(self, tensors):
-            raise RankLostError("gone")
-
-    policy = Policy((2,), np.zeros((9, 2), np.float32), np.ones((9, 2), bool), np.ones((9, 1), bool))
-    with pytest.raises(RankLostError):
-        fitted(policy, Lost())
