@@ -9,7 +9,7 @@ import torch
 
 from rl_exporter import Heads, RunInfo, RunState, SanctumAggregator
 from rl_training.algorithm.advantages import generalized_advantages, moments
-from rl_training.algorithm.ppo import with_multipliers
+from rl_training.algorithm.ppo import divergences, with_multipliers
 from rl_training.distributed.process_group import SINGLE_PROCESS
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter, build_payload
@@ -151,3 +151,14 @@ def test_episodes_are_finished_by_every_environment():
 def test_unknown_multipliers_are_named():
     with pytest.raises(ValueError, match="unknown head 'arm'"):
         with_multipliers(Heads.of({"op": 3}), {"arm": 2.0})
+
+
+def test_the_divergence_of_nearly_equal_policies_is_no_rounding():
+    """Each step's is half the square of a small log ratio, and never negative."""
+    small = torch.logspace(-6, -2, 50)
+    for log_ratio in (small, -small):
+        found = divergences(log_ratio)
+        assert (found >= 0).all()
+        exact = divergences(log_ratio.double())
+        assert torch.allclose(found.double()[small > 1e-3], exact[small > 1e-3], rtol=1e-3)
+    assert divergences(torch.tensor([0.0, -math.inf])).tolist() == [0.0, math.inf]

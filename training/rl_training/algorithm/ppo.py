@@ -255,9 +255,6 @@ class PPOAgent:
         value_loss = 0.5 * (evaluation.values - batch.returns).square().sum() / batch.steps
         total = policy_loss - bonus + config.value_coefficient * value_loss
         with torch.no_grad():
-            # The probability of a step's action is the product over heads. ratio - 1 - log ratio estimates
-            # the KL divergence without bias, and is never negative.
-            joint = log_ratio.sum(-1)
             telemetry = MinibatchTelemetry(
                 environments=index,
                 logits=evaluation.logits.detach(),
@@ -265,11 +262,20 @@ class PPOAgent:
                 entropy=entropy.detach(),
                 peak=evaluation.distribution.peak,
                 ratio=ratio.detach(),
-                kl_sum=(joint.exp() - 1 - joint).sum(),
+                # The probability of a step's action is the product over heads.
+                kl_sum=divergences(log_ratio.sum(-1)).sum(),
                 policy_loss=policy_loss.detach(),
                 value_loss=value_loss.detach(),
             )
         return Losses(total, telemetry, evaluation.distribution.columns)
+
+
+def divergences(log_ratio: Tensor) -> Tensor:
+    """Estimates ratio - 1 - log ratio of the KL divergence, one a step: without bias, and never negative.
+
+    expm1, because exp() - 1 of a small number is mostly rounding.
+    """
+    return log_ratio.expm1() - log_ratio
 
 
 def minibatches(shuffle: np.random.Generator, environments: int, parts: int) -> list[Indices]:
