@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,17 +13,24 @@ from typing import Any, SupportsFloat, SupportsIndex, overload
 
 from rl_exporter.health import DEFAULT_THRESHOLDS, START_THRESHOLDS, Thresholds
 
-ROUNDING_TOLERANCE = 1e-6
-"""Values beyond their bounds by up to this are rounding errors and are clamped; farther out they are errors."""
+ROUNDING = 2.0**-7
+"""A value beyond its bounds by up to this share of the larger one is clamped; farther out it is an error.
+
+It is the spacing of bfloat16. A uniform head of 4,672 choices has 8.449 nats: in bfloat16 8.5, in float32 3e-6
+too many.
+"""
+
+_ABSOLUTE_ROUNDING = 1e-6
+"""Where only one side is bounded and the bound is 0."""
 
 
 def within(value: float, upper: float, lower: float = 0.0) -> float | None:
     """Clamp ``value`` to [lower, upper]; None when it lies outside by more than rounding, or is NaN."""
     if lower <= value <= upper:
         return value
-    if lower - ROUNDING_TOLERANCE <= value <= upper + ROUNDING_TOLERANCE:
-        return min(max(value, lower), upper)
-    return None
+    bounds = [abs(bound) for bound in (lower, upper) if abs(bound) < sys.float_info.max]
+    rounding = max(ROUNDING * max(bounds, default=0.0), _ABSOLUTE_ROUNDING)
+    return min(max(value, lower), upper) if lower - rounding <= value <= upper + rounding else None
 
 
 MAXIMUM, START = "maximum", "start"

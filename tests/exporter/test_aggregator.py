@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from rl_exporter import (
     HeadMeasurement,
@@ -87,7 +88,7 @@ def test_an_unmeasured_head_keeps_its_value_and_its_age():
     assert tamiyo.entropy is None
 
 
-@pytest.mark.parametrize("bad", [-0.1, math.log(6) + 1e-3])
+@pytest.mark.parametrize("bad", [-0.1, math.log(6) * 1.008])
 def test_impossible_values_are_counted_and_dropped(bad):
     agg = aggregator()
     agg.handle_ppo_update(payload(HeadMeasurement(bad)))
@@ -115,6 +116,20 @@ def test_rounding_is_clamped():
     assert tamiyo.head_op_entropy == math.log(6)
     assert tamiyo.head_slot_entropy == 0.0
     assert agg.snapshot().record_errors == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("choices", [2, 6, 13, 64, 361, 4672, 32000])
+def test_a_uniform_head_is_measured_in_every_precision(choices, dtype):
+    """Its entropy rounds to more than ln n in most of them."""
+    probabilities = torch.full((choices,), 1 / choices, dtype=dtype)
+    entropy = -(probabilities * probabilities.log()).sum(dtype=torch.float32).to(dtype)
+    ratio = (entropy.double() / math.log(choices)).to(dtype)
+    agg = SanctumAggregator(Heads.of({"op": choices}), RunInfo("run"))
+    measured = HeadMeasurement(entropy.item(), ratio.item(), 1.0, 1.0)
+    agg.handle_ppo_update(PPOUpdatePayload(heads={"op": measured}))
+    assert agg.snapshot().record_errors == 0
+    assert 0.99 < agg.snapshot().tamiyo.readings["op"].normalized <= 1.0
 
 
 def test_an_unknown_head_changes_nothing():
