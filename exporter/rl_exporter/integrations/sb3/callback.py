@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -265,12 +266,16 @@ def _mean_return(model: OnPolicyAlgorithm) -> float | None:
 def _logged(model: OnPolicyAlgorithm) -> dict[str, float]:
     """What the model logged of this update: means over its minibatches, an aborted epoch included."""
     logged = model.logger.name_to_value
-    return {
+    found = {
         field: _FACTORS.get(field, 1.0) * float(logged[key])
         for field, keys in _LOGGED.items()
         for key in keys
         if key in logged
     }
+    if math.isnan(found.get("explained_variance", 0.0)):
+        # The model's word for returns that do not vary: there is no share to explain.
+        del found["explained_variance"]
+    return found
 
 
 def _end_at_exit(recorder: HeadRecorder) -> None:

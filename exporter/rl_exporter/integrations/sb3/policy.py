@@ -87,17 +87,19 @@ def _sizes(space: spaces.Space[object]) -> list[int]:
 
 
 def _environment_names(model: OnPolicyAlgorithm) -> Sequence[str] | None:
-    # Asking a worker process for an attribute that it lacks ends the worker: has_attr first.
-    if model.env is None or not model.env.has_attr("head_names"):
-        return None
-    return cast(Sequence[str], model.env.get_attr("head_names", indices=0)[0])
+    env = model.env
+    # Names are not worth a run: adapters of other libraries answer here as they like, or lack the question.
+    with suppress(Exception):
+        # Asking a worker process for an attribute that it lacks ends the worker: has_attr first.
+        if env is not None and env.has_attr("head_names"):
+            return [str(name) for name in env.get_attr("head_names", indices=0)[0]]
+    return None
 
 
 def environment_id(model: OnPolicyAlgorithm) -> str:
     """Registered id of the environment; empty where it has none, or runs in another process."""
-    environments = getattr(model.env and model.env.unwrapped, "envs", None)
-    # A label is not worth a run: wrappers of all kinds answer here.
-    with suppress(Exception):
+    with suppress(Exception):  # as above
+        environments = getattr(model.env and model.env.unwrapped, "envs", None)
         return str(environments[0].spec.id) if environments else ""
     return ""
 
