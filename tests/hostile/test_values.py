@@ -362,6 +362,23 @@ print(sorted({"numpy", "torch"} & sys.modules.keys()))
     )
 
 
+def test_a_log_that_fails_does_not_stop_the_loop(heads):
+    """A handler of the program's own may raise; those of the standard library print their errors."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("the log server is gone")
+
+    handler = Failing()
+    logging.getLogger("rl_exporter").addHandler(handler)
+    try:
+        heads.record({"arm": 99.0, "grip": 0.5}, clipped_share=7.0)
+    finally:
+        logging.getLogger("rl_exporter").removeHandler(handler)
+    assert dict(heads.snapshot().dropped) == {"entropy": 1, "clipped_share": 1}
+    assert heads.snapshot().tamiyo.updates == 1
+
+
 def test_the_log_is_written_outside_the_lock(heads, monkeypatch):
     """A log that blocks, on a terminal that stands still, must not keep scrapes waiting."""
     aggregator = heads._aggregator
