@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -138,7 +139,8 @@ class SanctumAggregator:
             key = (one.head, one.field, one.is_error)
             if key not in self._logged:
                 self._logged.add(key)
-                _LOG.warning("%s; it is dropped, and so are later ones, silently", one)
+                with suppress(Exception):  # of a program's own handler, which may send the record anywhere
+                    _LOG.warning("%s; it is dropped, and so are later ones, silently", one)
 
     def set_run_state(self, state: RunState) -> None:
         """Set the state of the run, such as completed."""

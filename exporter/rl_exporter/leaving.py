@@ -23,6 +23,9 @@ def left_by(error: BaseException | None) -> RunState:
         return RunState.COMPLETED
     if isinstance(error, SystemExit):
         return _of_status(error.code)
+    # A group may mix Ctrl-C with an error of another task.
+    if isinstance(error, BaseExceptionGroup) and error.subgroup(Exception) is not None:
+        return RunState.FAILED
     # KeyboardInterrupt, GeneratorExit, asyncio.CancelledError: somebody wanted an end, and nothing went wrong.
     return RunState.FAILED if isinstance(error, Exception) else RunState.INTERRUPTED
 

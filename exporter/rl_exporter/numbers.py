@@ -14,6 +14,9 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+COUNT_MOST = 2.0**53
+"""The most that one update may count: a float tells whole numbers apart up to here, and totals stay finite."""
+
 
 def _always(_owner: Any) -> bool:
     return True
@@ -108,9 +111,9 @@ class PolicyNumbers:
 class TrainingNumbers:
     """What a training loop counts: in a payload what the update added, in a snapshot the totals of the run."""
 
-    environment_steps: Annotated[int, Number("rl_training_environment_steps_total", kind="counter", least=0.0,
+    environment_steps: Annotated[int, Number("rl_training_environment_steps_total", kind="counter", least=0.0, most=COUNT_MOST,
         help="Environment steps since the start of the run, over all parallel environments.")] = 0
-    episodes: Annotated[int, Number("rl_training_episodes_total", kind="counter", least=0.0,
+    episodes: Annotated[int, Number("rl_training_episodes_total", kind="counter", least=0.0, most=COUNT_MOST,
         help="Episodes finished since the start of the run, over all parallel environments.")] = 0
     episode_return: Annotated[float | None, Number(
         "rl_training_episode_return", help="Mean return of the last finished episodes, 100 at most.", kept=True,

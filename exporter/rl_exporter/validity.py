@@ -170,7 +170,14 @@ def _kept(value: Any, least: float, most: float, number: Attribute) -> tuple[Any
     if possible is not None:
         return possible, ""
     side, bound = ("above", most) if value > most else ("below", least)
-    return None, f"{str(value)[:40]} is {side} {bound}, the {'largest' if value > most else 'least'} possible"
+    return None, f"{_text(value)} is {side} {bound}, the {'largest' if value > most else 'least'} possible"
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)[:40]
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return f"a whole number of {value.bit_length()} bits"
 
 
 def _is_finite(value: Any) -> bool:

@@ -105,6 +105,19 @@ def test_a_checkpoint_of_the_first_format_goes_on_and_its_weaker_checksums_are_c
         load(tmp_path, agent)
 
 
+def test_an_entry_of_the_first_format_that_became_a_folder_is_refused(written, tmp_path):
+    """torch reads it as one without content: whatever the memory held before becomes a weight."""
+    _, state, agent = written
+    path = tmp_path / "checkpoint.pt"
+    torch.save(state | {"format": 1}, path)
+    content = path.read_bytes()
+    entry = content.index(b"PK\x01\x02")  # the first one of the directory at the end of the archive
+    assert content[entry + 38] == 0, "the attributes of MS-DOS"
+    path.write_bytes(flipped(content, 8 * (entry + 38) + 4))
+    with pytest.raises(CheckpointError, match=r"is damaged: the checksum of .* does not fit"):
+        load(tmp_path, agent)
+
+
 def rewritten(**changes):
     """The state with other values, and with a checksum that fits: somebody made it."""
 

@@ -442,6 +442,22 @@ def test_a_process_without_file_descriptors_does_not_spin(limit, files, stack):
         assert client.recv(1000).endswith(b"hello")
 
 
+@pytest.mark.slow
+def test_a_scrape_is_answered_beside_more_connections_than_descriptors(stack):
+    """Accepted one a second, the line before it would take a minute and a half."""
+    code = WITHOUT_DESCRIPTORS.replace("MOST", "1000").replace("FILES", "False")
+    process = stack.enter_context(
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    )
+    port = int(process.stdout.readline())
+    for _ in range(120):
+        stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+    with socket.create_connection(("127.0.0.1", port), timeout=45) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(1000).endswith(b"hello")
+    process.communicate("\n\n\n")
+
+
 # 6. The end of a run
 
 

@@ -44,6 +44,8 @@ def raising(error):
         (lambda: sys.exit("no such data set"), RunState.FAILED),
         (lambda: raising(RuntimeError), RunState.FAILED),
         (lambda: raising(MemoryError), RunState.FAILED),
+        (lambda: raising(BaseExceptionGroup("tasks", [KeyboardInterrupt()])), RunState.INTERRUPTED),
+        (lambda: raising(BaseExceptionGroup("tasks", [KeyboardInterrupt(), ValueError()])), RunState.FAILED),
     ],
 )
 def test_the_block_ends_the_run_as_it_was_left(leave, state):

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import itertools
 import logging
 import os
 import socket
@@ -17,7 +18,9 @@ import rl_exporter
 from rl_exporter import ListenAddress, MetricsServer
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.limits import Limits
+from rl_exporter.server.live_config import LiveConfig
 from rl_exporter.server.logins import Logins, TooManyLoginsError
+from rl_exporter.server.web_config import LoadedWebConfig
 from tests.support.certificates import HASH, PASSWORD, Certificates
 from tests.support.panel_runs import ratio_run
 from tests.support.waiting import until
@@ -101,12 +104,32 @@ def said(caplog):
         ("", 403),
         ("localhost@evil.example", 403),
         ("<script>", 403),
+        ("[::1]evil.example", 403),
+        ("[::1", 403),
+        ("[::1].evil.example:9", 403),
     ],
 )
 def test_a_name_that_is_not_ours_is_refused(host, expected):
     """Else a page under a name that somebody points at this machine (DNS rebinding) could read it."""
     with serving(allowed_hosts=["trainer"]) as server:
         assert status(server, Host=host) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("http://evil.example/metrics", 403),
+        ("http://localhost.evil.example:9/metrics", 403),
+        ("http://localhost:9/metrics", 200),
+        ("http://[::1/metrics", 400),
+        ("//evil.example/metrics", 404),
+    ],
+)
+def test_the_name_in_a_target_counts_too(target, expected):
+    """A server has to believe the name of a whole URL rather than Host (RFC 9112, 3.2.2); // begins a path."""
+    with serving() as server, socket.create_connection(tuple(server.address), timeout=10) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert int(client.recv(1024).split()[1]) == expected
 
 
 def test_a_server_on_every_address_answers_to_any_address_and_to_no_other_name():
@@ -159,6 +182,33 @@ def test_only_certificates_with_an_allowed_name_may_ask(certificates):
         assert status(server, tls=trusting(certificates, "prometheus")) == 200
         with pytest.raises((http.client.HTTPException, OSError)):
             ask(server, tls=trusting(certificates, "grafana"))
+
+
+@pytest.mark.parametrize("allowed", ["fd00::1", "FD00:0::1"])
+def test_an_address_of_a_certificate_is_compared_as_an_address(certificates, allowed):
+    """OpenSSL spells fd00::1 out."""
+    path = certificates.mutual(client_allowed_sans=[allowed])
+    web = LoadedWebConfig(path)
+    assert web.allows_peer({"subjectAltName": (("IP Address", "FD00:0:0:0:0:0:0:1"),)})
+    assert not web.allows_peer({"subjectAltName": (("IP Address", "FD00:0:0:0:0:0:0:2"),)})
+    assert not web.allows_peer({"subjectAltName": (("DNS", "fd00"),)})
+
+
+def test_a_change_while_the_file_is_read_is_not_missed(tmp_path):
+    """Between the reading and the look at the file it may have become another one."""
+    path = tmp_path / "file"
+    path.write_text("x")
+
+    def read(path):
+        """Somebody changes the file right after each reading, until it has three characters."""
+        content = path.read_text()
+        if len(content) < 3:
+            path.write_text(content + "x")
+        return content
+
+    clock = itertools.count(step=10.0)
+    live = LiveConfig(path, read, lambda _content: (), clock=lambda: next(clock))
+    assert [live.get() for _ in range(3)][-1] == "xxx"
 
 
 def test_old_versions_of_tls_are_refused(certificates):

@@ -229,6 +229,25 @@ def test_an_impossible_value_of_the_run_is_dropped_counted_and_named_once(heads,
     assert said.startswith(f"{name} {str(value)[:40]} is ")
 
 
+def test_a_count_of_more_digits_than_python_writes_is_dropped_like_others(heads, caplog):
+    """``str`` of it raises ValueError."""
+    for sign in (1, -1):
+        heads.record({"arm": 1.0}, **dict.fromkeys(COUNTS, sign * 10**5000))
+    assert dict(heads.snapshot().dropped) == dict.fromkeys(COUNTS, 2)
+    assert heads.snapshot().tamiyo.updates == 2
+    assert all(" a whole number of 16610 bits is above " in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_never_add_up_to_what_cannot_be_exposed(heads, name):
+    """A total beyond the largest float fails every later scrape."""
+    for _ in range(3):
+        heads.record({"arm": 1.0}, **{name: 10**308})
+        heads.record({"arm": 1.0}, **{name: 2**53})
+    assert getattr(scraped(heads), name) == 3 * 2**53
+    assert heads.snapshot().record_errors == 3
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400], ids=str)
 def test_a_value_that_is_not_finite_is_counted_by_field_and_is_no_error_of_telemetry(heads, bad, caplog):
     """10**400 is a number, too: as a float it is infinite."""
@@ -341,6 +360,23 @@ print(sorted({"numpy", "torch"} & sys.modules.keys()))
         done.stderr
         == "clipped_share 50.0 is above 1.0, the largest possible; it is dropped, and so are later ones, silently\n"
     )
+
+
+def test_a_log_that_fails_does_not_stop_the_loop(heads):
+    """A handler of the program's own may raise; those of the standard library print their errors."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("the log server is gone")
+
+    handler = Failing()
+    logging.getLogger("rl_exporter").addHandler(handler)
+    try:
+        heads.record({"arm": 99.0, "grip": 0.5}, clipped_share=7.0)
+    finally:
+        logging.getLogger("rl_exporter").removeHandler(handler)
+    assert dict(heads.snapshot().dropped) == {"entropy": 1, "clipped_share": 1}
+    assert heads.snapshot().tamiyo.updates == 1
 
 
 def test_the_log_is_written_outside_the_lock(heads, monkeypatch):

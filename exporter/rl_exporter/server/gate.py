@@ -105,13 +105,13 @@ class Gate:
 
         The Future says whether the login is good; ``unauthorized`` is the response if not.
         """
-        host = environ.get("HTTP_HOST")
-        if host is not None and not self._is_own(host):
-            shown = repr(host[:100])
-            return text_response(
-                "403 Forbidden",
-                f"this server does not answer to the name {shown}; --allow-host NAME allows one",
-            )
+        # The target may be a whole URL, whose name then counts, too.
+        for host in (environ.get("HTTP_HOST"), environ.get("rl_exporter.authority") or None):
+            if host is not None and not self._is_own(host):
+                return text_response(
+                    "403 Forbidden",
+                    f"this server does not answer to the name {host[:100]!r}; --allow-host NAME allows one",
+                )
         users = self._web.get().config.basic_auth_users if self._web else {}
         if not users or self._logins is None:
             return None
@@ -144,7 +144,8 @@ class Gate:
 def without_port(host: str) -> str:
     """The name or address in HOST, HOST:PORT, [IPV6] or [IPV6]:PORT."""
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        name, bracket, rest = host[1:].partition("]")
+        return name if bracket and rest[:1] in ("", ":") else host
     return host.partition(":")[0].removesuffix(".")
 
 

@@ -31,6 +31,9 @@ _BACKLOG = 1024
 _NO_DESCRIPTOR_SECONDS = 1.0
 """Pause before the next accept when the process has no file descriptor left: at once it would fail again."""
 
+_FEWER_SECONDS = 60.0
+"""How long fewer connections are kept after that."""
+
 
 class HttpServer:
     """Serves a WSGI application to many clients from one daemon thread. A context manager, or start and stop.
@@ -53,6 +56,7 @@ class HttpServer:
         self._limits = limits or Limits()
         self._gate = gate or Gate()
         self._connections: set[Connection] = set()
+        self._most = self._limits.connections
         self._stopping = False
         # The flag keeps none of it alive in a finished process.
         self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
@@ -157,17 +161,26 @@ class HttpServer:
         except (BlockingIOError, InterruptedError, ConnectionError):
             return
         except OSError:
-            self._make_room(1)
-            self._loop.remove_reader(self._listener)
-            self._loop.call_later(_NO_DESCRIPTOR_SECONDS, self._accept_again)
+            self._keep_fewer()
             return
         client.setblocking(False)
-        self._make_room(self._limits.connections)
+        self._make_room(self._most)
         connection = Connection(
             self._application, self._gate, self._limits, self._pace, address[0], self._forget
         )
         self._connections.add(connection)
         connection.open(client)
+
+    def _keep_fewer(self) -> None:
+        """Leave room for the next: who waits in line would else be accepted one a pause, a scraper the last."""
+        self._most = max(1, min(self._most, len(self._connections) - 1))
+        self._make_room(1)
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(_NO_DESCRIPTOR_SECONDS, self._accept_again)
+        self._loop.call_later(_FEWER_SECONDS, self._keep_as_many_as_before)
+
+    def _keep_as_many_as_before(self) -> None:
+        self._most = self._limits.connections
 
     def _accept_again(self) -> None:
         if not self._stopping:

@@ -34,6 +34,7 @@ class LiveConfig(Generic[T]):
         self._clock = clock
         self._content = read(path)
         self._signature = self._look()
+        self._content = read(path)  # again: what changed before the look would never be noticed
         self._next_look = 0.0
 
     def get(self) -> T:
@@ -50,11 +51,12 @@ class LiveConfig(Generic[T]):
     def _reread(self) -> None:
         try:
             self._content = self._read(self._path)
-        except ValueError as error:
-            _LOG.warning("%s; what it said before stays in force", error)
-        else:
             # It may name other files now.
             self._signature = self._look()
+            # Again: what changed before the look would never be noticed.
+            self._content = self._read(self._path)
+        except ValueError as error:
+            _LOG.warning("%s; what it said before stays in force", error)
 
     def _look(self) -> Signature:
         return tuple(map(_signature, (self._path, *self._named(self._content))))

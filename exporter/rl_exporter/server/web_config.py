@@ -5,9 +5,10 @@ https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuratio
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,6 +29,7 @@ _VALUES = {
 }
 """Headers that exporter-toolkit lets a file set, and the values of those that have only some."""
 
+_SUITES_OF_TLS13 = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _CLIENT_CERTIFICATES = {
     "NoClientCert": ssl.CERT_NONE,
@@ -65,8 +67,20 @@ def _openssl_name(suite: str) -> str:
 
 
 def _suites(suites: tuple[str, ...]) -> tuple[str, ...]:
-    # Those of TLS 1.3 are all safe and, as in Go, not chosen here: TLS_AES_128_GCM_SHA256 has no "_WITH_".
-    return tuple(_openssl_name(suite) for suite in suites if "_WITH_" in suite)
+    # Those of TLS 1.3 are all safe and, as in Go, not chosen here.
+    return tuple(_openssl_name(suite) for suite in suites if suite not in _SUITES_OF_TLS13)
+
+
+def _names(names: Iterable[str]) -> frozenset[str]:
+    """Names of certificates, addresses in one spelling: OpenSSL writes no ``::``."""
+    return frozenset(map(_name, names))
+
+
+def _name(name: str) -> str:
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name
 
 
 class TLSServerConfig(Section):
@@ -93,6 +107,8 @@ class TLSServerConfig(Section):
             raise ValueError("client_ca_file is given; set client_auth_type to RequireAndVerifyClientCert")
         if self.client_allowed_sans and self.client_auth_type != "RequireAndVerifyClientCert":
             raise ValueError("client_allowed_sans needs a client_auth_type of RequireAndVerifyClientCert")
+        if _VERSIONS[self.min_version] > _VERSIONS[self.max_version]:
+            raise ValueError("min_version is above max_version, so nobody could connect; swap them")
         return self
 
     def context(self) -> ssl.SSLContext:
@@ -167,8 +183,8 @@ class LoadedWebConfig:
         tls = self.config.tls_server_config
         if tls is None or not tls.client_allowed_sans:
             return True
-        names = {value for _kind, value in (certificate or {}).get("subjectAltName", ())}
-        return not names.isdisjoint(tls.client_allowed_sans)
+        names = _names(value for _kind, value in (certificate or {}).get("subjectAltName", ()))
+        return not names.isdisjoint(_names(tls.client_allowed_sans))
 
 
 def _tls_reason(error: OSError, config: WebConfig) -> str:

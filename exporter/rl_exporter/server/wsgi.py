@@ -26,7 +26,9 @@ def text_response(status: str, line: str) -> Response:
 
 def environment(request: h11.Request, body: bytes, of_connection: Mapping[str, Any]) -> WSGIEnvironment:
     """The WSGI environment of a request. Raises ValueError for a target that is no URL."""
-    target = urlsplit(request.target.decode("ascii"))
+    target = request.target.decode("ascii")
+    # urlsplit would read //name/path as a name; only a target with a scheme has one.
+    parts = urlsplit(target if not target.startswith("/") else f"http://{target}")
     headers: dict[str, str] = {}
     for name, value in request.headers:
         # X_Name would pass for X-Name, which a proxy in front may have checked.
@@ -39,8 +41,9 @@ def environment(request: h11.Request, body: bytes, of_connection: Mapping[str, A
         **of_connection,
         "REQUEST_METHOD": request.method.decode("ascii"),
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(target.path).decode("latin-1"),
-        "QUERY_STRING": target.query,
+        "rl_exporter.authority": parts.netloc,
+        "PATH_INFO": unquote_to_bytes(parts.path).decode("latin-1"),
+        "QUERY_STRING": parts.query,
         "CONTENT_TYPE": headers.get("HTTP_CONTENT_TYPE", ""),
         "CONTENT_LENGTH": str(len(body)),
         "SERVER_PROTOCOL": f"HTTP/{request.http_version.decode('ascii')}",

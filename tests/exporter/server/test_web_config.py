@@ -91,6 +91,8 @@ def test_paths_are_relative_to_the_file(certificates, monkeypatch):
         ({"tls_server_config": {**CERTIFICATE, "client_allowed_sans": ["x"]}}, "client_allowed_sans needs"),
         ({"tls_server_config": {**CERTIFICATE, "min_version": "TLS10"}}, "min_version: Input should be 'TLS12' or 'TLS13'"),
         ({"tls_server_config": {**CERTIFICATE, "cipher_suites": ["TLS_X_WITH_Y"]}}, "cipher suite 'TLS_X_WITH_Y' is not known"),
+        ({"tls_server_config": {**CERTIFICATE, "cipher_suites": ["TLS_NONE"]}}, "cipher suite 'TLS_NONE' is not known"),
+        ({"tls_server_config": {**CERTIFICATE, "min_version": "TLS13", "max_version": "TLS12"}}, "min_version is above max_version"),
         ({"basic_auth_users": {"u": "plain"}}, "basic_auth_users.u: this is no bcrypt hash"),
         ({"basic_auth_users": {"u": HASH.replace("$04$", "$31$")}}, "the cost of this hash is 31"),
         ({"basic_auth_users": {"a:b": HASH}}, "no colon"),
