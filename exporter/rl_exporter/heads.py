@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat, SupportsIndex, overload
 from rl_exporter.health import DEFAULT_THRESHOLDS, START_THRESHOLDS, Thresholds
 
 ROUNDING = 2.0**-7
-"""A value beyond its bounds by up to this share of the larger one is clamped; farther out it is an error.
+"""A value beyond a bound by up to this share of the bound is clamped; farther out it is an error.
 
 It is the spacing of bfloat16. A uniform head of 4,672 choices has 8.449 nats: in bfloat16 8.5, in float32 3e-6
 too many.
@@ -28,9 +28,17 @@ def within(value: float, upper: float, lower: float = 0.0) -> float | None:
     """Clamp ``value`` to [lower, upper]; None when it lies outside by more than rounding, or is NaN."""
     if lower <= value <= upper:
         return value
-    bounds = [abs(bound) for bound in (lower, upper) if abs(bound) < sys.float_info.max]
-    rounding = max(ROUNDING * max(bounds, default=0.0), _ABSOLUTE_ROUNDING)
-    return min(max(value, lower), upper) if lower - rounding <= value <= upper + rounding else None
+    if lower - _rounding(lower, upper) <= value <= upper + _rounding(upper, lower):
+        return min(max(value, lower), upper)
+    return None
+
+
+def _rounding(bound: float, other: float) -> float:
+    """How far rounding can lead beyond a bound. Where that is 0, the size of the other counts, up to 1."""
+    size = abs(bound)
+    if not size and abs(other) < sys.float_info.max:
+        size = min(abs(other), 1.0)
+    return max(ROUNDING * size, _ABSOLUTE_ROUNDING)
 
 
 MAXIMUM, START = "maximum", "start"
