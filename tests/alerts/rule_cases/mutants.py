@@ -26,7 +26,7 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("the milder level counts", r"max without \(level\)", "min without (level)"),
     ("a level for few heads", r"\n +or 0 \* head:\S+", ""),
     ("a threshold that is off counts", r'(threshold_ratio(?:\{level="\w+"\})?) > 0', r"\1"),
-    ("blind is another number", r"1 / 4", "1 / 2"),
+    ("blind is another number", r"1 / (?:50|10)\b", "1 / 2"),
     ("another factor", r"ratio > 2\b", "ratio > 1"),
     ("a reference that is the maximum", r"\((rl_policy_head_entropy_reference_nats) != \w+\)", r"\1"),
     ("a reference that nobody needs", r"\n          and rl_policy_head_entropy_reference_nats", ""),
