@@ -10,8 +10,9 @@ import torch
 
 from rl_exporter import RunState
 from rl_training.algorithm.collector import RolloutCollector
-from rl_training.algorithm.ppo import minibatches
+from rl_training.algorithm.ppo import PPOAgent, minibatches
 from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, counts_of_all_ranks
+from rl_training.config import PPOConfig
 from rl_training.environments.adapter import make_environment
 from rl_training.environments.growing.vector import environment_seed
 from rl_training.ranks import SINGLE_PROCESS, RankLostError
@@ -171,9 +172,10 @@ def test_a_growing_network_keeps_its_seed_on_any_rank(monkeypatch):
 def trained(size, stops, limits):
     """The state in which each rank ends; ``stops``: when to stop, by rank."""
     calls = []
-    for rank, collector in enumerate(collectors(size, "heads", 16)):
-        agent = agent_on(collector._ranks, rollout_steps=16)
-        agent.network = collector._network
+    for rank, ranks in enumerate(thread_ranks(size)):
+        env, _, _ = setup("heads", envs=16 // size)
+        agent = PPOAgent(env.heads, env.observation_size, PPOConfig(rollout_steps=16), ranks=ranks)
+        collector = RolloutCollector(env, agent.network, seed=3, device=agent.device, ranks=ranks)
         emitter = Emitter([], lambda: None)
         stop = stops.get(rank, lambda: False)
         calls.append(partial(train, agent, collector, emitter, limits, stop))
