@@ -20,6 +20,8 @@ from rl_exporter.client.fetch import Fetcher, UnreachableError
 from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
 from tests.support.bad_servers import BODY, answering, http
 
+pytestmark = pytest.mark.slow
+
 HEAD, SEPARATOR, REST = http(BODY).partition(b"\r\n\r\n")
 LIMIT = 0.5
 

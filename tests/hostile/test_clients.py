@@ -17,6 +17,8 @@ from rl_exporter.server.http_server import HttpServer
 from rl_exporter.server.limits import Limits
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600.0
 BLOCK = b"x" * 2**16
 PATIENT = Limits(request_seconds=HOUR, idle_seconds=HOUR)
@@ -309,7 +311,6 @@ def test_the_last_answer_arrives_although_the_server_stops_meanwhile():
         stopping.join()
 
 
-@pytest.mark.slow
 def test_a_storm_of_requests_takes_a_share_of_a_core_and_everybody_gets_a_turn(stack):
     spent = 0.0
 
@@ -332,7 +333,6 @@ def test_a_storm_of_requests_takes_a_share_of_a_core_and_everybody_gets_a_turn(s
     assert spent <= 0.1 * (time.monotonic() - started) + 0.05 + 0.01
 
 
-@pytest.mark.slow
 def test_requests_of_clients_that_have_gone_do_not_wait(stack):
     server = stack.enter_context(serving(limits=Limits(share=1e-6, burst_seconds=0.0, request_seconds=HOUR)))
     assert get(server) == b"hello"
@@ -413,7 +413,6 @@ with HttpServer(hello, ListenAddress(port=0), Limits(connections=MOST, request_s
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "files"),
     [(20, False), (1000, False), (20, True)],
@@ -442,7 +441,6 @@ def test_a_process_without_file_descriptors_does_not_spin(limit, files, stack):
         assert client.recv(1000).endswith(b"hello")
 
 
-@pytest.mark.slow
 def test_a_scrape_is_answered_beside_more_connections_than_descriptors(stack):
     """Accepted one a second, the line before it would take a minute and a half."""
     code = WITHOUT_DESCRIPTORS.replace("MOST", "1000").replace("FILES", "False")

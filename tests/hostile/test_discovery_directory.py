@@ -23,6 +23,8 @@ from rl_exporter.discovery.entry import STALE_SECONDS, entry_path, read_entries
 from tests.support.bad_servers import BODY, answering, http
 from tests.support.entries import age, files
 
+pytestmark = pytest.mark.slow
+
 COMMAND = """
 import resource, signal, sys
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
