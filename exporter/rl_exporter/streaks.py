@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from operator import mul
 
 from rl_exporter.decisions import NOTHING_UNCERTAIN
@@ -53,19 +52,18 @@ _EVEN_WEIGHTS = ((), (), *(_slope_weights(range(n)) for n in range(2, SLOPE_UPDA
 """By number of points: the weights of points one update apart, which is nearly always the case."""
 
 
-def with_information_ratio(measured: HeadMeasurement, information: float) -> HeadMeasurement:
-    """What a loop measured that reports state information in nats alone, with its share of the uncertainty.
+def information_ratio(measured: HeadMeasurement) -> float | None:
+    """State information as a share of the uncertainty: as measured, or derived where a loop reports nats alone.
 
     What the state leaves uncertain is the mean entropy over the open steps, which are the choice steps of a
     policy without operations.
     """
+    nats, entropy = measured.state_information, measured.entropy
     share = measured.choice_share if measured.open_share is None else measured.open_share
-    if measured.entropy is None or share == 0.0:
-        return measured
-    uncertain = information + measured.entropy / (share or 1.0)
-    if uncertain < NOTHING_UNCERTAIN:
-        return measured
-    return replace(measured, state_information_ratio=information / uncertain)
+    if measured.state_information_ratio is not None or nats is None or entropy is None or share == 0.0:
+        return measured.state_information_ratio
+    uncertain = nats + entropy / (share or 1.0)
+    return nats / uncertain if uncertain >= NOTHING_UNCERTAIN else None
 
 
 class Streak:

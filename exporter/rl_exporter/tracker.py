@@ -21,7 +21,7 @@ from rl_exporter.histogram import RATIO_BOUNDS, Histogram
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import HeadReading, declared_reference, effective_ratio, relative_ratio
-from rl_exporter.streaks import RecentInformation, SlopeWindow, Streak, with_information_ratio
+from rl_exporter.streaks import RecentInformation, SlopeWindow, Streak, information_ratio
 
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
 
@@ -44,6 +44,7 @@ class HeadTracker:
         "_counts",
         "_critical",
         "_entropy",
+        "_explained",
         "_former_slope",
         "_head",
         "_idle",
@@ -75,6 +76,7 @@ class HeadTracker:
         self._former_slope = resumed.slope
         self._last: HeadNumbers = resumed
         self._shares = resumed.action_shares
+        self._explained = resumed.state_information_ratio
         declared = declared_reference(head)
         self._reference = resumed.reference if declared is None and head.reference == START else declared
         self._relative = head.reference != MAXIMUM
@@ -111,8 +113,9 @@ class HeadTracker:
             if share == 0.0 and measured.choice_entropy is not None:
                 measured = replace(measured, choice_entropy=None)
             ratio = self._ratio(measured, update)
-            if measured.state_information is not None:
-                measured = self._informed(measured, measured.state_information, ratio)
+            self._explained = information_ratio(measured)
+            if measured.state_information is not None and ratio is not None:
+                self._information.add(measured.state_information, self._explained)
             self._last, self._shares = measured, measured.action_shares or ()
             if ratio is None:
                 had_choice = self._had_choice(measured, now)
@@ -143,13 +146,6 @@ class HeadTracker:
             return relative_ratio(entropy, self._reference, share)
         return effective_ratio(None if entropy is None else self._head.normalize(entropy), choice, share)
 
-    def _informed(self, measured: HeadMeasurement, nats: float, ratio: float | None) -> HeadMeasurement:
-        if measured.state_information_ratio is None:
-            measured = with_information_ratio(measured, nats)
-        if ratio is not None:
-            self._information.add(nats, measured.state_information_ratio)
-        return measured
-
     def _state_of(
         self, ratio: float | None, measured: HeadMeasurement, finite: bool, had_choice: bool | None
     ) -> HeadState | None:
@@ -160,7 +156,7 @@ class HeadTracker:
             measured.gradient_norm,
             finite,
             had_choice,
-            blind=blind and is_blind(measured.state_information, measured.state_information_ratio),
+            blind=blind and is_blind(measured.state_information, self._explained),
             # A share of its own start says nothing about how close to uniform a head is.
             nearly_uniform=self._entropy > CONFUSED_ABOVE * self._head.max_entropy if self._relative else None,
             thresholds=self._head.thresholds,
@@ -179,7 +175,7 @@ class HeadTracker:
         # The first comparison decides in the usual case, on the training thread: it saves eight calls.
         if ratio <= self._attention:
             low, collapsed = at_or_below(ratio, warning), at_or_below(ratio, critical)
-            blind = self._information.judged(measured.state_information, measured.state_information_ratio)
+            blind = self._information.judged(measured.state_information, self._explained)
             self._warning.count(low, now)
             self._critical.count(collapsed, now)
             if blind is not None or not collapsed:
@@ -206,7 +202,7 @@ class HeadTracker:
         slope = self._window.slope()
         last = {name: getattr(self._last, name) for name in _NUMBERS}
         return HeadReading(
-            **last | {"entropy": self._entropy},
+            **last | {"entropy": self._entropy, "state_information_ratio": self._explained},
             normalized=self._head.normalize(self._entropy) if measured else None,
             measured_update=self._measured_update,
             state=self._state,

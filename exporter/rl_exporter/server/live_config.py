@@ -32,9 +32,8 @@ class LiveConfig(Generic[T]):
         self._path = path
         self._read, self._named = read, named
         self._clock = clock
-        self._content = read(path)
-        self._signature = self._look()
-        self._content = read(path)  # again: what changed before the look would never be noticed
+        self._signature: Signature = ()
+        self._read_whole()
         self._next_look = 0.0
 
     def get(self) -> T:
@@ -50,13 +49,16 @@ class LiveConfig(Generic[T]):
 
     def _reread(self) -> None:
         try:
-            self._content = self._read(self._path)
-            # It may name other files now.
-            self._signature = self._look()
-            # Again: what changed before the look would never be noticed.
-            self._content = self._read(self._path)
+            self._read_whole()
         except ValueError as error:
             _LOG.warning("%s; what it said before stays in force", error)
+
+    def _read_whole(self) -> None:
+        self._content = self._read(self._path)
+        # It may name other files now.
+        self._signature = self._look()
+        # Again: what changed before the look would never be noticed.
+        self._content = self._read(self._path)
 
     def _look(self) -> Signature:
         return tuple(map(_signature, (self._path, *self._named(self._content))))

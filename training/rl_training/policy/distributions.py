@@ -47,6 +47,17 @@ class HeadLayout:
         self.outside = torch.as_tensor(outside, device=device)
         self._parts: dict[tuple[int, ...], LayoutPart] = {}
 
+    @cached_property
+    def members(self) -> Tensor:
+        """(H, Σn) bool: the column is one of the head's."""
+        heads = torch.arange(len(self.sizes), device=self.segment.device)
+        return heads.unsqueeze(1) == self.segment
+
+    @cached_property
+    def same_head(self) -> Tensor:
+        """(Σn, Σn) bool: two columns are of the same head."""
+        return self.segment.unsqueeze(1) == self.segment
+
     def part(self, heads: tuple[int, ...]) -> LayoutPart:
         """Where some of the heads lie. Kept, because a device waits for indices from the host."""
         if heads not in self._parts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -76,17 +75,6 @@ class AllHeads:
     def __init__(self, layout: HeadLayout) -> None:
         self._layout = layout
 
-    @cached_property
-    def _own(self) -> Tensor:
-        """(H, Σn) bool, the action is one of the head."""
-        heads = torch.arange(len(self._layout.sizes), device=self._layout.segment.device)
-        return heads.unsqueeze(1) == self._layout.segment
-
-    @cached_property
-    def _same_head(self) -> Tensor:
-        """(Σn, Σn) bool, the actions are of the same head."""
-        return self._layout.segment.unsqueeze(1) == self._layout.segment
-
     def rows(self, flat: Tensor) -> Tensor:
         """(Σn,) as (1, Σn)."""
         return flat.unsqueeze(0)
@@ -98,9 +86,9 @@ class AllHeads:
     def sums(self, weights: Tensor, valid: Tensor, idle: Tensor) -> Tensor:
         """(1, Σn, 1 + Σn)"""
         single = weights.squeeze(0).to(valid.dtype)
-        total = torch.addmm(idle, self._own * single, valid).clamp_min_(_TINY)
+        total = torch.addmm(idle, self._layout.members * single, valid).clamp_min_(_TINY)
         shares = self._layout.spread(total.reciprocal_()).mul_(valid).mul_(single.unsqueeze(1))
-        pairs = (shares @ shares.T).mul_(self._same_head)
+        pairs = (shares @ shares.T).mul_(self._layout.same_head)
         return torch.cat([shares.sum(1, keepdim=True), pairs], 1).double().unsqueeze(0)
 
     def no_sums(self, device: torch.device) -> Tensor:

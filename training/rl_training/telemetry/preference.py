@@ -124,14 +124,12 @@ class _Fit:
 
     def __init__(self, layout: HeadLayout) -> None:
         self._layout = layout
-        heads = torch.arange(len(layout.sizes), device=layout.segment.device)
-        self._own = heads.unsqueeze(1) == layout.segment
         self.equations = equations_of(layout)
 
     def begin(self, steps: ChoiceSteps) -> Tensor:
         """(2, Σn): sums of the probabilities, and steps at which each action was valid."""
         self._valid = steps.valid
-        self._own = self._own.to(steps.valid.dtype)
+        self._own = self._layout.members.to(steps.valid.dtype)
         # Where a head decided nothing, its normalizer is 1 instead of 0.
         self._idle = (self._own @ self._valid).neg_().add_(1.0).clamp_min_(0.0)
         # A copy: the exchange adds those of the other ranks to the returned one.

@@ -47,7 +47,7 @@ class Decisions(NamedTuple):
 
     @property
     def state_information(self) -> Information:
-        """Mean divergence from the best preference; not known where the steps are too few."""
+        """Mean divergence from the best preference; see ``rl_exporter.decisions`` for where it is not known."""
         return state_information(self.probability, self.weights, self.entropy, self.log_normalizer, self.steps)
 
 
