@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from benchmarks.cohort_runs.judgement import Result, by_kind, score
 from benchmarks.cohort_runs.margin import CANDIDATES, MEASURES, Needed, of_collapses, of_learned
 from benchmarks.cohort_runs.replay import PERIODS, Rule
+from benchmarks.marked_page import replaced
 from rl_exporter.health import DEFAULT_THRESHOLDS
 
 BEGIN, END = "<!-- cohort: begin -->\n", "<!-- cohort: end -->\n"
@@ -16,11 +17,7 @@ _MIDDLE = PERIODS[1]
 
 def written(page: str, results: Sequence[Result]) -> str:
     """Replace what stands between the markers of ``page``. Raises ValueError where it has none."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page lacks {BEGIN.strip()} and {END.strip()}; put them where the tables belong")
-    return f"{before}{BEGIN}{tables(results)}{END}{after}"
+    return replaced(page, BEGIN, END, tables(results))
 
 
 def tables(results: Sequence[Result]) -> str:

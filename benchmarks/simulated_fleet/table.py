@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.marked_page import replaced
 from benchmarks.simulated_fleet.measurement import INTERVAL_SECONDS, Measurement
 
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
@@ -20,11 +21,7 @@ _HEADER = """\
 
 def written(page: str, rows: Sequence[Measurement], machine: str) -> str:
     """Replace what stands between the markers of ``page`` by these rows. Raises ValueError without markers."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page lacks {BEGIN.strip()} and {END.strip()}; put them where the table belongs")
-    return f"{before}{BEGIN}{table(rows)}\n{slopes(rows)}{machine}\n{END}{after}"
+    return replaced(page, BEGIN, END, f"{table(rows)}\n{slopes(rows)}{machine}\n")
 
 
 def table(rows: Sequence[Measurement]) -> str:

@@ -14,7 +14,7 @@ from benchmarks.simulated_fleet.push import write_past
 from benchmarks.simulated_fleet.table import BEGIN, END, slopes, table, written
 from stack.processes import Binaries, Stack
 from tests.support import ROOT
-from tests.support.servers import query
+from tests.support.servers import RULE_GROUPS, query
 from tests.support.waiting import until
 
 RUNS = 12
@@ -52,14 +52,7 @@ def test_every_simulated_run_is_a_whole_run_and_is_followed_by_another(prometheu
             ended = 'count(last_over_time(rl_training_run_state{state=~"completed|interrupted"}[5m]) == 1) > 2'
             until(lambda: query(server, ended))
             until(lambda: len(query(server, "count by (run_id) (rl_training_run_info)")) >= RUNS)
-            assert Prometheus(server).groups().keys() == {
-                "rl-entropy",
-                "rl-entropy-conditions",
-                "rl-heads",
-                "rl-heads-trends",
-                "rl-training",
-                "rl-monitoring",
-            }
+            assert Prometheus(server).groups().keys() == RULE_GROUPS
         assert list(targets.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ from stack.grafana import find_grafana, grafana_environment
 from stack.processes import free_address, is_free
 from stack.servers import MissingServerError
 from tests.support import ROOT
-from tests.support.servers import get, query
+from tests.support.servers import RULE_GROUPS, get, query
 from tests.support.waiting import until
 
 NAMES = ("grafana", "prometheus", "alertmanager", "pages", "trainer")
@@ -56,15 +56,7 @@ def test_it_starts_what_it_finds_names_what_is_missing_and_leaves_nothing(promet
         until(lambda: query(server, 'rl_training_updates_total{run_id="here", cluster="local"} > 0'))
         until(lambda: query(server, 'up{job="alertmanager"} == 1'))
         rules = json.loads(get(f"http://{server}/api/v1/rules"))["data"]["groups"]
-        names = {
-            "rl-entropy",
-            "rl-entropy-conditions",
-            "rl-heads",
-            "rl-heads-trends",
-            "rl-training",
-            "rl-monitoring",
-        }
-        assert {group["name"] for group in rules} == names
+        assert {group["name"] for group in rules} == RULE_GROUPS
         until(lambda: addresses["alertmanager"] in "".join(active_alertmanagers(server)))
         assert "Runbooks" in get(f"http://{addresses['pages']}/runbooks/")
     finally:

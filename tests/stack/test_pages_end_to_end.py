@@ -11,23 +11,13 @@ import pytest
 
 from stack.drill import DRILL, HEALTHY_TWIN
 from stack.processes import Binaries, Stack, free_address
-from tests.support.servers import get, query
+from tests.support.servers import RULE_GROUPS, get, query
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 FASTER = 15
 VICTIM = ("--env", "heads", "--env-arg", "noise=20", "--learning-rate", "1e-5", "--updates", "100000")
-
-
-RULE_GROUPS = {
-    "rl-entropy",
-    "rl-entropy-conditions",
-    "rl-heads",
-    "rl-heads-trends",
-    "rl-training",
-    "rl-monitoring",
-}
 
 
 class Pages:

@@ -18,7 +18,7 @@ from rl_exporter.discovery.entry import entry_path
 from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.registration import Registration
-from stack.processes import Process, answers, free_address
+from tests.support.one_prometheus import prometheus_in
 from tests.support.servers import get
 from tests.support.waiting import until
 
@@ -49,27 +49,15 @@ os._exit(0)
 def server(prometheus, tmp_path_factory):
     """Prometheus on a directory of targets, which it learns of by watching it alone."""
     folder = tmp_path_factory.mktemp("files")
-    directory, address, log = folder / "targets", free_address(), folder / "log"
+    directory = folder / "targets"
     directory.mkdir()
     (folder / "prometheus.yml").write_text(
         "global: {scrape_interval: 1h}\n"
         "scrape_configs:\n"
         "  - {job_name: rl, file_sd_configs: [{files: [targets/*.json], refresh_interval: 1h}]}\n"
     )
-    command = (
-        prometheus,
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={address}",
-    )
-    with log.open("wb") as file:
-        popen = subprocess.Popen(command, stdout=file, stderr=file)
-    try:
-        Process("prometheus", popen, log).wait_until(lambda: answers(f"http://{address}/-/ready"))
-        yield SimpleNamespace(address=address, directory=directory, log=log)
-    finally:
-        popen.kill()
-        popen.wait()
+    with prometheus_in(prometheus, folder) as address:
+        yield SimpleNamespace(address=address, directory=directory, log=folder / "log")
 
 
 def discovered(server):

@@ -4,6 +4,11 @@ import json
 import urllib.parse
 import urllib.request
 
+RULE_GROUPS = frozenset(
+    {"rl-entropy", "rl-entropy-conditions", "rl-heads", "rl-heads-trends", "rl-training", "rl-monitoring"}
+)
+"""The groups of the shipped rules, as a server lists them."""
+
 
 def get(url):
     with urllib.request.urlopen(url, timeout=10) as response:
