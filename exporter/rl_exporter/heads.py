@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 from types import MappingProxyType
 from typing import Any, SupportsFloat, SupportsIndex, overload
@@ -215,6 +215,11 @@ class Heads(Sequence[Head]):
             return self._by_name[name]
         except KeyError:
             raise ValueError(f"unknown head {name!r}; declared heads: {', '.join(self._by_name)}") from None
+
+    def replaced(self, name: str, **changed: Any) -> Heads:
+        """These heads, with other fields of the head called ``name``. Raises ValueError as ``named``."""
+        head = self.named(name)
+        return Heads([replace(head, **changed) if one is head else one for one in self])
 
     @overload
     def __getitem__(self, index: int) -> Head: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -291,11 +291,6 @@ def minibatches(shuffle: np.random.Generator, environments: int, parts: int) -> 
 
 def with_multipliers(heads: Heads, multipliers: Mapping[str, float]) -> Heads:
     """The heads with some entropy multipliers replaced. Raises ValueError for a head that does not exist."""
-    for name in multipliers:
-        heads.named(name)
-    return Heads(
-        [
-            replace(head, entropy_multiplier=multipliers.get(head.name, head.entropy_multiplier))
-            for head in heads
-        ]
-    )
+    for name, factor in multipliers.items():
+        heads = heads.replaced(name, entropy_multiplier=factor)
+    return heads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -113,18 +113,13 @@ def _declared(heads: Heads, settings: Settings) -> Heads:
         heads = with_multipliers(heads, settings.learning.entropy_multiplier)
         option = "--threshold"
         for name, (warning, critical) in settings.output.threshold.items():
-            heads = _with(heads, name, warning=warning, critical=critical)
+            heads = heads.replaced(name, warning=warning, critical=critical)
         option = "--reference"
         for name, reference in settings.output.reference.items():
-            heads = _with(heads, name, reference=reference)
+            heads = heads.replaced(name, reference=reference)
     except ValueError as error:
         raise BadInputError(f"{option}: {error}") from error
     return heads
-
-
-def _with(heads: Heads, name: str, **changed: float | str) -> Heads:
-    heads.named(name)
-    return Heads([replace(head, **changed) if head.name == name else head for head in heads])  # type: ignore[arg-type]
 
 
 def _run_info(settings: Settings, agent: PPOAgent, ranks: Ranks, run_id: str) -> RunInfo:
