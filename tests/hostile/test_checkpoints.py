@@ -5,36 +5,19 @@ import os
 import pickle
 import random
 import zipfile
-from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 import torch
 
-from rl_exporter import RunInfo, SanctumAggregator
-from rl_training.algorithm.collector import RolloutCollector
-from rl_training.algorithm.ppo import PPOAgent
-from rl_training.algorithm.rollout_counts import RETURN_WINDOW
-from rl_training.config import PPOConfig
-from rl_training.environments.adapter import make_environment
 from rl_training.run import checkpoint_file
-from rl_training.run.checkpoint import CheckpointedView, Checkpointer, CheckpointError, load, save
+from rl_training.run.checkpoint import CheckpointError, load, save
 from rl_training.run.checkpoint_file import DamagedError, read_state, write_state
 from rl_training.run.cli import main
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
-from tests.support.trees import tree
+from tests.support.small_runs import FIXED, setup
 
 CPU = torch.device("cpu")
-FIXED = ["--env", "heads", "--num-envs", "2", "--rollout-steps", "16", "--listen", "127.0.0.1:0", "--linger", "0",
-         "--quiet", "--hidden", "8"]  # fmt: skip
-
-
-def setup():
-    environment = make_environment("heads", 2, {})
-    agent = PPOAgent(environment.heads, environment.observation_size, PPOConfig(hidden=8, rollout_steps=16))
-    collector = RolloutCollector(environment, agent.network, seed=0, device=agent.device)
-    return agent, collector, SanctumAggregator(agent.heads, RunInfo("checked"))
 
 
 @pytest.fixture(scope="module")
@@ -309,127 +292,3 @@ def test_the_command_says_it_in_one_line_too(kind, written, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith("rl-train: error: checkpoint ")
     assert said.count("\n") == 1
-
-
-@contextmanager
-def checkpointing(folder, keep=1):
-    """A function that writes the checkpoint of an update with a return, as the training does after it."""
-    agent, collector, aggregator = setup()
-    view = CheckpointedView(aggregator.snapshot)
-    checkpointer = Checkpointer(folder, agent, collector, view, keep)
-    first = aggregator.snapshot()
-
-    def write(update, episode_return, episodes=RETURN_WINDOW):
-        tamiyo = replace(first.tamiyo, updates=update)
-        checkpointer.write(replace(first, tamiyo=tamiyo, episode_return=episode_return, episodes=episodes))
-
-    yield write
-
-
-def updates_in(folder):
-    agent, *_ = setup()
-    return {
-        name: load(folder, agent, name).snapshot.tamiyo.updates
-        for name in ("newest", "best", *(str(number) for number in range(20)))
-        if (
-            folder
-            / {"newest": "checkpoint.pt", "best": "checkpoint-best.pt"}.get(name, f"checkpoint-{name}.pt")
-        ).exists()
-    }
-
-
-def test_the_newest_and_the_best_by_return_are_kept(tmp_path):
-    with checkpointing(tmp_path) as write:
-        for update, value in enumerate((1.0, 3.0, 2.0, 3.0, 0.5), 1):
-            write(update, value)
-    assert updates_in(tmp_path) == {"newest": 5, "best": 2}
-    assert len(tree(tmp_path)) == 2
-
-
-def test_the_last_ones_are_kept_for_those_who_ask(tmp_path):
-    with checkpointing(tmp_path, keep=3) as write:
-        for update, value in enumerate((1.0, 3.0, 2.0, 2.5, 0.5), 1):
-            write(update, value)
-    assert updates_in(tmp_path) == {"newest": 5, "best": 2, "3": 3, "4": 4, "5": 5}
-    files = {path.stat().st_ino for path in tmp_path.iterdir()}
-    assert len(files) == 4, "the newest has two names, and is written once"
-
-
-def test_the_best_is_only_told_from_enough_episodes(tmp_path):
-    with checkpointing(tmp_path) as write:
-        write(1, None, episodes=0)
-        assert updates_in(tmp_path) == {"newest": 1}
-        write(2, 9.0, episodes=2)
-        write(3, 4.0, episodes=RETURN_WINDOW - 1)
-        assert updates_in(tmp_path)["best"] == 3
-        write(4, 3.0)
-        write(5, 2.0)
-    assert updates_in(tmp_path)["best"] == 4
-
-
-def test_a_resumed_run_knows_the_best_so_far(tmp_path):
-    with checkpointing(tmp_path) as write:
-        write(1, 3.0)
-        write(2, 1.0)
-    with checkpointing(tmp_path) as write:
-        write(3, 2.0)
-    assert updates_in(tmp_path) == {"newest": 3, "best": 1}
-    (tmp_path / "checkpoint-best.pt").write_bytes(b"damaged")
-    with checkpointing(tmp_path) as write:
-        write(4, 0.5)
-    assert updates_in(tmp_path) == {"newest": 4, "best": 4}
-
-
-def test_a_run_that_goes_back_keeps_what_it_writes_and_not_what_has_a_higher_number(tmp_path):
-    with checkpointing(tmp_path, keep=2) as write:
-        for update in (9, 10):
-            write(update, 1.0)
-    with checkpointing(tmp_path, keep=2) as write:
-        for update in (3, 4):
-            write(update, 0.5)
-    assert updates_in(tmp_path) == {"newest": 4, "best": 9, "3": 3, "4": 4}
-
-
-def test_a_file_system_without_hard_links_gets_copies(tmp_path, monkeypatch):
-    def none(*_):
-        raise OSError(1, "Operation not permitted")
-
-    monkeypatch.setattr("pathlib.Path.hardlink_to", none)
-    with checkpointing(tmp_path, keep=2) as write:
-        for update in (1, 2, 3):
-            write(update, float(-update))
-    assert updates_in(tmp_path) == {"newest": 3, "best": 1, "2": 2, "3": 3}
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_from_before_its_fall(tmp_path, capsys):
-    state = tmp_path / "state"
-    command = [*FIXED, "--checkpoint", str(state), "--keep-checkpoints", "3"]
-    assert main([*command, "--updates", "6"]) == 0
-    assert sorted(path.name for path in state.iterdir()) == [
-        "checkpoint-4.pt", "checkpoint-5.pt", "checkpoint-6.pt", "checkpoint-best.pt", "checkpoint.pt"
-    ]  # fmt: skip
-    (state / "checkpoint.pt").write_bytes(b"damaged")
-    assert main([*command, "--resume", "--updates", "7"]) == 2
-    assert capsys.readouterr().err.endswith("go on from another one, --resume-from best or 6 or 5 or 4\n")
-    assert main([*command, "--resume-from", "3", "--updates", "7"]) == 2
-    assert capsys.readouterr().err.endswith("--resume-from takes best, 6, 5, 4\n")
-    assert main([*command, "--resume-from", "4", "--updates", "5"]) == 0
-    assert main([*command, "--updates", "9"]) == 2
-    assert "holds the state of a run" in capsys.readouterr().err
-    assert main([*command, "--resume-from", "best", "--updates", "7"]) == 0
-
-
-@pytest.mark.parametrize("which", ["worst", "-1", "", "1.5", "../6", "²"])
-def test_only_names_of_checkpoints_are_taken(which, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main([*FIXED, "--checkpoint", "state", f"--resume-from={which}"])
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert "give best, or the number of its update" in said
-    assert said.count("\n") == 1
-
-
-def test_an_older_checkpoint_needs_its_folder(capsys):
-    assert main([*FIXED, "--resume-from", "best"]) == 2
-    assert "--resume-from needs the folder to go on from" in capsys.readouterr().err

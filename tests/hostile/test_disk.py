@@ -1,6 +1,5 @@
 """On a full disk every writer leaves the former file whole and nothing beside it, and training goes on."""
 
-import json
 import logging
 import os
 import signal
@@ -28,6 +27,7 @@ from rl_training.telemetry.emitter import Emitter
 from rl_training.telemetry.rollout_archive import RolloutArchive
 from stack.processes import free_address
 from tests.support.scraping import scrape
+from tests.support.small_runs import logged_updates
 from tests.support.trees import tree
 from tests.support.waiting import until
 
@@ -218,12 +218,6 @@ FLAGS = [
 ]
 
 
-def lines(path):
-    text = path.read_text()
-    assert text == "" or text.endswith("\n"), "half a line"
-    return [json.loads(line)["update"] for line in text.splitlines()]
-
-
 @pytest.mark.slow
 def test_a_run_whose_disk_fills_up_and_is_cleared_loses_no_update(tmpfs):
     """Checkpoints, log, rollouts, entry and what it prints are all on that disk."""
@@ -236,17 +230,17 @@ def test_a_run_whose_disk_fills_up_and_is_cleared_loses_no_update(tmpfs):
              "--checkpoint", folder / "state", "--log-json", folder / "log", "--register", folder / "targets",
              "--record-rollouts", folder / "rollouts.npz"], stdout=out, stderr=err)  # fmt: skip
     try:
-        until(lambda: (folder / "log").exists() and len(lines(folder / "log")) > 1)
+        until(lambda: (folder / "log").exists() and len(logged_updates((folder / "log").read_bytes())) > 1)
         with tmpfs.full():
             seen = updates(address)
             until(lambda: updates(address) >= seen + 4, every=0.02)
-            assert lines(folder / "log")[-1] <= seen + 1
+            assert logged_updates((folder / "log").read_bytes())[-1] <= seen + 1
             assert (folder / "state/checkpoint.pt").stat().st_size > 1000
         assert process.wait(timeout=120) == 0
     finally:
         process.kill()
         process.wait()
-    assert lines(folder / "log") == list(range(1, 13))
+    assert logged_updates((folder / "log").read_bytes()) == list(range(1, 13))
     assert tree(folder / "targets") == {}
     assert {name for name in tree(folder) if name.endswith(WRITING)} == set()
     assert (folder / "rollouts.npz").read_bytes()[:2] == b"PK"

@@ -1,0 +1,25 @@
+"""The smallest runs that have a checkpoint, and what a run has logged."""
+
+import json
+
+from rl_exporter import RunInfo, SanctumAggregator
+from rl_training.algorithm.collector import RolloutCollector
+from rl_training.algorithm.ppo import PPOAgent
+from rl_training.config import PPOConfig
+from rl_training.environments.adapter import make_environment
+
+FIXED = ["--env", "heads", "--num-envs", "2", "--rollout-steps", "16", "--listen", "127.0.0.1:0", "--linger", "0",
+         "--quiet", "--hidden", "8"]  # fmt: skip
+
+
+def setup():
+    environment = make_environment("heads", 2, {})
+    agent = PPOAgent(environment.heads, environment.observation_size, PPOConfig(hidden=8, rollout_steps=16))
+    collector = RolloutCollector(environment, agent.network, seed=0, device=agent.device)
+    return agent, collector, SanctumAggregator(agent.heads, RunInfo("checked"))
+
+
+def logged_updates(text):
+    """The updates of a ``--log-json`` file, which holds whole lines only."""
+    assert text == b"" or text.endswith(b"\n"), "half a line"
+    return [json.loads(line)["update"] for line in text.splitlines()]
