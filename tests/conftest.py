@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: the real servers, found or unpacked without root."""
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -14,8 +15,12 @@ settings.register_profile("first-failure", phases=(Phase.explicit, Phase.generat
 
 
 def server(find, *names):
+    folder = Path(os.environ.get("RL_TEST_SERVERS", ".servers"))
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        return find(*names, Path(os.environ.get("RL_TEST_SERVERS", ".servers")))
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in two processes, and one of them unpacks
+            return find(*names, folder)
     except MissingServerError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(str(error))
