@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo train-long drill stack dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet clean
+.PHONY: help demo train-long drill stack dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet learning clean
 help:
 	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long the same for long enough to learn, some 10 minutes'
@@ -21,8 +21,9 @@ help:
 	@echo 'make kubernetes write deploy/kubernetes anew from prometheus, alerts and grafana'
 	@echo 'make image-requirements  write deploy/image anew from pyproject.toml and constraints.txt; needs uv'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
-	@echo 'make benchmark  what telemetry costs, as ratios'
+	@echo 'make benchmark  what telemetry costs and how fast the trainer is, as ratios'
 	@echo 'make bench-fleet  what fleets of up to 3,000 simulated runs cost a Prometheus; half an hour'
+	@echo 'make learning   trains rl-train and its peers and writes docs/learning.md; many hours'
 	@echo 'make clean      remove $(VENV), $(SERVERS) and caches'
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -84,9 +85,13 @@ benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/environment.py
 	@$(BIN)/python benchmarks/watching.py
+	@$(BIN)/python -m benchmarks.trainer
 
 bench-fleet: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.fleet measure --servers $(SERVERS) --write docs/scale.md $(ARGS)
+
+learning: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.learning --rows all --write docs/learning.md --picture docs/learning.svg $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

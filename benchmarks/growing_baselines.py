@@ -1,4 +1,4 @@
-"""Baseline policies that do not learn: always WAIT, uniformly random, and a fixed schedule."""
+"""Baseline policies that do not learn: always WAIT, uniformly random, and scripts."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from rl_training.action_space import OFFSETS, SIZES, AlphaTarget, Blueprint, Operation, Slot, Style, Tempo
+from benchmarks.growing_scripts import WAIT, Script, decide
+from rl_training.action_space import OFFSETS, SIZES
 from rl_training.environments.growing.environment import Actions, GrowingNetworkEnv
-from rl_training.environments.growing.lifecycle import Decision, Stage, is_legal
 
-Policy = Callable[[GrowingNetworkEnv], Actions]
-
-TRAINING_STEPS = 3
-"""Steps that the fixed schedule trains a module before it joins the host with full weight."""
+Policy = Callable[[GrowingNetworkEnv, int], Actions]
+"""From an environment and the number of steps since the start of its episode to an action."""
 
 
-def always_wait(_env: GrowingNetworkEnv) -> Actions:
+def always_wait(_env: GrowingNetworkEnv, _step: int) -> Actions:
     """Leave the host alone."""
-    return np.array(Decision(Operation.WAIT))
+    return np.array(WAIT)
 
 
 def uniform_random(generator: np.random.Generator) -> Policy:
     """Choose uniformly among the valid operations, then among the valid actions of each head."""
 
-    def policy(env: GrowingNetworkEnv) -> Actions:
+    def policy(env: GrowingNetworkEnv, _step: int) -> Actions:
         masks = env.action_masks()
         operation = generator.choice(np.flatnonzero(masks[0, : SIZES[0]]))
         row = masks[operation]
@@ -37,17 +35,13 @@ def uniform_random(generator: np.random.Generator) -> Policy:
     return policy
 
 
-def fixed_schedule(env: GrowingNetworkEnv) -> Actions:
-    """Grow a depthwise convolution in each slot, last slot first, and give it full weight when trained."""
-    for slot in reversed(Slot):
-        state = env.slots[slot]
-        trained = state.stage is Stage.TRAINING and state.stage_age >= TRAINING_STEPS - 1
-        if trained or state.stage is Stage.BLENDING:
-            return np.array(Decision(Operation.ADVANCE, slot))
-        if is_legal(env.slots, Operation.GERMINATE, slot):
-            grow = (Blueprint.DEPTHWISE, Style.LINEAR_ADD, Tempo.FAST, AlphaTarget.FULL)
-            return np.array(Decision(Operation.GERMINATE, slot, *grow))
-    return always_wait(env)
+def follow(script: Script) -> Policy:
+    """Do what the script says."""
+
+    def policy(env: GrowingNetworkEnv, step: int) -> Actions:
+        return np.array(decide(script, env.slots, step))
+
+    return policy
 
 
 def returns(policy: Policy, env: GrowingNetworkEnv, seeds: Iterable[int]) -> list[float]:
@@ -55,9 +49,10 @@ def returns(policy: Policy, env: GrowingNetworkEnv, seeds: Iterable[int]) -> lis
     found = []
     for seed in seeds:
         env.reset(seed=seed)
-        total, over = 0.0, False
+        total, over, step = 0.0, False, 0
         while not over:
-            _, reward, over, _, _ = env.step(policy(env))
+            _, reward, over, _, _ = env.step(policy(env, step))
             total += reward
+            step += 1
         found.append(total)
     return found

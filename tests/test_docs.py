@@ -9,7 +9,7 @@ import pytest
 
 from rl_exporter.cli.main import main as exporter
 from rl_exporter.cli.main import metrics_table
-from rl_training.run.cli import parser
+from rl_training.run.cli import parser, play_parser
 from tests.support import ROOT
 
 
@@ -101,7 +101,8 @@ def test_the_pages_of_the_trainer_name_every_option():
     text = (ROOT / "docs/train.md").read_text() + (ROOT / "docs/configuration.md").read_text()
     options = {
         option
-        for action in parser()._actions
+        for each in (parser(), play_parser())
+        for action in each._actions
         for option in action.option_strings
         if option.startswith("--") and option != "--help" and not option.startswith("--no-")
     }

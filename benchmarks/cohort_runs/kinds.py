@@ -13,7 +13,17 @@ from benchmarks.cohort_runs.cues import CUES_ID
 from benchmarks.cohort_runs.recipe import Label, Recipe
 from rl_training.config import PPOConfig
 
-_BASE = PPOConfig(rollout_steps=32, epochs=4, gamma=0.5, learning_rate=5e-3)
+_FORMER = PPOConfig(
+    rollout_steps=12,
+    minibatches=4,
+    learning_rate=3e-4,
+    learning_rate_schedule="constant",
+    entropy_schedule="constant",
+    critic="shared",
+)
+"""The defaults when the measure was chosen: runs get stuck, and without schedules a late collapse shows."""
+
+_BASE = replace(_FORMER, rollout_steps=32, epochs=4, gamma=0.5, learning_rate=5e-3)
 _GROWING = {"workers": 1, "samples": 64, "plateau_epochs": 10}
 
 
@@ -119,7 +129,7 @@ def _wait() -> Iterator[Recipe]:
         heads=("op",),
         environment="growing-network",
         arguments={**_GROWING, "rent": 0.05},
-        learning=PPOConfig(rollout_steps=28, learning_rate=3e-3, entropy_coefficient=0.001),
+        learning=replace(_FORMER, rollout_steps=28, learning_rate=3e-3, entropy_coefficient=0.001),
         updates=40,
     )
 
@@ -133,7 +143,7 @@ def _stuck() -> Iterator[Recipe]:
             label=Label.STUCK,
             why="the defaults with a higher learning rate, ended early",
             seeds=5,
-            learning=PPOConfig(learning_rate=rate, entropy_coefficient=entropy),
+            learning=replace(_FORMER, learning_rate=rate, entropy_coefficient=entropy),
             num_envs=32,
             updates=50,
             returns=(0.0, 14.0),
@@ -170,7 +180,7 @@ def _learned() -> Iterator[Recipe]:
         why="CartPole, solved",
         seeds=6,
         environment="CartPole-v1",
-        learning=PPOConfig(rollout_steps=64, learning_rate=1e-3, entropy_coefficient=0.0),
+        learning=replace(_FORMER, rollout_steps=64, learning_rate=1e-3, entropy_coefficient=0.0),
         num_envs=16,
         updates=300,
         returns=(475.0, 500.0),
@@ -219,7 +229,7 @@ def _harmless() -> Iterator[Recipe]:
         seeds=5,
         environment="growing-network",
         arguments=_GROWING,
-        learning=PPOConfig(rollout_steps=28, entropy_coefficient=0.03),
+        learning=replace(_FORMER, rollout_steps=28, entropy_coefficient=0.03),
         updates=15,
     )
     yield Recipe(

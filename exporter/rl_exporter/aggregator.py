@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
+from rl_exporter.environment_metrics import EnvironmentMetrics, EnvironmentNumber, Reading, Series, series_of
 from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import Heads
 from rl_exporter.histogram import Histogram
@@ -77,6 +78,9 @@ class SanctumAggregator:
         self._record_errors = former.record_errors
         self._dropped = Counter(dict(former.dropped))
         self._logged: set[tuple[str, str, bool]] = set()
+        self._environment = EnvironmentMetrics(_LOG.warning)
+        self._environment_metrics = former.environment_metrics
+        self._environment_series: dict[str, Series] = {}
         self._tamiyo: TamiyoState | None = None
         self._snapshot: SanctumSnapshot | None = None
 
@@ -107,12 +111,16 @@ class SanctumAggregator:
         # Everything is checked before anything is counted, so that no update is taken in part.
         of_heads, impossible = self._validity.check([measured(name, NOT_MEASURED) for name in self._order])
         numbers, dropped = check_run(payload)
+        given = payload.environment_metrics
+        reported = None if given is None else self._environment.read(given)
         with self._lock:
             update = self._updates = self._updates + 1
             now = self._last_update_timestamp = self._clock()
             for tracker, values in zip(self._trackers, of_heads, strict=True):
                 tracker.record(values, update, now)
             self._take_numbers(numbers)
+            if reported is not None:
+                self._take_environment(reported)
             dropped = (*dropped, *impossible)
             for one in dropped:
                 self._record_errors += one.is_error
@@ -133,6 +141,17 @@ class SanctumAggregator:
         for number, value in zip(DURATIONS, given, strict=False):
             if value is not None:
                 self._histograms[number.name] = self._histograms[number.name].observe(value)
+
+    def _take_environment(self, reported: Reading) -> None:
+        """Replace what the environments reported. What is left out is no error of the heads' record."""
+        if reported.left_out:
+            self._dropped["environment_metrics"] += reported.left_out
+        numbers = reported.numbers
+        if numbers.keys() != self._environment_series.keys():
+            self._environment_series = {key: series_of(key) for key in sorted(numbers, key=series_of)}
+        self._environment_metrics = tuple(
+            EnvironmentNumber(series, numbers[key]) for key, series in self._environment_series.items()
+        )
 
     def _log_once(self, dropped: Sequence[Dropped]) -> None:
         for one in dropped:
@@ -170,6 +189,7 @@ class SanctumAggregator:
             last_update_timestamp=self._last_update_timestamp,
             episode_return_max=self._episode_return_max,
             record_errors=self._record_errors,
+            environment_metrics=self._environment_metrics,
             dropped=tuple(self._dropped.items()),
             **numbers,
         )

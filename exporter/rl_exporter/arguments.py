@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from operator import index
 from typing import Any
 
+from rl_exporter.library_numbers import count, number, shown
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 
@@ -34,7 +33,9 @@ def payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
         value = given[name]
         run[name] = value if type(value) is float and not whole else _of_run(value, name, whole=whole)
     return PPOUpdatePayload(
-        heads={head: HeadMeasurement(**measured) for head, measured in per_head.items()}, **run
+        heads={head: HeadMeasurement(**measured) for head, measured in per_head.items()},
+        environment_metrics=given["environment_metrics"],
+        **run,
     )
 
 
@@ -43,7 +44,7 @@ def _items(values: Any, argument: str) -> Any:
         return values.items()
     except AttributeError:
         raise TypeError(
-            f"{argument} is {_shown(values)}; give a number for each head by name, such as {{'arm': 0.5}}"
+            f"{argument} is {shown(values)}; give a number for each head by name, such as {{'arm': 0.5}}"
         ) from None
 
 
@@ -71,7 +72,7 @@ def _shares(values: Any, head: str) -> tuple[float, ...] | None:
         shares = ()
     if not shares:
         raise TypeError(
-            f"action_shares of head {head!r} are {_shown(values)}; give the mean probability of each action"
+            f"action_shares of head {head!r} are {shown(values)}; give the mean probability of each action"
         )
     return shares
 
@@ -88,45 +89,3 @@ def _share(value: Any) -> float:
     if share is None:
         raise TypeError("None")
     return share
-
-
-def number(value: Any) -> float | None:
-    """A number of any library as a float: scalars, and arrays and tensors of one element. None stays None.
-
-    Raises TypeError, with what it is, for anything else, and for text that spells a number.
-    """
-    if type(value) is float or value is None:
-        return value
-    try:
-        # Before float(): NumPy refuses arrays of one dimension there, and would read text in one.
-        plain = value.item() if hasattr(value, "item") else value
-        if not isinstance(plain, str | bytes | bytearray):
-            return float(plain)
-    except OverflowError:
-        return math.inf if plain > 0 else -math.inf
-    except Exception as error:  # each library refuses with another exception
-        raise TypeError(_shown(value)) from error
-    raise TypeError(_shown(value))
-
-
-def count(value: Any) -> float:
-    """A count of any library: what ``operator.index`` takes, and other numbers for later checks. None is 0.
-
-    Raises TypeError, with what it is, for anything else, and for arrays and tensors of one dimension or more.
-    """
-    if type(value) is int:
-        return value
-    if getattr(value, "ndim", 0):
-        raise TypeError(_shown(value))
-    try:
-        return index(value)
-    except TypeError:
-        return number(value) or 0
-
-
-def _shown(value: object) -> str:
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # noqa: BLE001 - somebody's repr must not hide the reason
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:60]}…"

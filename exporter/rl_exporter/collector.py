@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from rl_exporter.histogram import Histogram
-from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS, Metric
+from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS, Metric, environment_metrics
 from rl_exporter.snapshot import SanctumSnapshot, TamiyoState
 
 _FAMILIES: dict[str, Any] = {
@@ -75,7 +75,7 @@ class HeadCollector(Collector):
 
 def update_families(snapshot: SanctumSnapshot) -> Iterator[Family]:
     """The families that change with an update only."""
-    return (_family(metric, snapshot) for metric in UPDATE_METRICS)
+    return (_family(metric, snapshot) for metric in (*UPDATE_METRICS, *environment_metrics(snapshot)))
 
 
 def live_families(snapshot: SanctumSnapshot) -> Iterator[Family]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Literal
 
+from rl_exporter.environment_metrics import PREFIX
 from rl_exporter.heads import Head
 from rl_exporter.health import HeadState
 from rl_exporter.histogram import Histogram
@@ -20,7 +23,9 @@ Reader = Callable[[SanctumSnapshot], Iterable[Sample]]
 SHOWN_ACTIONS = 16
 """A head of more choices has no series per action: a vocabulary would be a hundred thousand of them."""
 
-_UNITS = ("nats", "ratio", "seconds", "updates")
+ENVIRONMENT_HELP = "Reported by the environments; mean over the last episodes that reported it, 100 at most."
+
+_UNITS = ("nats", "ratio", "seconds", "steps", "updates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +225,7 @@ UPDATE_METRICS: tuple[Metric, ...] = _in_order(
 LIVE_METRICS: tuple[Metric, ...] = (
     _of_the_run(_START),
     Metric(
-        "rl_training_run_state",
-        "gauge",
-        "1 for the present state of the run, else 0.",
-        ("state",),
-        _run_states,
+        "rl_training_run_state", "gauge", "1 for the present state of the run, else 0.", ("state",), _run_states
     ),
     Metric(
         "rl_training_run_info",
@@ -261,13 +262,26 @@ SELF_METRICS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 """Name, type, labels and help of what the exporter says of itself, without run_id."""
 
 
+def environment_metrics(snapshot: SanctumSnapshot) -> Iterator[Metric]:
+    """What the environments of this run report: names and labels are theirs."""
+    for name, numbers in groupby(snapshot.environment_metrics, lambda number: number.series.name):
+        samples = [(dict(series.labels), value) for series, value in numbers]
+        labels = tuple(samples[0][0])
+        read = [(tuple(found.values()), value) for found, value in samples]
+        yield Metric(f"{PREFIX}{name}", "gauge", ENVIRONMENT_HELP, labels, partial(_these, read))
+
+
+def _these(samples: Sequence[Sample], _snapshot: SanctumSnapshot) -> Sequence[Sample]:
+    return samples
+
+
 def update_values(snapshot: SanctumSnapshot) -> dict[str, object]:
     """Every value that /metrics shows for the last update, by metric name and then by label values.
 
     A histogram stands under its three names, with a level more for ``le``.
     """
     values: dict[str, object] = {}
-    for metric in UPDATE_METRICS:
+    for metric in (*UPDATE_METRICS, *environment_metrics(snapshot)):
         for labels, value in metric.read(snapshot):
             if isinstance(value, Histogram):
                 _put(values, [f"{metric.name}_bucket", *labels], dict(value.cumulative()))

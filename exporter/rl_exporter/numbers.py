@@ -118,6 +118,11 @@ class TrainingNumbers:
     episode_return: Annotated[float | None, Number(
         "rl_training_episode_return", help="Mean return of the last finished episodes, 100 at most.", kept=True,
     )] = None
+    learning_rate: Annotated[float | None, Number("rl_training_learning_rate", least=0.0, kept=True,
+        help="Step size of the optimiser in the last update.")] = None
+    episode_length: Annotated[float | None, Number("rl_training_episode_length_steps", least=0.0, kept=True,
+        after="rl_training_episode_return_max",
+        help="Mean length of the last finished episodes, 100 at most.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 from rl_exporter.heads import entropy_attribute_head
 from rl_exporter.immutable import Picklable
@@ -46,14 +46,19 @@ class PPOUpdatePayload(Picklable, PolicyNumbers, TrainingNumbers, DurationNumber
 
     ``heads`` maps head names to measurements; a head that is absent was not measured.
     ``environment_steps`` and ``episodes`` count what this update's rollout added.
+    ``environment_metrics`` maps what environments report to its mean over the last episodes, such as
+    ``{"accuracy_ratio": 0.9, 'modules_ratio{slot="a"}': 0.5}``; it replaces that of the update before.
     Durations are in seconds, divergence in nats, shares in [0, 1]; ``update_duration`` is optimisation only.
     ``payload.head_<name>_entropy`` is the entropy in nats of a head in ``heads``.
     """
 
     heads: Mapping[str, HeadMeasurement] = field(default_factory=dict)
+    environment_metrics: Mapping[str, SupportsFloat] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", MappingProxyType(dict(self.heads)))
+        if isinstance(self.environment_metrics, dict):
+            object.__setattr__(self, "environment_metrics", MappingProxyType(dict(self.environment_metrics)))
 
     def __getattr__(self, attribute: str) -> float | None:
         name = entropy_attribute_head(attribute)

@@ -171,6 +171,8 @@ class HeadRecorder:
         environment_steps: SupportsIndex | None = 0,
         episodes: SupportsIndex | None = 0,
         episode_return: SupportsFloat | None = None,
+        learning_rate: SupportsFloat | None = None,
+        episode_length: SupportsFloat | None = None,
         entropy_coefficient: SupportsFloat | None = None,
         kl_divergence: SupportsFloat | None = None,
         clipped_share: SupportsFloat | None = None,
@@ -182,6 +184,7 @@ class HeadRecorder:
         rollout_duration: SupportsFloat | None = None,
         # end of the numbers
         action_shares: Mapping[str, Sequence[SupportsFloat] | None] | None = None,
+        environment_metrics: Mapping[str, SupportsFloat] | None = None,
     ) -> None:
         """Record one update, with whatever of it is known. Call it once per update.
 
@@ -189,6 +192,9 @@ class HeadRecorder:
         steps at which the head decided, in [0, 1]; ``choice_share``: the share of such steps; ``open_share``:
         of the steps at which some valid operation would have let it decide. Norms before clipping; divergence
         in nats; durations in seconds; ``environment_steps`` and ``episodes`` since the last update.
+        ``environment_metrics``: numbers of the environment, exported as gauges ``rl_environment_...``, with
+        labels where the key has some: ``{"accuracy_ratio": 0.9, 'wins_ratio{map="ice"}': 0.5}``. Names and
+        values that are impossible are left out, and the log says so once.
 
         None is not measured, for one head, too. Numbers of NumPy, torch and the like will do, also arrays and
         tensors of one element; a tensor on an accelerator costs a synchronisation each, so move them together

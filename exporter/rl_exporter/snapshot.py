@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated
 
+from rl_exporter.environment_metrics import EnvironmentNumber
 from rl_exporter.heads import MAXIMUM, Head, Heads, entropy_attribute_head, require_label_value
 from rl_exporter.health import DEFAULT_THRESHOLDS, Condition, HeadState, Level, Thresholds, is_blind, level
 from rl_exporter.histogram import DURATION_BOUNDS, RATIO_BOUNDS, Histogram
@@ -252,5 +253,7 @@ class SanctumSnapshot(TrainingNumbers):
     update_durations: Histogram = NO_DURATIONS
     rollout_durations: Histogram = NO_DURATIONS
     record_errors: int = 0
+    environment_metrics: tuple[EnvironmentNumber, ...] = ()
+    """What the environments report, ordered by series."""
     dropped: tuple[tuple[str, int], ...] = ()
     """Values that were impossible and not kept: argument of ``record``, and how many."""

@@ -12,7 +12,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from rl_dashboards.panels import DATASOURCE
-from rl_dashboards.queries import RUN, active_since
+from rl_dashboards.queries import RUN, active_since, environment_selector
+from rl_exporter.environment_metrics import PREFIX
 
 TAG = "rl-policy-exporter"
 HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID = "rl-heads", "rl-run", "rl-fleet", "rl-pipeline"
@@ -84,10 +85,23 @@ def _links() -> builders.DashboardLink:
     return link.keep_time(True).include_vars(True).icon("external link").tooltip("").url("").target_blank(False)
 
 
+def environment_variable() -> builders.QueryVariable:
+    """What the environments of the selected runs report, by names without their prefix."""
+    names = f"label_values({environment_selector()}, __name__)"
+    about = "Numbers that the environments of the selected runs report."
+    return _choice("environment_metric", "Environment", names, about).regex(f"/{PREFIX}(.*)/")
+
+
 def build_dashboard(
-    uid: str, title: str, description: str, panels: Sequence[Placed], *, alerts_marked: bool = True
+    uid: str,
+    title: str,
+    description: str,
+    panels: Sequence[Placed],
+    *,
+    alerts_marked: bool = True,
+    variables: Sequence[Builder[model.VariableModel]] = (),
 ) -> dict[str, Any]:
-    """Build a dashboard in Grafana's JSON model. Panels get their ids in order.
+    """Build a dashboard in Grafana's JSON model. Panels get their ids in order. ``variables`` follow the common ones.
 
     ``alerts_marked``: draw a line where an alert became active. Off for a fleet, whose many lines hide the
     graphs.
@@ -102,7 +116,7 @@ def build_dashboard(
         .refresh("15s")
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
-        .variables(template_variables())
+        .variables([*template_variables(), *variables])
         .annotation(_alert_annotations(alerts_marked))
         .link(_links())
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 
+from rl_exporter.environment_metrics import PREFIX
 from rl_exporter.health import HeadState, Level
 
 RUN = 'cluster=~"$cluster", run_id=~"$run_id"'
@@ -60,6 +61,11 @@ def head_selector(metric: str) -> str:
 def run_selector(metric: str) -> str:
     """Selector of a metric of the selected runs."""
     return f"{metric}{{{RUN}}}"
+
+
+def environment_selector(name: str = ".+") -> str:
+    """Selector of what the environments of the selected runs report; ``name`` is a pattern without the prefix."""
+    return f'{{__name__=~"{PREFIX}{name}", {RUN}}}'
 
 
 def latest(shape: Callable[[Read], str]) -> str:

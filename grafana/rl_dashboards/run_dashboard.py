@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from grafana_foundation_sdk.builders import table, timeseries
@@ -30,10 +31,14 @@ def dashboard() -> dict[str, Any]:
         (_selected(), 16, 0, 4, 6),
         (_episodes(), 20, 0, 4, 6),
     ]
-    for place, panel in enumerate(_lines()):
+    lines = _lines()
+    for place, panel in enumerate(lines):
         panels.append((panel, 8 * (place % 3), 6 + 7 * (place // 3), 8, 7))
-    about = "Is PPO itself in order: does it learn, are its steps of a sensible size, how fast is it?"
-    return layout.build_dashboard(layout.RUN_UID, "RL Run", about, panels)
+    panels.append((_environment(), 0, 6 + 7 * math.ceil(len(lines) / 3), 24, 8))
+    about = "Is PPO itself in order: does it learn, are its steps of a sensible size, how fast is it, what does it do?"
+    return layout.build_dashboard(
+        layout.RUN_UID, "RL Run", about, panels, variables=[layout.environment_variable()]
+    )
 
 
 def _info() -> table.Panel:
@@ -105,6 +110,18 @@ def _returns() -> timeseries.Panel:
     return dashed(panel.with_target(range_query(best, "{{run_id}} best", "B")), "B", style.DIM)
 
 
+def _environment() -> timeseries.Panel:
+    """One panel for each number that the environments report, whatever its labels are."""
+    panel = narrow_timeseries_panel(
+        "Environment: $environment_metric",
+        "What the environments report of themselves: the mean over the last 100 episodes that reported it, one line "
+        'for each run and each of its labels. Names come from info["metrics"] of the environment.',
+        "the environments of the selected runs report nothing, or no episode has ended yet",
+        range_query(queries.environment_selector("($environment_metric)"), "__auto"),
+    )
+    return panel.decimals(3).repeat("environment_metric").repeat_direction("h").max_per_row(3)
+
+
 def _lines() -> list[timeseries.Panel]:
     return [*_learning(), *_steps(), *_speed()]
 
@@ -112,6 +129,13 @@ def _lines() -> list[timeseries.Panel]:
 def _learning() -> list[timeseries.Panel]:
     return [
         _returns(),
+        _gauge(
+            "Episode length",
+            "Mean steps of the last 100 finished episodes. Longer is better where an environment ends an episode for "
+            "a mistake, and shorter where it ends with success.",
+            "rl_training_episode_length_steps",
+            decimals=1,
+        ),
         _gauge(
             "Policy loss",
             "Clipped surrogate, summed over the heads. Its size says little; jumps and NaN do.",
@@ -134,7 +158,12 @@ def _learning() -> list[timeseries.Panel]:
 
 
 def _steps() -> list[timeseries.Panel]:
-    base = range_query(f"max by (run_id) ({run_selector('rl_policy_entropy_coefficient')})", "{{run_id}}")
+    base = range_query(
+        f"max by (run_id) ({run_selector('rl_policy_entropy_coefficient')})", "{{run_id}} entropy", "A"
+    )
+    rate = range_query(
+        f"max by (run_id) ({run_selector('rl_training_learning_rate')})", "{{run_id}} learning rate", "B"
+    )
     return [
         _gauge(
             "KL divergence",
@@ -159,11 +188,13 @@ def _steps() -> list[timeseries.Panel]:
             "rl_policy_gradient_norm",
         ),
         narrow_timeseries_panel(
-            "Entropy coefficient",
-            "Base coefficient of the entropy bonus; each head multiplies it by its own factor.",
+            "Entropy coefficient and learning rate",
+            "Base coefficient of the entropy bonus, which each head multiplies by its own factor, and the step size "
+            "of the optimiser. Both fall to 0 at the end of a run with linear schedules.",
             NOT_REPORTED,
             base,
-        ).decimals(4),
+            rate,
+        ).decimals(5),
     ]
 
 

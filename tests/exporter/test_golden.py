@@ -36,6 +36,8 @@ def body(accept):
                 environment_steps=512,
                 episodes=2,
                 episode_return=-0.5,
+                learning_rate=0.0009765625,
+                episode_length=256.0,
                 kl_divergence=0.015625,
                 clipped_share=0.25,
                 gradient_norm=0.75,
@@ -44,6 +46,11 @@ def body(accept):
                 explained_variance=0.875,
                 rollout_duration=0.5,
                 update_duration=2.0,
+                environment_metrics={
+                    "accuracy_ratio": 0.75,
+                    'modules_ratio{slot="b",blueprint="conv"}': 0.5,
+                    'modules_ratio{slot="a",blueprint="norm"}': 1.0,
+                },
             )
         )
     return Renderer(aggregator.snapshot).render(accept)[0].decode()

@@ -97,13 +97,14 @@ def test_every_panel_explains_itself_and_says_what_is_missing(uid):
 @every_board
 def test_variables_have_all_and_follow_the_time_range(uid):
     listed = {variable["name"]: variable for variable in BOARDS[uid]["templating"]["list"]}
-    assert list(listed) == ["datasource", "cluster", "run_id", "head"]
-    for name in ("cluster", "run_id", "head"):
+    own = ["environment_metric"] if uid == "rl-run" else []
+    assert list(listed) == ["datasource", "cluster", "run_id", "head", *own]
+    for name in ("cluster", "run_id", "head", *own):
         assert listed[name]["includeAll"]
         assert listed[name]["allValue"] == ".*"
         assert listed[name]["refresh"] == 2
     for expression in variable_queries(BOARDS[uid]).values():
-        assert expression.startswith("label_values(rl_")
+        assert expression.startswith(("label_values(rl_", 'label_values({__name__=~"rl_environment_.+"'))
 
 
 @every_board
@@ -304,6 +305,18 @@ def test_every_query_on_a_run_follows_the_variables(uid):
         ):
             assert 'cluster=~"$cluster"' in selector, where
             assert 'run_id=~"$run_id"' in selector, where
+
+
+def test_what_environments_report_has_a_panel_for_each_name():
+    board = BOARDS["rl-run"]
+    (panel,) = [panel for panel in panels(board) if panel.get("repeat") == "environment_metric"]
+    (target,) = panel["targets"]
+    assert "$environment_metric" in panel["title"]
+    assert target["expr"] == f'{{__name__=~"rl_environment_($environment_metric)", {queries.RUN}}}'
+    assert target["legendFormat"] == "__auto", "labels are the environments'"
+    (variable,) = [one for one in board["templating"]["list"] if one["name"] == "environment_metric"]
+    pattern = re.compile(variable["regex"].strip("/"))
+    assert pattern.match("rl_environment_modules_ratio")[1] == "modules_ratio"
 
 
 def test_a_prometheus_without_rules_is_named_where_it_would_be_missed():

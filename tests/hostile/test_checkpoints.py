@@ -15,6 +15,7 @@ from rl_training.run.checkpoint_file import DamagedError, read_state, write_stat
 from rl_training.run.cli import main
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
+from tests.support.former_checkpoints import former
 from tests.support.small_runs import FIXED, setup
 
 CPU = torch.device("cpu")
@@ -23,10 +24,20 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The bytes of a checkpoint, the state in it, and an agent that it fits."""
-    agent, collector, aggregator = setup()
+    return _written(tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture(scope="module")
+def formerly_written(tmp_path_factory):
+    """A state of the first format, and an agent that it fits."""
+    _, state, agent = _written(tmp_path_factory.mktemp("formerly"), critic="shared")
+    return former(state, 1), agent
+
+
+def _written(folder, **options):
+    agent, collector, aggregator = setup(**options)
     emitter = Emitter([aggregator], aggregator.count_record_error)
     train(agent, collector, emitter, Limits(3, None), lambda: False)
-    folder = tmp_path_factory.mktemp("written")
     save(folder, agent, collector, aggregator.snapshot())
     path = folder / "checkpoint.pt"
     return path.read_bytes(), read_state(path, CPU), agent
@@ -74,10 +85,12 @@ def test_a_flipped_bit_would_load_without_the_checksum(written, tmp_path, monkey
     assert loaded > 50
 
 
-def test_a_checkpoint_of_the_first_format_goes_on_and_its_weaker_checksums_are_checked(written, tmp_path):
-    _, state, agent = written
+def test_a_checkpoint_of_the_first_format_goes_on_and_its_weaker_checksums_are_checked(
+    formerly_written, tmp_path
+):
+    state, agent = formerly_written
     path = tmp_path / "checkpoint.pt"
-    torch.save(state | {"format": 1}, path)
+    torch.save(state, path)
     assert load(tmp_path, agent).snapshot.tamiyo.updates == 3
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
@@ -88,11 +101,11 @@ def test_a_checkpoint_of_the_first_format_goes_on_and_its_weaker_checksums_are_c
         load(tmp_path, agent)
 
 
-def test_an_entry_of_the_first_format_that_became_a_folder_is_refused(written, tmp_path):
+def test_an_entry_of_the_first_format_that_became_a_folder_is_refused(formerly_written, tmp_path):
     """torch reads it as one without content: whatever the memory held before becomes a weight."""
-    _, state, agent = written
+    state, agent = formerly_written
     path = tmp_path / "checkpoint.pt"
-    torch.save(state | {"format": 1}, path)
+    torch.save(state, path)
     content = path.read_bytes()
     entry = content.index(b"PK\x01\x02")  # the first one of the directory at the end of the archive
     assert content[entry + 38] == 0, "the attributes of MS-DOS"
@@ -221,7 +234,7 @@ MALFORMED = {
     "a list": saved([1, 2]),
     "a text": saved("format 2"),
     "nothing in it": saved({}),
-    "another format": rewritten(format=3),
+    "another format": rewritten(format=4),
     "a format that is none": rewritten(format={"format": 2}),
     "no shape": without("shape"),
     "a shape that is none": rewritten(shape=7),
@@ -229,8 +242,8 @@ MALFORMED = {
     "no agent": without("agent"),
     "an agent that is none": rewritten(agent=[]),
     "no parameters": without("agent", "network"),
-    "a parameter less": without("agent", "network", "encoder.weight"),
-    "parameters of another size": inside("agent", network={"encoder.weight": torch.zeros(2, 2)}),
+    "a parameter less": without("agent", "network", "actor.encoder.weight"),
+    "parameters of another size": inside("agent", network={"actor.encoder.weight": torch.zeros(2, 2)}),
     "no optimizer": without("agent", "optimizer"),
     "an optimizer of another size": moments(wrong_size),
     "an optimizer of more": moments(too_many),
@@ -245,6 +258,11 @@ MALFORMED = {
     "negative episodes": inside("progress", episodes=[-1, 2]),
     "more episodes than a number holds": inside("progress", episodes=[10**30, 1]),
     "returns that are none": inside("progress", returns=["high"]),
+    "lengths that are none": inside("progress", lengths=["long"]),
+    "negative lengths": inside("progress", lengths=[-1]),
+    "reports that are none": inside("progress", metrics=["good"]),
+    "reports of other names": inside("progress", metrics=[{"Bad Name": 1.0}]),
+    "reports of texts": inside("progress", metrics=[{"x": "much"}]),
     "no metrics": without("metrics"),
     "metrics that are none": rewritten(metrics="up 1\n"),
     "metrics that are no text": rewritten(metrics=[1]),

@@ -21,7 +21,8 @@ from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import PPOConfig
 from rl_training.environments.adapter import make_environment
-from rl_training.run.checkpoint import CheckpointedView, Checkpointer, save
+from rl_training.run.checkpoint import save
+from rl_training.run.checkpointer import CheckpointedView, Checkpointer
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
 from rl_training.telemetry.rollout_archive import RolloutArchive

@@ -32,10 +32,14 @@ _RANKS = (
 )
 _AGGREGATOR = ("tests/exporter/test_aggregator.py",)
 _PPO = "training/rl_training/algorithm/ppo.py"
+_LOSSES = "training/rl_training/algorithm/losses.py"
+_LOCKSTEP = "training/rl_training/policy/lockstep.py"
+_LOCKSTEP_TESTS = ("tests/training/policy/test_lockstep.py",)
 _REFERENCE = "tests/training/algorithm/test_update_reference.py"
 _RUN_NUMBERS = (_REFERENCE, "-k", "run_level_number")
 _PARAMETERS = (_REFERENCE, "-k", "parameters_after")
 _NORMALIZE = ("tests/exporter/test_heads.py", "-k", "maximum_entropy")
+_REPORTS = ("tests/training/algorithm/test_episode_reports.py", "-k")
 
 MUTANTS = (
     Mutant(
@@ -48,8 +52,8 @@ MUTANTS = (
     Mutant(
         "log2 instead of ln",
         _DISTRIBUTIONS,
-        "return (self._total.log() - weighted / self._total)",
-        "return (self._total.log() - weighted / self._total) / 0.6931471805599453",
+        "entropy: Tensor = softmax.log_total - ctx.mean",
+        "entropy: Tensor = (softmax.log_total - ctx.mean) / 0.6931471805599453",
         _PROPERTIES,
     ),
     Mutant(
@@ -139,8 +143,8 @@ MUTANTS = (
     Mutant(
         "entropy after a probability floor",
         _DISTRIBUTIONS,
-        "        self._weights = self._centered.exp()\n",
-        "        self._weights = self._centered.exp().clamp_min(1e-3)\n",
+        "        self.weights = centered.exp()\n",
+        "        self.weights = centered.exp().clamp_min(1e-3)\n",
         _PROPERTIES,
     ),
     Mutant(
@@ -159,9 +163,9 @@ MUTANTS = (
     ),
     Mutant(
         "several ranks: losses divided by the steps of one rank",
-        "training/rl_training/algorithm/ppo.py",
-        "(shares * batch.steps)",
-        "(shares * batch.advantages.numel())",
+        _LOSSES,
+        "(heads.choice_shares * batch.steps)",
+        "(heads.choice_shares * batch.advantages.numel())",
         _RANKS,
     ),
     Mutant(
@@ -256,15 +260,15 @@ MUTANTS = (
         ("tests/hostile/test_long_names.py", "-k", "both_ends or cut_by"),
     ),
     Mutant(
-        "KL divergence: of the first epoch instead of the last",
-        "training/rl_training/telemetry/result.py",
-        "sums.kl_divergence[-1]",
-        "sums.kl_divergence[0]",
+        "KL divergence: of the policy before its update",
+        _PPO,
+        "partial(divergence_from, rollout, masks, self.network)",
+        "partial(torch.clone, divergence_from(rollout, masks, self.network) * 0)",
         _RUN_NUMBERS,
     ),
     Mutant(
         "policy loss: measured with the other sign",
-        _PPO,
+        _LOSSES,
         "policy_loss=policy_loss.detach(),",
         "policy_loss=-policy_loss.detach(),",
         _RUN_NUMBERS,
@@ -292,28 +296,42 @@ MUTANTS = (
     ),
     Mutant(
         "entropy bonus: mean over all steps instead of the choice steps",
-        _PPO,
-        "(entropy * choice).sum((0, 1)) / denominators).sum()",
-        "entropy.mean((0, 1))).sum()",
+        _LOSSES,
+        "(entropy * (heads.coefficients * weights)).sum()",
+        "(heads.coefficients * entropy.mean((0, 1))).sum()",
         _PARAMETERS,
     ),
     Mutant(
         "value loss: halved twice",
-        _PPO,
+        _LOSSES,
         "value_loss = 0.5 * (",
         "value_loss = 0.25 * (",
         _RUN_NUMBERS,
     ),
     Mutant(
         "value coefficient: ignored",
-        _PPO,
-        "config.value_coefficient * value_loss",
-        "value_loss",
+        _LOSSES,
+        "config.value_coefficient * scaled",
+        "scaled",
         _PARAMETERS,
     ),
     Mutant(
+        "value loss: in units of the reward",
+        _LOSSES,
+        "config.value_coefficient * scaled",
+        "config.value_coefficient * value_loss",
+        _PARAMETERS,
+    ),
+    Mutant(
+        "value head: units change, and estimates with them",
+        "training/rl_training/policy/value.py",
+        "        self.output.weight.mul_(scale / new_scale)\n",
+        "",
+        ("tests/training/policy/test_value.py", "-k", "estimates_stay"),
+    ),
+    Mutant(
         "clip range: open below",
-        _PPO,
+        _LOSSES,
         "ratio.clamp(1 - config.clip, 1 + config.clip)",
         "ratio.clamp(max=1 + config.clip)",
         _PARAMETERS,
@@ -338,6 +356,55 @@ MUTANTS = (
         "return nats / self.max_entropy if",
         "return nats / math.log(self.choices - 1) if",
         _NORMALIZE,
+    ),
+    Mutant(
+        "gradient of the recurrent weights: with the state after a step instead of the one before",
+        _LOCKSTEP,
+        "torch.bmm(d_gates.mT, before)",
+        "torch.bmm(d_gates.mT, steps.hidden[:, -d_gates.shape[1] :])",
+        _LOCKSTEP_TESTS,
+    ),
+    Mutant(
+        "gradient through time: forgets nothing",
+        _LOCKSTEP,
+        "d_cell_now.mul_(forget_now)",
+        "d_cell_now",
+        _LOCKSTEP_TESTS,
+    ),
+    Mutant(
+        "an episode that begins with a rollout: starts from the state of the one before",
+        "training/rl_training/policy/fragments.py",
+        "(offset == 0) & ~starts[0, owner]",
+        "offset == 0",
+        ("tests/training/policy/test_fragments.py",),
+    ),
+    Mutant(
+        "entropy: half of its gradient",
+        _DISTRIBUTIONS,
+        ".mul_(spread(upstream)), None",
+        ".mul_(spread(upstream)).mul_(0.5), None",
+        ("tests/training/policy/test_distributions.py", "-k", "gradients_of_entropy"),
+    ),
+    Mutant(
+        "environments: a mean over the episodes with the label instead of those with the name",
+        "exporter/rl_exporter/environment_metrics.py",
+        "return {key: total / reported[series_of(key).name] for",
+        "return {key: total / sum(key in one for one in episodes) for",
+        ("tests/exporter/test_environment_metrics.py", "-k", "mean_is_over"),
+    ),
+    Mutant(
+        "environments: the reports of rank 0 alone",
+        "training/rl_training/algorithm/rollout_counts.py",
+        "for report in json.loads(text.tobytes()",
+        "for report in json.loads(texts[0].tobytes()",
+        (*_REPORTS, "ranks_report"),
+    ),
+    Mutant(
+        "environments: numbers of all copies in an array of the first one's type",
+        "training/rl_training/environments/report.py",
+        "                info[_KEY] = report\n",
+        "                info[_KEY] = report.metrics\n",
+        (*_REPORTS, "whole_reports"),
     ),
 )
 

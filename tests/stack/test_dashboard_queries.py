@@ -24,6 +24,7 @@ QUIET = {  # where an answer may be empty, and why
     "annotation 0": "no alert fires",
     "Exporter: record errors / B": "no errors; A says so for all trainers together",
     "Exporter: record errors / C": "no value was impossible",
+    "Environment: $environment_metric / A": "the environment heads reports nothing; see the test of one that does",
     "Notifications delivered / A": "no increase between the last two notifications",
     "Notifications delivered / B": "nothing failed",
     "Alerts in Alertmanager": "counts what Alertmanager holds; there before the first alert only in later versions",

@@ -45,7 +45,9 @@ def expressions(board):
         yield f"annotation {number}", expression
 
 
-def filled(expression, *, cluster=".*", run_id=".*", head=".*", span="10m", rate="15s"):
+def filled(
+    expression, *, cluster=".*", run_id=".*", head=".*", environment_metric=".*", span="10m", rate="15s"
+):
     """An expression as Grafana would send it."""
     values = {
         "__range": span,
@@ -54,9 +56,10 @@ def filled(expression, *, cluster=".*", run_id=".*", head=".*", span="10m", rate
         "cluster": cluster,
         "run_id": run_id,
         "head": head,
+        "environment_metric": environment_metric,
     }
     return re.sub(
-        r"\$(__range|__rate_interval|__interval|cluster|run_id|head)\b",
+        r"\$(__range|__rate_interval|__interval|cluster|run_id|head|environment_metric)\b",
         lambda found: values[found[1]],
         expression,
     )

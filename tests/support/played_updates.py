@@ -15,7 +15,7 @@ from rl_training.config import PPOConfig
 from rl_training.environments.adapter import make_environment
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
-from tests.support.update_reference import Experience, episode_returns, reference_update
+from tests.support.update_reference import Experience, episode_lengths, episode_returns, reference_update
 
 ENVIRONMENTS, STEPS, PARTS, SEED = 5, 12, 2, 3
 GERMINATE = 1
@@ -113,7 +113,8 @@ class PlayedUpdate:
 
     def _parameters(self):
         named = self._agent.network.named_parameters()
-        return {name: parameter.detach().double().numpy().copy() for name, parameter in named}
+        units = ((f"value.{name}", getattr(self._agent.network.value, name)) for name in ("mean", "scale"))
+        return {name: parameter.detach().double().numpy().copy() for name, parameter in (*named, *units)}
 
     def _update(self):
         """One turn of the training loop."""
@@ -199,5 +200,8 @@ class PlayedUpdate:
             "environment_steps": ENVIRONMENTS * STEPS,
             "episodes": int(ended[-STEPS:].sum()),
             "episode_return": float(np.mean(episode_returns(rewards.astype(np.float64), ended))),
+            "episode_length": float(np.mean(episode_lengths(ended))),
+            "environment_metrics": {},
             "entropy_coefficient": self.config.entropy_coefficient,
+            "learning_rate": self.config.learning_rate,
         }

@@ -91,7 +91,7 @@ def part_of(rollout, rank, size):
 
 def agent_on(ranks, **config):
     env, _, _ = setup(envs=1, arguments={"consult": "table", "noise": 2})
-    return PPOAgent(env.heads, env.observation_size, PPOConfig(**config), ranks=ranks)
+    return PPOAgent(env.heads, env.observation_size, PPOConfig(**{"minibatches": 4, **config}), ranks=ranks)
 
 
 def parameters_of(agent):

@@ -12,9 +12,10 @@ FIXED = ["--env", "heads", "--num-envs", "2", "--rollout-steps", "16", "--listen
          "--quiet", "--hidden", "8"]  # fmt: skip
 
 
-def setup():
+def setup(**options):
     environment = make_environment("heads", 2, {})
-    agent = PPOAgent(environment.heads, environment.observation_size, PPOConfig(hidden=8, rollout_steps=16))
+    config = PPOConfig(hidden=8, rollout_steps=16, **options)
+    agent = PPOAgent(environment.heads, environment.observation_size, config)
     collector = RolloutCollector(environment, agent.network, seed=0, device=agent.device)
     return agent, collector, SanctumAggregator(agent.heads, RunInfo("checked"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -97,6 +97,8 @@ References = Annotated[
     Remedy("maximum, start or nats above 0 for each head, such as blueprint=start"),
 ]
 Switch = Annotated[bool, Remedy("true or false")]
+Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
+Schedule = Annotated[Literal["linear", "constant"], Remedy("linear or constant")]
 Text = Annotated[str, Remedy("a text")]
 File = Annotated[Path, Field(strict=False), Remedy("a path")]
 Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
@@ -147,19 +149,25 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PPOConfig:
-    """Settings of PPO (Schulman et al. 2017, arXiv:1707.06347), with the defaults of the literature."""
+    """Settings of PPO (Schulman et al. 2017, arXiv:1707.06347); docs/learning.md has what they learn."""
 
     rollout_steps: Positive = field(
-        default=12, metadata=option("steps of each environment between two updates", "N")
+        default=32, metadata=option("steps of each environment between two updates", "N")
     )
     epochs: Positive = field(default=8, metadata=option("passes over a rollout", "N"))
-    minibatches: Positive = field(default=4, metadata=option("parts of a pass", "N"))
-    learning_rate: Rate = field(default=3e-4, metadata=option("step size of Adam", "X"))
+    minibatches: Positive = field(default=8, metadata=option("parts of a pass", "N"))
+    learning_rate: Rate = field(default=1e-3, metadata=option("step size of Adam", "X"))
+    learning_rate_schedule: Schedule = field(
+        default="linear", metadata=option("linear: to 0 at the end of the run; or constant", "NAME")
+    )
     gamma: Share = field(default=0.99, metadata=option("discount", "X"))
     gae_lambda: Share = field(default=0.95, metadata=option("decay of advantage estimates", "X"))
     clip: Rate = field(default=0.2, metadata=option("clip range of importance ratios", "X"))
     entropy_coefficient: Share = field(
         default=0.01, metadata=option("base coefficient of the entropy bonus", "X", "entropy-coef")
+    )
+    entropy_schedule: Schedule = field(
+        default="linear", metadata=option("of the entropy bonus: linear or constant", "NAME")
     )
     entropy_multiplier: Factors = field(
         default_factory=dict, metadata=option("factor on the base for a head; repeatable", "HEAD=X")
@@ -169,7 +177,10 @@ class PPOConfig:
     )
     max_gradient_norm: Rate = field(default=0.5, metadata=option("clip gradients to this norm", "X"))
     target_kl: Rate = field(default=0.2, metadata=option("an update ends at this divergence", "X"))
-    hidden: Positive = field(default=64, metadata=option("units of encoder and LSTM", "N"))
+    hidden: Positive = field(default=64, metadata=option("units of each encoder and LSTM", "N"))
+    critic: Critic = field(
+        default="own", metadata=option("own: an LSTM of its own, values normalized; or shared", "NAME")
+    )
     telemetry: bool = True
 
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from rl_exporter.environment_metrics import PREFIX, EnvironmentNumber
+from rl_exporter.environment_metrics import Series as EnvironmentSeries
 from rl_exporter.heads import MAXIMUM, START, Head, Heads
 from rl_exporter.health import Condition, HeadState
 from rl_exporter.histogram import Histogram
@@ -76,10 +78,26 @@ def _snapshot(series: _Series) -> SanctumSnapshot:
         tamiyo=_tamiyo(series, _heads(series)),
         run_state=RunState(_present("rl_training_run_state", _active(states))),
         record_errors=int(series.required("rl_exporter_record_errors_total")),
+        environment_metrics=_environment_metrics(series),
         dropped=tuple((field, int(value)) for field, value in dropped.items()),
         **_numbers(series, SanctumSnapshot),
         **histograms,
     )
+
+
+def _environment_metrics(series: _Series) -> tuple[EnvironmentNumber, ...]:
+    found = [
+        EnvironmentNumber(_environment_series(name, labels), value)
+        for name in series.names()
+        if name.startswith(PREFIX)
+        for labels, value in series.all(name)
+    ]
+    return tuple(sorted(found))
+
+
+def _environment_series(name: str, labels: Mapping[str, str]) -> EnvironmentSeries:
+    own = sorted((label, value) for label, value in labels.items() if label != "run_id")
+    return EnvironmentSeries(name.removeprefix(PREFIX), tuple(own))
 
 
 def _numbers(series: _Series, owner: type) -> dict[str, Any]:
@@ -111,6 +129,10 @@ class _Series:
     def all(self, name: str, head: str | None = None) -> list[tuple[dict[str, str], float]]:
         """Labels and values of a metric, of one head or of all."""
         return self._samples.get((name, head), [])
+
+    def names(self) -> list[str]:
+        """The metrics of the body."""
+        return [name for name, head in self._samples if head is None]
 
     def value(self, name: str, **labels: str) -> float | None:
         """The value of the first series with these labels; None where there is none."""

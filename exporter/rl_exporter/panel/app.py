@@ -128,6 +128,9 @@ class WatchApp(App[None]):
     def refresh_screen(self) -> None:
         """Redraw the current screen from the last snapshots."""
         self._new_snapshot = False
+        # A tick may still come while the app starts or ends, and has no screen.
+        if not self.screen_stack:
+            return
         if isinstance(self.screen, RunScreen | RunListScreen) and self.screen.ready:
             self.screen.show()
 

@@ -49,6 +49,8 @@ ROWS = (
     ("NaN/Inf", "values that were not finite since the start, when there were any"),
     ("Age", "updates since the head was last measured, when it was not in the last one"),
     ("History", "effective ratio of the updates that were seen, 0 to 1"),
+    ("below", "what the environments report, mean over the last 100 episodes; of numbers with labels the "
+              "largest"),
 )  # fmt: skip
 
 

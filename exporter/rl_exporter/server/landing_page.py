@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from rl_exporter.snapshot import SanctumSnapshot
 from rl_exporter.view.cells import Cell, Part
+from rl_exporter.view.environment import Fact
 from rl_exporter.view.findings import Finding
 from rl_exporter.view.layout import legend
 from rl_exporter.view.run_view import RunView, run_view
@@ -61,8 +62,8 @@ def landing_page(snapshot: SanctumSnapshot, now: float) -> str:
         f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>'
         f"<h1>{escape(name.text)}{''.join(map(_cell_html, rest))}</h1>"
-        f"{_facts_html(view)}<ul>{''.join(map(_finding_html, view.findings))}</ul>"
-        f"{_table_html(view)}{_footer_html(view)}</body></html>"
+        f"{_facts_html(view.facts)}<ul>{''.join(map(_finding_html, view.findings))}</ul>"
+        f"{_table_html(view)}{''.join(map(_facts_html, view.environment))}{_footer_html(view)}</body></html>"
     )
 
 
@@ -74,9 +75,13 @@ def _cell_html(cell: Cell) -> str:
     return f'<span class="{_css_class(cell)}">{escape(cell.text)}</span>'
 
 
-def _facts_html(view: RunView) -> str:
-    facts = (f"<div><dt>{escape(label)}</dt><dd>{_cell_html(cell)}</dd></div>" for label, cell in view.facts)
-    return f"<dl>{''.join(facts)}</dl>"
+def _facts_html(facts: Sequence[Fact]) -> str:
+    return f"<dl>{''.join(map(_fact_html, facts))}</dl>"
+
+
+def _fact_html(fact: Fact) -> str:
+    label, cell = fact
+    return f"<div><dt>{escape(label)}</dt><dd>{_cell_html(cell)}</dd></div>"
 
 
 def _finding_html(finding: Finding) -> str:

@@ -75,6 +75,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def printable_lines(text: str) -> list[str]:
+    """The lines of a text, each without control characters."""
+    return [printable(line) for line in text.splitlines()]
+
+
 def number(plain: float | None) -> str:
     """A number with three decimals, or with three digits and an exponent from a thousand on."""
     if plain is None:

@@ -33,6 +33,7 @@ def document(snapshot: SanctumSnapshot, url: str | None = None) -> dict[str, obj
             for number in attributes(DurationNumbers)
         },
         "record_errors": snapshot.record_errors,
+        "environment_metrics": {number.series.key: number.value for number in snapshot.environment_metrics},
         "dropped_values": dict(snapshot.dropped),
         "heads": [
             _head(head, tamiyo.readings[head.name], tamiyo.unmeasured_updates(head.name))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rl_exporter.health import HeadState, Level, Thresholds
 from rl_exporter.view.cells import DECIDED, NO_CHOICE, SYMBOLS, Bar, Cell, Part, Tone
+from rl_exporter.view.environment import Fact
 from rl_exporter.view.findings import Finding
 from rl_exporter.view.run_view import HeadColumn, RunView
 
@@ -31,13 +32,19 @@ def lay_out(view: RunView, width: int, *, with_legend: bool = False) -> list[Lin
     """Lay out the whole panel in lines of at most ``width`` columns, but at least 20."""
     width = max(width, 20)
     lines = flow([(cell,) for cell in view.title], width)
-    lines += flow([(Cell(f"{label} ", Tone.DIM), cell) for label, cell in view.facts], width)
+    lines += _fact_lines(view.facts, width)
     lines += [(), *finding_lines(view.findings, width)]
     for block in _blocks(view.heads, view.labels, width):
         lines += [(), *block]
+    if view.environment:
+        lines += [(), *(line for facts in view.environment for line in _fact_lines(facts, width))]
     if with_legend and view.heads:
         lines += [(), *legend(width, view.thresholds)]
     return lines
+
+
+def _fact_lines(facts: Sequence[Fact], width: int) -> list[Line]:
+    return flow([(Cell(f"{label} ", Tone.DIM), cell) for label, cell in facts], width)
 
 
 def plain_text(lines: Iterable[Line]) -> str:

@@ -12,6 +12,7 @@ from rl_exporter.health import Thresholds
 from rl_exporter.snapshot import RunState, SanctumSnapshot
 from rl_exporter.view import cells
 from rl_exporter.view.cells import ABSENT, Bar, Cell, Part, Tone, printable
+from rl_exporter.view.environment import Fact, environment_facts
 from rl_exporter.view.findings import Finding, findings
 from rl_exporter.view.history import History
 from rl_exporter.view.verdict import Status, run_status, verdict_level
@@ -46,11 +47,13 @@ class RunView:
 
     status: Status
     title: tuple[Cell, ...]
-    facts: tuple[tuple[str, Cell], ...]
+    facts: tuple[Fact, ...]
     findings: tuple[Finding, ...]
     labels: tuple[str, ...]
     heads: tuple[HeadColumn, ...]
     thresholds: Thresholds | None
+    environment: tuple[tuple[Fact, ...], ...] = ()
+    """What the environments report, in lines."""
 
 
 def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTORY) -> RunView:
@@ -71,8 +74,10 @@ def run_view(snapshot: SanctumSnapshot, now: float, history: History = NO_HISTOR
         for label in columns[0].rows
         if label not in _NOT_SHOWN_WHEN_EMPTY or any(_has_content(column.rows[label]) for column in columns)
     )
-    facts, found = _facts(snapshot), findings(snapshot)
-    return RunView(run_status(snapshot), _title(snapshot, now), facts, found, labels, columns, common)
+    facts, found, environment = _facts(snapshot), findings(snapshot), environment_facts(snapshot)
+    return RunView(
+        run_status(snapshot), _title(snapshot, now), facts, found, labels, columns, common, environment
+    )
 
 
 def common_thresholds(heads: Heads) -> Thresholds | None:
@@ -122,13 +127,15 @@ def _waiting(snapshot: SanctumSnapshot) -> Finding:
     return Finding("waiting" if running else "no data", Tone.WARNING, "", f"{text}; heads: {heads}")
 
 
-def _facts(snapshot: SanctumSnapshot) -> tuple[tuple[str, Cell], ...]:
+def _facts(snapshot: SanctumSnapshot) -> tuple[Fact, ...]:
     tamiyo = snapshot.tamiyo
     facts = (
         ("total", cells.nats(tamiyo.entropy)),
         ("KL", cells.number(tamiyo.kl_divergence)),
         ("clip", cells.share(tamiyo.clipped_share)),
         ("return", cells.number(snapshot.episode_return)),
+        # Most loops do not report it; a dash would only take room.
+        *([("length", cells.number(snapshot.episode_length))] if snapshot.episode_length is not None else []),
         ("episodes", f"{snapshot.episodes:,}"),
         ("steps", f"{snapshot.environment_steps:,}"),
     )

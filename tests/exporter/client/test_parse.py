@@ -19,6 +19,10 @@ heads = st.lists(
 share = st.none() | st.floats(0, 1)
 anything = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 counts = st.integers(0, 5)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+labels = st.text(st.characters(exclude_categories=["Cs"], exclude_characters='"\\\n'), min_size=1, max_size=8)
+keys = st.sampled_from(["x", "y_ratio"]) | st.builds('z{{a="{}",b="{}"}}'.format, labels, labels)
+"""Of what environments report."""
 
 
 def measurement(head):
@@ -43,8 +47,9 @@ def runs(draw):
             heads=st.just({name: value for name, value in measured.items() if value}),
             environment_steps=counts,
             episodes=counts,
+            environment_metrics=st.none() | st.dictionaries(keys, finite, max_size=8),
             **dict.fromkeys(
-                ("episode_return", "kl_divergence", "clipped_share", "gradient_norm", "policy_loss", "value_loss",
+                ("episode_return", "episode_length", "kl_divergence", "clipped_share", "gradient_norm", "policy_loss", "value_loss",
                  "explained_variance", "rollout_duration", "update_duration"), anything),
         )  # fmt: skip
         aggregator.handle_ppo_update(draw(payload))

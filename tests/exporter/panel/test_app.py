@@ -246,3 +246,11 @@ def test_the_drill_collapses_before_the_eyes():
         assert panel(pilot.app).has_class("critical")
 
     drive(WatchApp([watched(source, interval=0.02)]), script)
+
+
+def test_a_tick_while_the_app_has_no_screen_changes_nothing():
+    """Timers may still fire while it ends."""
+    app = WatchApp([watched_run(run_of({"op": HeadMeasurement(1.0)}))])
+    app._new_snapshot = True
+    assert not app.screen_stack
+    app._tick()

@@ -6,19 +6,23 @@ It is written to be read beside the papers and the help texts of the metrics, no
 """
 
 from tests.support.update_reference.losses import minibatch_loss
+from tests.support.update_reference.network import UNITS
 from tests.support.update_reference.update import (
     Experience,
     Update,
     behaviour_of,
+    episode_lengths,
     episode_returns,
     lesson,
     reference_update,
 )
 
 __all__ = [
+    "UNITS",
     "Experience",
     "Update",
     "behaviour_of",
+    "episode_lengths",
     "episode_returns",
     "lesson",
     "minibatch_loss",

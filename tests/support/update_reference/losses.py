@@ -48,9 +48,10 @@ def minibatch_loss(parameters, batch, settings, multipliers, *, poisoned=False):
         for h in range(len(batch.masks))
     ]
     value = 0.5 * ((values - batch.returns) ** 2).sum() / steps
+    weight = settings.value_coefficient / parameters["value.scale"] ** 2
     policy = sum(head.policy for head in heads)
-    total = policy - sum(head.bonus for head in heads) + settings.value_coefficient * value
-    d_values = settings.value_coefficient * (values - batch.returns) / steps
+    total = policy - sum(head.bonus for head in heads) + weight * value
+    d_values = weight * (values - batch.returns) / steps
     log_ratio = np.stack([np.log(head.ratio) for head in heads], -1).sum(-1)
     return Loss(
         total,

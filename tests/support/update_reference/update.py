@@ -8,7 +8,7 @@ import numpy as np
 from tests.support.update_reference.decisions import decision_numbers
 from tests.support.update_reference.heads import HeadMasks, head_masks, log_softmax
 from tests.support.update_reference.losses import Batch, Loss, minibatch_loss
-from tests.support.update_reference.network import encode, forward, lstm_cell, value_head
+from tests.support.update_reference.network import UNITS, encode, forward, lstm_cell, value_head
 
 RUN_NUMBERS = (
     "kl_divergence",
@@ -59,7 +59,7 @@ class Adam(NamedTuple):
         moved = {
             name: parameters[name]
             - rate * (first[name] / (1 - 0.9**steps)) / (np.sqrt(second[name] / (1 - 0.999**steps)) + epsilon)
-            for name in parameters
+            for name in gradients
         }
         return Adam(first, second, steps), moved
 
@@ -90,9 +90,12 @@ def behaviour_of(parameters, experience, masks):
         np.take_along_axis(log_softmax(logits, m.decision), experience.actions[..., h, None], -1)[..., 0]
         for h, (logits, m) in enumerate(zip(trace.logits, masks, strict=True))
     ]
+    critic = trace.critic
     after = [
-        lstm_cell(parameters, encode(parameters, following), cell.hidden, cell.cell).hidden
-        for following, cell in zip(experience.following, trace.cells, strict=True)
+        lstm_cell(
+            parameters, critic.name, encode(parameters, critic.name, following), cell.hidden, cell.cell
+        ).hidden
+        for following, cell in zip(experience.following, critic.cells, strict=True)
     ]
     next_values = np.where(experience.terminated, 0.0, value_head(parameters, np.stack(after))[1])
     return Behaviour(np.stack(log_probs, -1), trace.values, next_values)
@@ -138,19 +141,35 @@ def reference_update(parameters, experience, acted, plan, settings, multipliers,
     """``plan``: for each epoch, the environments of each minibatch; ``multipliers`` of the entropy coefficient, one
     a head; ``poisoned``: (epoch, minibatch) in which the values are not numbers."""
     whole, explained = lesson(experience, acted, settings)
+    if settings.critic == "own":
+        parameters = rescaled(parameters, whole.returns)
     parameters, epochs, nonfinite = _epochs(parameters, whole, plan, settings, multipliers, poisoned)
     return Update(
         parameters,
-        _run_numbers(epochs, explained, settings.clip),
+        _run_numbers(
+            epochs, explained, settings.clip, minibatch_loss(parameters, whole, settings, multipliers)
+        ),
         [_head_numbers(epochs, head, whole) for head in range(len(whole.masks))],
         epochs,
         nonfinite,
     )
 
 
+def rescaled(parameters, returns):
+    """The value head in units of the returns of a first rollout; it estimates what it did (van Hasselt et al. 2016)."""
+    mean, scale = returns.mean(), math.sqrt(returns.var(ddof=1))
+    factor = parameters["value.scale"] / scale
+    bias = (
+        parameters["value.scale"] * parameters["value.output.bias"] + parameters["value.mean"] - mean
+    ) / scale
+    units = {"value.mean": mean, "value.scale": scale}
+    weight = parameters["value.output.weight"] * factor
+    return {**parameters, **units, "value.output.weight": weight, "value.output.bias": bias}
+
+
 def _epochs(parameters, whole, plan, settings, multipliers, poisoned):
     """The parameters after them, the steps of each whole epoch, and whether one was aborted."""
-    zeros = {name: np.zeros_like(array) for name, array in parameters.items()}
+    zeros = {name: np.zeros_like(array) for name, array in parameters.items() if name not in UNITS}
     adam = Adam(zeros, zeros)
     epochs = []
     for epoch, groups in enumerate(plan):
@@ -164,7 +183,8 @@ def _epochs(parameters, whole, plan, settings, multipliers, poisoned):
                 return parameters, epochs, True
             scale = min(1.0, settings.max_gradient_norm / (step.norm + 1e-6))
             clipped = {name: scale * gradient for name, gradient in loss.gradients.items()}
-            adam, parameters = adam.step(parameters, clipped, settings.learning_rate)
+            adam, moved = adam.step(parameters, clipped, settings.learning_rate)
+            parameters = {**parameters, **moved}
             steps.append(step)
         epochs.append(steps)
         if _divergence(steps) > settings.target_kl:
@@ -201,15 +221,15 @@ def _divergence(steps):
     return np.concatenate([step.loss.divergences.ravel() for step in steps]).mean()
 
 
-def _run_numbers(epochs, explained, clip):
-    """Means over the optimiser steps of whole epochs; the divergence is that of the last one. None without one."""
+def _run_numbers(epochs, explained, clip, after):
+    """Means over the optimiser steps of whole epochs, None without one; ``after``: the whole rollout once more."""
     steps = [step for epoch in epochs for step in epoch]
     if not steps:
         return dict.fromkeys(RUN_NUMBERS)
     # A ratio is 1, and within the clip range, where the head had no choice.
     ratios = np.concatenate([step.loss.ratios.reshape(-1, step.loss.ratios.shape[-1]) for step in steps])
     numbers = (
-        _divergence(epochs[-1]),
+        after.divergences.mean(),
         ((ratios < 1 - clip) | (ratios > 1 + clip)).any(-1).mean(),
         np.mean([step.norm for step in steps]),
         np.mean([step.loss.policy for step in steps]),
@@ -266,3 +286,12 @@ def episode_returns(rewards, ended):
         found.extend(running[ends])
         running[ends] = 0.0
     return found
+
+
+def episode_lengths(ended):
+    """Steps of the episodes that ended within (T, N), the first of which begin at the first step."""
+    return [
+        int(length)
+        for ends in np.asarray(ended).T
+        for length in np.diff(np.concatenate(([-1], np.flatnonzero(ends))))
+    ]

@@ -44,7 +44,7 @@ def test_the_norm_of_a_head_is_that_of_its_own_parameters():
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_shows_in_the_norm_of_the_whole(value):
     network, _ = with_gradients(1.0)
-    network.encoder.weight.grad[0, 0] = value
+    network.actor.encoder.weight.grad[0, 0] = value
     norms = GradientClipping(network, 0.5).clip()
     assert not norms.whole.isfinite()
     assert norms.heads.isfinite().all()

@@ -9,7 +9,8 @@ import torch
 
 from rl_exporter import Heads, RunInfo, RunState, SanctumAggregator
 from rl_training.algorithm.advantages import generalized_advantages, moments
-from rl_training.algorithm.ppo import divergences, with_multipliers
+from rl_training.algorithm.losses import divergences
+from rl_training.algorithm.ppo import with_multipliers
 from rl_training.distributed.process_group import SINGLE_PROCESS
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter, build_payload

@@ -10,8 +10,9 @@ import torch
 
 from rl_exporter import RunState
 from rl_training.algorithm.collector import RolloutCollector
+from rl_training.algorithm.episodes import WINDOW, Finished
 from rl_training.algorithm.ppo import PPOAgent, minibatches
-from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, counts_of_all_ranks
+from rl_training.algorithm.rollout_counts import RolloutCounts, counts_of_all_ranks
 from rl_training.config import PPOConfig
 from rl_training.environments.adapter import make_environment
 from rl_training.environments.growing.vector import environment_seed
@@ -94,10 +95,10 @@ def test_telemetry_that_fails_on_one_rank_is_an_error_on_all_and_training_goes_o
 
     original = UpdateTelemetry._measure
 
-    def sometimes(self, explained_variance):
+    def sometimes(self, *arguments):
         if self._ranks.rank == 1:
             raise RuntimeError("no memory for telemetry")
-        return original(self, explained_variance)
+        return original(self, *arguments)
 
     monkeypatch.setattr(reduced, sometimes)
     parts = [part_of(rollout, rank, 2) for rank in range(2)]
@@ -174,7 +175,9 @@ def trained(size, stops, limits):
     calls = []
     for rank, ranks in enumerate(thread_ranks(size)):
         env, _, _ = setup("heads", envs=16 // size)
-        agent = PPOAgent(env.heads, env.observation_size, PPOConfig(rollout_steps=16), ranks=ranks)
+        agent = PPOAgent(
+            env.heads, env.observation_size, PPOConfig(rollout_steps=16, minibatches=4), ranks=ranks
+        )
         collector = RolloutCollector(env, agent.network, seed=3, device=agent.device, ranks=ranks)
         emitter = Emitter([], lambda: None)
         stop = stops.get(rank, lambda: False)
@@ -222,13 +225,13 @@ def test_returns_are_of_the_last_episodes_of_all_ranks_in_the_order_of_their_end
         def gather(self, row):
             return torch.stack([row, other])
 
-    mine = tuple(Finished(step, 0, float(step)) for step in range(RETURN_WINDOW))
+    mine = tuple(Finished(step, 0, float(step)) for step in range(WINDOW))
     yours = counts(finished=(Finished(50, 1, -1.0), Finished(200, 1, 200.0)), choice=np.array([3, 4]))
     from rl_training.algorithm.rollout_counts import _packed
 
     other = torch.from_numpy(_packed(yours))
     found = counts_of_all_ranks(counts(finished=mine, choice=np.array([1, 1])), Two())
-    assert len(found.finished) == RETURN_WINDOW
+    assert len(found.finished) == WINDOW
     assert found.finished[-1] == Finished(200, 1, 200.0)
     assert [e.environment for e in found.finished if e.step == 50] == [0, 1]
     assert found.finished[0].step == 2

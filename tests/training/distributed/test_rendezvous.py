@@ -54,8 +54,8 @@ def settings(**given):
 @pytest.mark.parametrize(
     ("given", "size", "reason"),
     [
-        ({"num_envs": 30}, 4, r"--num-envs 30 does not give each of 4 ranks .* give a multiple of 16"),
-        ({"num_envs": 8}, 4, "give a multiple of 16"),
+        ({"num_envs": 30}, 4, r"--num-envs 30 does not give each of 4 ranks .* give a multiple of 32"),
+        ({"num_envs": 8}, 4, "give a multiple of 32"),
         ({"tui": True}, 2, "--tui is for a run of one process, not for 2 ranks; leave it out"),
         ({"record_rollouts": "x.npz"}, 2, "--record-rollouts is for a run of one process"),
     ],

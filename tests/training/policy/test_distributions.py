@@ -1,4 +1,6 @@
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -139,3 +141,28 @@ def test_a_head_that_no_valid_operation_consults_has_its_canonical_action():
     assert found.step.tolist() == [[True, False, True, False, False]]
     assert found.open.tolist() == [[False, False]]
     assert found.choice.tolist() == [[False, False]]
+
+
+def test_gradients_of_entropy_and_log_probability_are_those_of_finite_differences():
+    logits, mask = (torch.tensor(array) for array in random_case(3, rows=4))
+    actions = MaskedCategorical(logits, mask, LAYOUT).choose(torch.rand(4, LAYOUT.total))
+
+    def numbers(given):
+        distribution = MaskedCategorical(given.reshape(2, 2, -1), mask.reshape(2, 2, -1), LAYOUT)
+        return distribution.entropy, distribution.log_prob(actions.reshape(2, 2, -1))
+
+    assert torch.autograd.gradcheck(numbers, logits.double().requires_grad_())
+
+
+def test_distributions_that_nobody_holds_are_freed_at_once():
+    """A cycle through their gradient would keep those of every minibatch until the next collection."""
+    logits = torch.zeros(2, LAYOUT.total, requires_grad=True)
+    distribution = MaskedCategorical(logits, torch.ones(2, LAYOUT.total, dtype=torch.bool), LAYOUT)
+    assert distribution.entropy.requires_grad
+    weights = weakref.ref(distribution.columns.weights)
+    gc.disable()
+    try:
+        del distribution
+        assert weights() is None
+    finally:
+        gc.enable()

@@ -19,10 +19,12 @@ from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import PPOConfig
 from rl_training.environments.adapter import make_environment
 from rl_training.run.checkpoint import CheckpointError, load, save
+from rl_training.run.checkpoint_file import read_state, write_state
 from rl_training.run.cli import main
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
 from stack.processes import free_address
+from tests.support.former_checkpoints import former
 from tests.support.waiting import until
 
 FIXED = [
@@ -39,9 +41,10 @@ FIXED = [
 ]
 
 
-def setup(hidden=64, **arguments):
+def setup(hidden=64, critic="own", **arguments):
     environment = make_environment("heads", 2, arguments)
-    agent = PPOAgent(environment.heads, environment.observation_size, PPOConfig(hidden=hidden))
+    config = PPOConfig(hidden=hidden, critic=critic)
+    agent = PPOAgent(environment.heads, environment.observation_size, config)
     collector = RolloutCollector(environment, agent.network, seed=0, device=agent.device)
     return agent, collector, SanctumAggregator(agent.heads, RunInfo("run"))
 
@@ -68,6 +71,8 @@ def test_what_is_written_is_read_back(saved):
     former = checkpoint.snapshot
     assert former == aggregator.snapshot()
     assert former.tamiyo.updates == 3
+    for each in (agent, other):
+        each.anneal(0.5)
     for _ in range(2):
         rollout = collector.collect(16)
         agent._update_network(rollout)
@@ -78,9 +83,24 @@ def test_what_is_written_is_read_back(saved):
 
 def test_the_learning_rate_is_the_configured_one(saved):
     folder, agent, *_ = saved
-    other = PPOAgent(agent.heads, agent.network.encoder.in_features, PPOConfig(learning_rate=0.5))
+    other = PPOAgent(agent.heads, agent.network.observation_size, PPOConfig(learning_rate=0.5))
     other.restore(load(folder, other).agent)
     assert other._optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_checkpoint_of_the_former_format_goes_on_with_a_shared_critic(tmp_path):
+    agent, collector, aggregator = setup(critic="shared")
+    agent._update_network(collector.collect(16))
+    save(tmp_path, agent, collector, aggregator.snapshot())
+    path = tmp_path / "checkpoint.pt"
+    write_state(path, former(read_state(path, torch.device("cpu")), 2))
+    other, *_ = setup(critic="shared")
+    other.restore(load(tmp_path, other).agent)
+    for name, value in agent.network.state_dict().items():
+        assert torch.equal(value, other.network.state_dict()[name]), name
+    own, *_ = setup()
+    with pytest.raises(CheckpointError, match="of another critic: shared, not own; give the options"):
+        load(tmp_path, own)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])

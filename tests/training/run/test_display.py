@@ -19,6 +19,7 @@ from rl_exporter import (
 )
 from rl_exporter.view.layout import lay_out, plain_text
 from rl_exporter.view.run_view import run_view
+from rl_training.algorithm.episodes import Drawing
 from rl_training.run.display import Display
 
 HEADS = Heads([Head("op", 4), Head("blueprint", 4, 1.3)])
@@ -69,6 +70,17 @@ def test_the_summary_shows_first_lowest_and_last():
     text = show((1.3, 1.3), (1.3, 0.2), (1.3, 0.9))
     row = [line for line in text.splitlines() if "blueprint" in line][-1]
     assert [part.strip() for part in row.split("│")[2:5]] == ["0.938 H", "0.144 C", "0.649 H"]
+
+
+def test_the_best_episode_is_drawn_at_the_end():
+    display = Display(SanctumAggregator(HEADS, RunInfo("shown")).snapshot, Console(), quiet=True)
+    assert str(display.drawing()) == ""
+    display.remember_drawing(None)
+    display.remember_drawing(Drawing(3.25, "image\n  [b]├─\x1b[2J\ndigit"))
+    assert (
+        str(display.drawing())
+        == "best episode, return 3.250\nimage\n  [b]├─\N{REPLACEMENT CHARACTER}[2J\ndigit"
+    )
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 70, 80])

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from rl_training.algorithm.rollout_counts import RETURN_WINDOW
-from rl_training.run.checkpoint import CheckpointedView, Checkpointer, load
+from rl_training.algorithm.episodes import WINDOW
+from rl_training.run.checkpoint import load
+from rl_training.run.checkpointer import CheckpointedView, Checkpointer
 from rl_training.run.cli import main
 from tests.support.small_runs import FIXED, setup
 from tests.support.trees import tree
@@ -20,7 +21,7 @@ def checkpointing(folder, keep=1):
     checkpointer = Checkpointer(folder, agent, collector, view, keep)
     first = aggregator.snapshot()
 
-    def write(update, episode_return, episodes=RETURN_WINDOW):
+    def write(update, episode_return, episodes=WINDOW):
         tamiyo = replace(first.tamiyo, updates=update)
         checkpointer.write(replace(first, tamiyo=tamiyo, episode_return=episode_return, episodes=episodes))
 
@@ -61,7 +62,7 @@ def test_the_best_is_only_told_from_enough_episodes(tmp_path):
         write(1, None, episodes=0)
         assert updates_in(tmp_path) == {"newest": 1}
         write(2, 9.0, episodes=2)
-        write(3, 4.0, episodes=RETURN_WINDOW - 1)
+        write(3, 4.0, episodes=WINDOW - 1)
         assert updates_in(tmp_path)["best"] == 3
         write(4, 3.0)
         write(5, 2.0)

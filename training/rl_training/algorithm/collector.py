@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +11,11 @@ import torch
 from torch import Tensor
 
 from rl_training.action_space import BoolArray
-from rl_training.algorithm.rollout_counts import RETURN_WINDOW, Finished, RolloutCounts, counts_of_all_ranks
+from rl_training.algorithm.episodes import WINDOW, EpisodeReports, EpisodeWindow, Finished
+from rl_training.algorithm.rollout_counts import RolloutCounts, counts_of_all_ranks
 from rl_training.environments.adapter import TrainingEnvironment
-from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+from rl_training.policy.acting import sample_actions
+from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
@@ -81,7 +82,7 @@ class RolloutCollector:
 
     Each environment has its own generator, seeded with (seed, its index among the environments of all ranks),
     so that its actions depend neither on the number of environments nor on the number of ranks. ``episodes``
-    (environments of all ranks,) and the returns cover all ranks as well.
+    (environments of all ranks,) and ``finished`` cover all ranks as well, ``reports`` this rank's environments.
     """
 
     def __init__(
@@ -105,18 +106,20 @@ class RolloutCollector:
         self._state = network.initial_state(own)
         self._starts = np.ones(own, dtype=np.bool_)
         self._returns = np.zeros(own)
+        self._lengths = np.zeros(own, dtype=np.int64)
         self._ended: list[Finished] = []
-        self._finished: deque[float] = deque(maxlen=RETURN_WINDOW)
+        self.finished = EpisodeWindow()
+        self.reports = EpisodeReports()
         self.episodes = np.zeros(own * ranks.size, dtype=np.int64)
 
     @property
     def episode_return(self) -> float | None:
-        """Mean return of the last RETURN_WINDOW finished episodes; None before the first."""
-        return float(np.mean(self._finished)) if self._finished else None
+        """Mean return of the last finished episodes; None before the first."""
+        return self.finished.episode_return
 
     def progress(self) -> dict[str, list[Any]]:
-        """Episodes of each environment and the last returns, as a checkpoint keeps them."""
-        return {"episodes": self.episodes.tolist(), "returns": list(self._finished)}
+        """Episodes of each environment, and the last ones, as a checkpoint keeps them."""
+        return {"episodes": self.episodes.tolist(), **self.finished.state()}
 
     def restore(self, progress: Mapping[str, Sequence[Any]]) -> None:
         """Continue counting from ``progress``.
@@ -126,7 +129,7 @@ class RolloutCollector:
         episodes = np.array(progress["episodes"], dtype=np.int64)
         same = len(episodes) == len(self.episodes)
         self.episodes = episodes if same else np.full(len(self.episodes), episodes.min())
-        self._finished.extend(progress["returns"])
+        self.finished.restore(progress)
 
     @torch.inference_mode()
     def collect(self, steps: int, should_stop: Callable[[], bool] = lambda: False) -> Rollout | None:
@@ -190,12 +193,12 @@ class RolloutCollector:
             none if found is None else found.choice.sum(axis=(0, 1)),
             none if found is None else found.open.sum(axis=(0, 1)),
             self.episodes[own],
-            tuple(self._ended[-RETURN_WINDOW:]),
+            tuple(self._ended[-WINDOW:]),
         )
         self._ended.clear()
         total = counts_of_all_ranks(counts, self._ranks)
         self.episodes = total.episodes
-        self._finished.extend(episode.episode_return for episode in total.finished)
+        self.finished.extend(total.finished)
         return total
 
     def _step(self, noise: Tensor, step: int) -> dict[str, Any]:
@@ -208,7 +211,7 @@ class RolloutCollector:
         state = (self._state[0] * keep, self._state[1] * keep)
         observation = self._observations
         logits, value, self._state = self._network.step(self._tensor(observation), state)
-        actions, log_probs = self._act(logits, masks, noise)
+        actions, log_probs = sample_actions(logits, self._tensor(masks), self._layout, noise)
         host_actions = actions.cpu().numpy()
         self._observations, reward, terminated, truncated, final = self._environment.step(host_actions)
         ended = terminated | truncated
@@ -226,21 +229,6 @@ class RolloutCollector:
             "terminated": terminated,
             "final_value": self._value(final) if truncated.any() else None,
         }
-
-    def _act(self, logits: Tensor, masks: BoolArray, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample the operation first, then the other heads under its masks: actions (N, H), log-probs (N, H).
-
-        A head that the operation does not consult may only take its canonical action. Its log-probability is
-        then exactly 0, so that it adds nothing to the importance ratio of the step.
-        """
-        device_masks = self._tensor(masks)
-        rows = device_masks[:, 0]
-        if masks.shape[1] > 1:
-            first = MaskedCategorical(logits, rows, self._layout, validate=False).choose(noise)[:, 0]
-            rows = device_masks[torch.arange(len(rows), device=self._device), first]
-        distribution = MaskedCategorical(logits, rows, self._layout, validate=False)
-        actions = distribution.choose(noise)
-        return actions, distribution.log_prob(actions)
 
     def _value(self, observation: npt.NDArray[np.float32]) -> Tensor:
         """Value of observations with the present recurrent state, which does not advance."""
@@ -263,10 +251,12 @@ class RolloutCollector:
 
     def _count_episodes(self, step: int, reward: npt.NDArray[np.float32], ended: BoolArray) -> None:
         self._returns += reward
-        for index in np.flatnonzero(ended):
-            place = self._first + int(index)
-            self._ended.append(Finished(step, place, float(self._returns[index])))
-            self._returns[index] = 0.0
+        self._lengths += 1
+        for index in np.flatnonzero(ended).tolist():
+            place, total = self._first + index, float(self._returns[index])
+            metrics = self.reports.take(self._environment.reports.get(index), total)
+            self._ended.append(Finished(step, place, total, int(self._lengths[index]), metrics))
+            self._returns[index] = self._lengths[index] = 0
             self.episodes[place] += 1
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,59 +14,25 @@ from torch import Tensor
 from rl_exporter.heads import Heads
 from rl_training.algorithm.advantages import generalized_advantages, moments
 from rl_training.algorithm.gradients import GradientClipping, GradientNorms
+from rl_training.algorithm.losses import (
+    HeadWeights,
+    Indices,
+    Losses,
+    Minibatch,
+    Targets,
+    divergence_from,
+    ppo_losses,
+)
 from rl_training.config import PPOConfig
-from rl_training.policy.distributions import Columns, HeadLayout
+from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
 from rl_training.telemetry.margin import AdvantageSums
-from rl_training.telemetry.measurement import MinibatchTelemetry, OptimizerStep
+from rl_training.telemetry.measurement import OptimizerStep
 from rl_training.telemetry.result import UpdateResult
 from rl_training.telemetry.rollout_archive import RolloutArchive
 from rl_training.telemetry.update import UpdateTelemetry
-
-Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-
-
-class Losses(NamedTuple):
-    """The loss of one minibatch, a scalar, and what telemetry keeps of its computation."""
-
-    total: Tensor
-    telemetry: MinibatchTelemetry
-    columns: Columns
-    """The distributions that it evaluated."""
-
-
-class Targets(NamedTuple):
-    """What the policy and the value head learn from a rollout."""
-
-    advantages: Tensor
-    """(T, N), normalized over the environments of all ranks."""
-    returns: Tensor
-    """(T, N)"""
-    explained_variance: Tensor
-    """Share of the variance of the returns that the values explain, a scalar; NaN when they do not vary."""
-
-
-@dataclass(frozen=True, slots=True)
-class Minibatch:
-    """This rank's part of a minibatch: all T steps of B of its environments.
-
-    The LSTM needs whole sequences, so a minibatch takes environments rather than single steps.
-    """
-
-    environments: Tensor
-    """(B,) indices, on the device."""
-    host_environments: Indices
-    """The same on the host, where NumPy arrays are indexed."""
-    masks: Tensor
-    """(T, B, Σn) bool, see ``Rollout.evaluated_masks``."""
-    advantages: Tensor
-    """(T, B)"""
-    returns: Tensor
-    """(T, B)"""
-    steps: int
-    """Steps of the whole minibatch, on all ranks."""
 
 
 class PPOAgent:
@@ -94,10 +60,13 @@ class PPOAgent:
         # The parameters depend on the seed alone, and torch's global generator stays as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = FactoredRecurrentActorCritic(observation_size, layout, config.hidden).to(self.device)
-        self._optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
-        )
+            network = FactoredRecurrentActorCritic(
+                observation_size, layout, config.hidden, shared_critic=config.critic == "shared"
+            )
+        self.network = network.to(self.device)
+        # Listed once: a walk over the modules, after each minibatch, takes as long as an operation.
+        self._parameters = list(self.network.parameters())
+        self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, eps=1e-5, fused=True)
         self._clipping = GradientClipping(self.network, config.max_gradient_norm)
         self.archive: RolloutArchive | None = None
         """Where the agent leaves each update for ``--record-rollouts``; None keeps nothing."""
@@ -105,7 +74,24 @@ class PPOAgent:
         # Its own generator, which a checkpoint can keep, and which nothing else draws from.
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
-        self._coefficients = config.entropy_coefficient * torch.tensor(multipliers, device=self.device)
+        self._multipliers = torch.tensor(multipliers, device=self.device)
+        self.entropy_coefficient = config.entropy_coefficient
+        """Base of the entropy bonus in the next update."""
+        self.learning_rate = config.learning_rate
+        """Step size of the optimiser in the next update."""
+
+    def anneal(self, done: float) -> None:
+        """Set learning rate and entropy coefficient for a run of which a share of ``done`` is over.
+
+        Both fall on a line to 0 at the end of the run, unless the configuration keeps them constant.
+        """
+        config, left = self.config, max(0.0, 1.0 - done)
+        self.learning_rate = config.learning_rate * (left if config.learning_rate_schedule == "linear" else 1)
+        self.entropy_coefficient = config.entropy_coefficient * (
+            left if config.entropy_schedule == "linear" else 1
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate
 
     def state(self) -> dict[str, Any]:
         """Everything that an update changes, as a checkpoint keeps it."""
@@ -121,7 +107,7 @@ class PPOAgent:
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         for group in self._optimizer.param_groups:
-            group["lr"] = self.config.learning_rate
+            group["lr"] = self.learning_rate
         self._shuffle.bit_generator.state = json.loads(state["shuffle"])
         # Checkpoints of former versions have none: their margins start anew.
         if "advantage_sums" in state:
@@ -138,6 +124,7 @@ class PPOAgent:
         targets = self._targets(rollout)
         masks = rollout.evaluated_masks(self.network.layout)
         shares = torch.tensor(rollout.choice_share, device=self.device)
+        weights = HeadWeights(self.entropy_coefficient * self._multipliers, shares)
         broken = torch.zeros((), device=self.device)
         telemetry = UpdateTelemetry(
             self.network.layout,
@@ -152,7 +139,8 @@ class PPOAgent:
         for _ in range(config.epochs):
             kl_sum = torch.zeros((), device=self.device)
             for batch in self._minibatches(rollout, masks, targets):
-                losses, norms = self._optimizer_step(self._losses(rollout, batch, shares), broken)
+                losses = ppo_losses(self.network, rollout, batch, weights, config)
+                losses, norms = self._optimizer_step(losses, broken)
                 kl_sum += losses.telemetry.kl_sum
                 telemetry.add(OptimizerStep(losses.telemetry, norms.whole, norms.heads), losses.columns)
             # The KL divergence ends an update only between epochs, so that each epoch visits every step once
@@ -166,7 +154,8 @@ class PPOAgent:
                 break
         if self.archive is not None:
             self.archive.keep(rollout, telemetry)
-        result = telemetry.result(targets.explained_variance, nonfinite=nonfinite)
+        kl_sum_after = partial(divergence_from, rollout, masks, self.network)
+        result = telemetry.result(targets.explained_variance, kl_sum_after, nonfinite=nonfinite)
         self._advantage_sums = result.advantage_sums or self._advantage_sums
         return result
 
@@ -185,6 +174,9 @@ class PPOAgent:
         # environments that share its minibatch.
         mean, variance = moments(torch.stack([advantages, returns]), rollout.steps, self._ranks)
         normalized = (advantages - mean[0]) / (variance[0].sqrt() + 1e-8)
+        # A value head on the trunk of the actor learns the returns as they are.
+        if not self.network.shared_critic:
+            self.network.value.rescale(mean[1], variance[1])
         return Targets(normalized, returns, 1 - variance[0] / variance[1])
 
     def _minibatches(self, rollout: Rollout, masks: Tensor, targets: Targets) -> Iterator[Minibatch]:
@@ -195,15 +187,18 @@ class PPOAgent:
             # Every rank shuffles all environments with the same generator and takes its own from each group.
             here = group[(group >= first) & (group < first + own)] - first
             index = torch.as_tensor(here, device=self.device)
-            parts = (masks[:, index], targets.advantages[:, index], targets.returns[:, index])
-            yield Minibatch(index, here, *parts, steps * len(group))
+            own_masks, advantages, returns = (
+                part.index_select(1, index) for part in (masks, targets.advantages, targets.returns)
+            )
+            yield Minibatch(index, here, own_masks, advantages, returns, steps * len(group))
 
     def _optimizer_step(self, losses: Losses, broken: Tensor) -> tuple[Losses, GradientNorms]:
         """Take one optimiser step, unless something was not finite in this update; ``broken`` remembers it.
 
         Returns the losses of all ranks together, and the norms of their gradient before clipping.
         """
-        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call] # torch
         losses = self._of_all_ranks(losses)
         # After the exchange, so that every rank agrees.
@@ -218,64 +213,15 @@ class PPOAgent:
 
     def _of_all_ranks(self, losses: Losses) -> Losses:
         """Sum gradients and losses over the ranks, in one exchange."""
+        if self._ranks.size == 1:
+            return losses._replace(total=losses.total.detach())
         own = losses.telemetry
         scalars = torch.stack([losses.total.detach(), own.kl_sum, own.policy_loss, own.value_loss])
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         self._ranks.all_reduce([*gradients, scalars])
         total, kl_sum, policy_loss, value_loss = scalars.unbind()
         telemetry = own._replace(kl_sum=kl_sum, policy_loss=policy_loss, value_loss=value_loss)
         return losses._replace(total=total, telemetry=telemetry)
-
-    def _losses(self, rollout: Rollout, batch: Minibatch, shares: Tensor) -> Losses:
-        """Clipped surrogate and entropy bonus of each head over its choice steps, summed, and the value loss.
-
-        A head's sum is divided by its choice steps in an average minibatch of this size, rather than by those
-        that happen to be in this one: a few choice steps must not weigh as much as many.
-        """
-        config, index = self.config, batch.environments
-        evaluation = self.network.evaluate_actions(
-            rollout.observations[:, index],
-            rollout.actions[:, index],
-            batch.masks,
-            rollout.starts[:, batch.host_environments],
-            (rollout.state[0][index], rollout.state[1][index]),
-        )
-        choice = rollout.choice[:, index]
-        # At least one step: a head with a choice in one step of thousands must not get a huge gradient.
-        denominators = (shares * batch.steps).clamp_min(1.0)
-        # A head that decided nothing keeps the ratio 1, so that it has no part in the step's ratio.
-        log_ratio = (evaluation.log_probs - rollout.log_probs[:, index]).masked_fill(~choice, 0.0)
-        ratio = log_ratio.exp()
-        advantage = batch.advantages.unsqueeze(-1)
-        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-        surrogate = torch.minimum(ratio * advantage, clipped * advantage) * choice
-        entropy = evaluation.distribution.entropy
-        policy_loss = -(surrogate.sum((0, 1)) / denominators).sum()
-        bonus = (self._coefficients * (entropy * choice).sum((0, 1)) / denominators).sum()
-        value_loss = 0.5 * (evaluation.values - batch.returns).square().sum() / batch.steps
-        total = policy_loss - bonus + config.value_coefficient * value_loss
-        with torch.no_grad():
-            telemetry = MinibatchTelemetry(
-                environments=index,
-                logits=evaluation.logits.detach(),
-                choice=choice,
-                entropy=entropy.detach(),
-                peak=evaluation.distribution.peak,
-                ratio=ratio.detach(),
-                # The probability of a step's action is the product over heads.
-                kl_sum=divergences(log_ratio.sum(-1)).sum(),
-                policy_loss=policy_loss.detach(),
-                value_loss=value_loss.detach(),
-            )
-        return Losses(total, telemetry, evaluation.distribution.columns)
-
-
-def divergences(log_ratio: Tensor) -> Tensor:
-    """Estimates ratio - 1 - log ratio of the KL divergence, one a step: without bias, and never negative.
-
-    expm1, because exp() - 1 of a small number is mostly rounding.
-    """
-    return log_ratio.expm1() - log_ratio
 
 
 def minibatches(shuffle: np.random.Generator, environments: int, parts: int) -> list[Indices]:

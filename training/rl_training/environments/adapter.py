@@ -15,13 +15,22 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_exporter.heads import Head, Heads
 from rl_training.action_space import HEADS, BoolArray
+from rl_training.environments.growing.environment import GrowingNetworkEnv
 from rl_training.environments.growing.vector import GrowingVectorEnv
-from rl_training.environments.heads.environment import HeadsVectorEnv
+from rl_training.environments.heads.environment import HeadsEnv, HeadsVectorEnv
+from rl_training.environments.report import Report, Reporting, reports_of
 
 _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}
 )
 """This project's environments by name; each takes the number of copies and its options."""
+
+
+_OUR_SINGLES: Mapping[str, Callable[..., gymnasium.Env[Any, Any]]] = MappingProxyType(
+    {"growing-network": GrowingNetworkEnv, "heads": HeadsEnv}
+)
+
+_SETUP_ERRORS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError)
 
 
 class EnvironmentSetupError(ValueError):
@@ -53,6 +62,8 @@ class TrainingEnvironment:
         # A vector environment of its own kind gives the masks of all copies in one call.
         self._native_masks = getattr(vector, "action_masks", None)
         self._seed: Callable[[int, int], int] = getattr(vector, "environment_seed", int.__add__)
+        self.reports: Mapping[int, Report] = {}
+        """Of the last step: what the copies whose episode ended with it say, by index."""
 
     @torch.inference_mode(False)  # an environment may train a network of its own
     def reset(self, seed: int, first: int = 0) -> npt.NDArray[np.float32]:
@@ -82,7 +93,8 @@ class TrainingEnvironment:
         # needs the last of the ended one, which Gymnasium keeps in ``final_obs``.
         final = following
         ended = np.asarray(terminated) | np.asarray(truncated)
-        if ended.any():
+        self.reports = reports_of(infos, ended) if ended.any() else {}
+        if ended.any() and "final_obs" in infos:
             final = following.copy()
             for index in np.flatnonzero(ended):
                 final[index] = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
@@ -145,18 +157,14 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
         try:
             return TrainingEnvironment(_OURS[name](num_envs, **arguments), HEADS)
         except (TypeError, ValueError) as error:
-            raise EnvironmentSetupError(f"environment {name!r}: {error}") from error
+            raise _cannot_be_made(name, error) from error
     try:
         vector = SyncVectorEnv(
             [lambda: _flat_observations(gymnasium.make(name, **arguments)) for _ in range(num_envs)],
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise EnvironmentSetupError(
-            f"environment {name!r} cannot be made: {reason}; "
-            f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
-        ) from error
+    except _SETUP_ERRORS as error:
+        raise _cannot_be_made(name, error) from error
     environment = TrainingEnvironment(vector, _heads_of(name, vector))
     try:
         environment.require_masks()
@@ -166,8 +174,53 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
     return environment
 
 
+def make_single(name: str, arguments: Mapping[str, Any], *, render: bool = False) -> TrainingEnvironment:
+    """One copy of an environment, which starts no episode by itself, so that the last step of one can be seen.
+
+    ``render``: as text where the environment can, else in a window. Raises EnvironmentSetupError.
+    """
+    own = _OUR_SINGLES.get(name)
+
+    def made(**mode: str) -> gymnasium.Env[Any, Any]:
+        chosen = {**arguments, **mode}
+        return own(**chosen) if own is not None else gymnasium.make(name, **chosen)
+
+    try:
+        environment = made()
+        if render and "render_mode" not in arguments:
+            mode = _render_mode(name, environment)
+            environment.close()
+            environment = made(render_mode=mode)
+    except _SETUP_ERRORS as error:
+        raise _cannot_be_made(name, error) from error
+    vector = SyncVectorEnv([lambda: _flat_observations(environment)], autoreset_mode=AutoresetMode.DISABLED)
+    return TrainingEnvironment(vector, HEADS if own is not None else _heads_of(name, vector))
+
+
+def _render_mode(name: str, environment: gymnasium.Env[Any, Any]) -> str:
+    modes = environment.metadata.get("render_modes") or []
+    if "ansi" in modes:
+        return "ansi"
+    # Gymnasium shows the pictures of an environment that has no window in one.
+    if {"human", "rgb_array"} & set(modes):
+        return "human"
+    raise EnvironmentSetupError(f"environment {name!r} cannot be rendered; leave --render out")
+
+
+def _cannot_be_made(name: str, error: Exception) -> EnvironmentSetupError:
+    if isinstance(error, EnvironmentSetupError):
+        return error
+    if name in _OURS:
+        return EnvironmentSetupError(f"environment {name!r}: {error}")
+    reason = " ".join(str(error).split())
+    return EnvironmentSetupError(
+        f"environment {name!r} cannot be made: {reason}; "
+        f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
+    )
+
+
 def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    return gymnasium.wrappers.FlattenObservation(env)
+    return Reporting(gymnasium.wrappers.FlattenObservation(env))
 
 
 def _heads_of(name: str, vector: SyncVectorEnv) -> Heads:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rl_training.action_space import BoolArray
 
@@ -159,23 +160,21 @@ class MaskedCategorical:
         self._layout = layout
         columns = logits.to(torch.promote_types(logits.dtype, torch.float32)).movedim(-1, 0).contiguous()
         self._valid = mask.movedim(-1, 0).contiguous()
-        scores = torch.where(self._valid, columns, _IMPOSSIBLE)
-        # The largest logit of each head becomes 0, so that exp cannot overflow. It carries no gradient: a shift
-        # changes no probability.
-        self._peak = layout.maxima(scores.detach())
-        self._centered = scores - layout.spread(self._peak)
-        self._weights = self._centered.exp()
-        self._total = layout.sums(self._weights)
+        self._logits = columns
+        scores = torch.where(self._valid, columns.detach(), _IMPOSSIBLE)
+        # The largest logit of each head becomes 0, so that exp cannot overflow.
+        self._peak = layout.maxima(scores)
+        self._softmax = _Softmax(layout, scores.sub_(layout.spread(self._peak)))
 
     @property
     def log_probs(self) -> Tensor:
-        """Log-probability of every action, (…, Σn); -1e30 or less where it is not valid."""
-        return (self._centered - self._layout.spread(self._total.log())).movedim(0, -1)
+        """Log-probability of every action, (…, Σn), without gradient; -1e30 or less where it is not valid."""
+        return (self._softmax.centered - self._layout.spread(self._softmax.log_total)).movedim(0, -1)
 
     @property
     def columns(self) -> Columns:
         """What the distributions were computed from, without a copy."""
-        return Columns(self._valid, self._weights.detach(), self._total.detach())
+        return Columns(self._valid, self._softmax.weights, self._softmax.total)
 
     @property
     def peak(self) -> Tensor:
@@ -191,14 +190,15 @@ class MaskedCategorical:
         With z = logit - max and Z = Σ exp z: H = ln Z - Σ z exp z / Z. Neither ln Z nor -Σ z exp z / Z is
         negative, so they cannot cancel, and rounding cannot make an entropy negative.
         """
-        weighted = self._layout.sums(self._weights * self._centered)
-        return (self._total.log() - weighted / self._total).movedim(0, -1)
+        found: Tensor = _Entropy.apply(self._logits, self._softmax)  # type: ignore[no-untyped-call] # torch
+        return found.movedim(0, -1)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-probability of each head's action, (…, H); -1e30 or less for one that is not valid."""
         # Actions count within their head; the flat row counts over all heads.
         columns = (actions + self._layout.first).movedim(-1, 0)
-        return (self._centered.gather(0, columns) - self._total.log()).movedim(0, -1)
+        found: Tensor = _LogProb.apply(self._logits, self._softmax, columns)  # type: ignore[no-untyped-call] # torch
+        return found.movedim(0, -1)
 
     def choose(self, noise: Tensor) -> Tensor:
         """Sample each head's action, (…, H), with exponential noise (…, Σn).
@@ -209,4 +209,54 @@ class MaskedCategorical:
         """
         # log 0 would make an action with that noise win whatever its probability.
         positive = noise.clamp_min(torch.finfo(noise.dtype).tiny).movedim(-1, 0)
-        return self._layout.best(self._centered - positive.log()).movedim(0, -1)
+        return self._layout.best(self._softmax.centered - positive.log()).movedim(0, -1)
+
+
+class _Softmax:
+    """The distributions as numbers, columns first, which log-probability, entropy and their gradients share."""
+
+    def __init__(self, layout: HeadLayout, centered: Tensor) -> None:
+        self.layout = layout
+        self.centered = centered
+        self.weights = centered.exp()
+        self.total = layout.sums(self.weights)
+        self.log_total = self.total.log()
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(Σn, …)"""
+        return self.weights / self.layout.spread(self.total)
+
+
+class _LogProb(torch.autograd.Function):
+    """ln π(a) of the actions at ``columns`` (H, …); its gradient by a logit z_b is 1[a = b] - π(b)."""
+
+    @staticmethod
+    def forward(ctx: Any, _logits: Tensor, softmax: _Softmax, columns: Tensor) -> Tensor:
+        ctx.softmax, ctx.columns = softmax, columns
+        return softmax.centered.gather(0, columns).sub_(softmax.log_total)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        softmax: _Softmax = ctx.softmax
+        gradient = softmax.layout.spread(upstream.neg()).mul_(softmax.probabilities)
+        return gradient.scatter_add_(0, ctx.columns, upstream), None, None
+
+
+class _Entropy(torch.autograd.Function):
+    """ln Z - Σ z π(z); its gradient by a logit z_b is π(b) (Σ z π(z) - z_b)."""
+
+    @staticmethod
+    def forward(ctx: Any, _logits: Tensor, softmax: _Softmax) -> Tensor:
+        ctx.softmax = softmax
+        ctx.mean = softmax.layout.sums(softmax.weights * softmax.centered).div_(softmax.total)
+        entropy: Tensor = softmax.log_total - ctx.mean
+        return entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        softmax: _Softmax = ctx.softmax
+        spread = softmax.layout.spread
+        return spread(ctx.mean).sub_(softmax.centered).mul_(softmax.probabilities).mul_(spread(upstream)), None

@@ -1,19 +1,19 @@
-"""The policy: an encoder, one LSTM shared by actor and critic, a small module per head, a value head."""
+"""The policy, a recurrent trunk and a small module per head, and the critic, a trunk and a value head."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rl_training.action_space import BoolArray
 from rl_training.policy.distributions import HeadLayout, MaskedCategorical
-
-LSTMState = tuple[Tensor, Tensor]
-"""Hidden and cell state, each (B, hidden)."""
+from rl_training.policy.fragments import Fragments
+from rl_training.policy.lockstep import LSTMState
+from rl_training.policy.trunk import RecurrentTrunk, Trunks
+from rl_training.policy.value import PopArtValue
 
 
 class Evaluation(NamedTuple):
@@ -49,11 +49,14 @@ class HeadModules(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (…, inputs) to one flat row of logits (…, Σn)."""
-        hidden = torch.tanh(torch.einsum("...i,hik->...hk", features, self.weight_in) + self.bias_in)
+        rows = features.flatten(0, -2)
         # All heads as wide as the widest: one product instead of a loop. ``flat`` drops the unused columns.
-        padded = torch.einsum("...hk,hkn->...hn", hidden, self.weight_out) + self.bias_out
-        flat: Tensor = self.get_buffer("flat")
-        return padded.flatten(-2)[..., flat]
+        seen = rows.expand(len(self.bias_in), *rows.shape)
+        hidden = torch.tanh(torch.baddbmm(self.bias_in.unsqueeze(1), seen, self.weight_in))
+        # Columns first, as the distributions want them.
+        padded = torch.baddbmm(self.bias_out.unsqueeze(2), self.weight_out.mT, hidden.mT)
+        columns = padded.flatten(0, 1).index_select(0, self.get_buffer("flat"))
+        return torch.unflatten(columns, 1, features.shape[:-1]).movedim(0, -1)
 
     def gradient_norms(self) -> Tensor:
         """Norm of the gradient of each head's own parameters, (H,)."""
@@ -65,33 +68,43 @@ class HeadModules(nn.Module):
 
 
 class FactoredRecurrentActorCritic(nn.Module):
-    """Actor and critic over one recurrent representation; one flat row of logits for all heads."""
+    """Actor and critic over recurrent trunks; one flat row of logits for all heads.
 
-    def __init__(self, observation_size: int, layout: HeadLayout, hidden: int = 64) -> None:
+    The critic has a trunk of its own. With ``shared_critic`` it reads that of the actor, which its gradient
+    then shapes, too, and where returns are large it shapes little else.
+    """
+
+    def __init__(
+        self, observation_size: int, layout: HeadLayout, hidden: int = 64, *, shared_critic: bool = False
+    ) -> None:
         super().__init__()
         self.layout = layout
         self.hidden = hidden
-        self.encoder = nn.Linear(observation_size, hidden)
-        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.observation_size = observation_size
+        self.actor = RecurrentTrunk(observation_size, hidden)
         self.heads = HeadModules(layout, hidden)
-        self.value = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-        # Orthogonal weights keep the scale of signals from layer to layer, as is usual for PPO.
-        nn.init.orthogonal_(self.encoder.weight, math.sqrt(2))
-        nn.init.zeros_(self.encoder.bias)
-        for name, parameter in self.lstm.named_parameters():
-            nn.init.orthogonal_(parameter) if "weight" in name else nn.init.zeros_(parameter)
+        self.critic = None if shared_critic else RecurrentTrunk(observation_size, hidden)
+        self.value = PopArtValue(hidden)
+        self._trunks = Trunks([self.actor] if self.critic is None else [self.actor, self.critic])
+
+    @property
+    def shared_critic(self) -> bool:
+        """Whether the critic reads the trunk of the actor."""
+        return self.critic is None
 
     def initial_state(self, batch: int) -> LSTMState:
-        """The recurrent state at the start of an episode: zeros, (batch, hidden) each."""
-        zeros = self.encoder.weight.new_zeros(batch, self.hidden)
+        """The recurrent state at the start of an episode: zeros, (batch, hidden of all trunks) each."""
+        trunks = 1 if self.critic is None else 2
+        zeros = self.actor.encoder.weight.new_zeros(batch, trunks * self.hidden)
         return zeros, zeros
 
     def step(self, observation: Tensor, state: LSTMState) -> tuple[Tensor, Tensor, LSTMState]:
-        """Act for one step: observations (B, D) to logits (B, Σn), values (B,) and the next recurrent state."""
-        encoded = torch.tanh(self.encoder(observation)).unsqueeze(1)
-        features, (hidden, cell) = self.lstm(encoded, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
-        features = features.squeeze(1)
-        return self.heads(features), self.value(features).squeeze(-1), (hidden.squeeze(0), cell.squeeze(0))
+        """Act for one step: observations (B, D) to logits (B, Σn), values (B,) and the next recurrent state.
+
+        Without gradient: an update evaluates whole sequences.
+        """
+        features, state = self._trunks.step(observation, state)
+        return self.heads(features[0]), self.value(features[-1]), state
 
     def evaluate_actions(
         self,
@@ -106,40 +119,15 @@ class FactoredRecurrentActorCritic(nn.Module):
         ``observations`` (T, B, D), ``actions`` (T, B, H), ``masks`` (T, B, Σn) bool. ``starts`` (T, B) is True
         where an episode begins, so that the recurrent state is zero there; ``state`` is the one before t = 0.
         """
-        features = self._sequence(torch.tanh(self.encoder(observations)), starts, state)
-        logits = self.heads(features)
+        fragments = Fragments.of(starts, observations.device)
+        features = self._trunks.sequences(observations, fragments, state)
+        logits = self.heads(features[0])
         distribution = MaskedCategorical(logits, masks, self.layout, validate=False)
-        return Evaluation(
-            distribution.log_prob(actions), distribution, self.value(features).squeeze(-1), logits
-        )
+        return Evaluation(distribution.log_prob(actions), distribution, self.value(features[-1]), logits)
 
-    def _sequence(self, encoded: Tensor, starts: BoolArray, state: LSTMState) -> Tensor:
-        """Run the LSTM over (T, B, hidden): each fragment of an episode is a row of one padded batch.
-
-        One call over padded fragments is much faster than T calls that reset the state step by step.
-        """
-        steps, batch = starts.shape
-        # A fragment begins with an episode or with the rollout. Environments come first, so that the steps of a
-        # fragment are neighbours in the flat order.
-        begins = starts.T.copy()
-        begins[:, 0] = True
-        flat_begins = np.flatnonzero(begins.reshape(-1))
-        fragment = np.cumsum(begins.reshape(-1)) - 1
-        position = np.arange(steps * batch) - flat_begins[fragment]
-        width = int(position.max()) + 1
-        rows = np.zeros((len(flat_begins), width), dtype=np.int64)
-        rows[fragment, position] = np.arange(steps * batch)
-        # Only a fragment that continues an episode of the previous rollout starts from its recurrent state.
-        carried = np.isin(flat_begins, np.arange(batch) * steps) & ~starts.T.reshape(-1)[flat_begins]
-
-        device = encoded.device
-        by_environment = encoded.transpose(0, 1).reshape(steps * batch, -1)
-        padded = by_environment[torch.as_tensor(rows, device=device)]
-        keep = torch.as_tensor(carried, device=device).unsqueeze(-1)
-        owner = torch.as_tensor(flat_begins // steps, device=device)
-        hidden = (state[0][owner] * keep).unsqueeze(0)
-        cell = (state[1][owner] * keep).unsqueeze(0)
-        features, _ = self.lstm(padded, (hidden, cell))
-        back = torch.as_tensor(fragment * width + position, device=device)
-        ordered: Tensor = features.reshape(-1, self.hidden)[back].reshape(batch, steps, -1)
-        return ordered.transpose(0, 1)
+    def log_probs(
+        self, observations: Tensor, actions: Tensor, masks: Tensor, starts: BoolArray, state: LSTMState
+    ) -> Tensor:
+        """Log-probabilities (T, B, H) of stored actions, for the arguments of ``evaluate_actions``."""
+        features = self._trunks.sequences(observations, Fragments.of(starts, observations.device), state)[0]
+        return MaskedCategorical(self.heads(features), masks, self.layout, validate=False).log_prob(actions)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rl_training.action_space import BoolArray
 from rl_training.policy.distributions import HeadLayout
-from rl_training.policy.network import LSTMState
+from rl_training.policy.lockstep import LSTMState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

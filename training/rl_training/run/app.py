@@ -18,13 +18,15 @@ from rl_exporter.panel.sources import LocalSource
 from rl_exporter.payload import PPOUpdateHandler
 from rl_exporter.snapshot import RunState
 from rl_training.algorithm.collector import RolloutCollector
+from rl_training.algorithm.episodes import Drawing
 from rl_training.config import DEFAULT_EPISODES, RunConfig, Settings
 from rl_training.distributed.rendezvous import device_of, failing_together, own_assignment, rendezvous
 from rl_training.environments.adapter import EnvironmentSetupError
 from rl_training.ranks import RankLostError
-from rl_training.run.checkpoint import CheckpointedView, Checkpointer
+from rl_training.run.checkpointer import CheckpointedView, Checkpointer
 from rl_training.run.job import Job, make_job, usable_device
 from rl_training.run.outputs import Outputs, Pace, linger, make_outputs
+from rl_training.run.settings import kept_settings
 from rl_training.run.signals import StopSignals
 from rl_training.run.streams import harmless_streams
 from rl_training.run.terminal_panel import train_beside_panel
@@ -69,7 +71,7 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     run_id = job.identity.run_id
     if not output.quiet:
         console.print(f"run {run_id}: {server.url}/metrics{outputs.found_at}", highlight=False, soft_wrap=True)
-    training = partial(_train, job, outputs.handlers, outputs.view, signals)
+    training = partial(_train, job, outputs.handlers, outputs.view, signals, display.remember_drawing)
     if output.tui:
         source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
         training = partial(train_beside_panel, training, source, signals)
@@ -80,7 +82,9 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     if job.agent.archive is not None and output.record_rollouts is not None:
         _record_rollouts(job, job.agent.archive, output.record_rollouts)
     if not output.quiet:
-        console.print(display.summary(), f"run {run_id} {state}", highlight=False)
+        console.print(display.summary())
+        console.print(display.drawing(), soft_wrap=True)
+        console.print(f"run {run_id} {state}", highlight=False)
     # A launcher signals every rank when one ends early. That signal does not mean that a person wants rank 0 to
     # skip the wait for the last scrapes.
     told = job.ranks.size > 1 and state is not RunState.COMPLETED
@@ -128,7 +132,11 @@ def _train_to_the_end(job: Job, training: Callable[[], RunState]) -> RunState:
 
 
 def _train(
-    job: Job, handlers: list[PPOUpdateHandler], view: CheckpointedView, signals: StopSignals
+    job: Job,
+    handlers: list[PPOUpdateHandler],
+    view: CheckpointedView,
+    signals: StopSignals,
+    show: Callable[[Drawing | None], None] = lambda _: None,
 ) -> RunState:
     run, agent, ranks = job.settings.run, job.agent, job.ranks
     emitter = Emitter(handlers, job.aggregator.count_record_error)
@@ -140,13 +148,16 @@ def _train(
         collector.restore(job.resumed.progress)
     checkpointer = None
     if run.checkpoint and not ranks.rank:
-        checkpointer = Checkpointer(run.checkpoint, agent, collector, view, run.keep_checkpoints)
+        checkpointer = Checkpointer(
+            run.checkpoint, agent, collector, view, run.keep_checkpoints, kept_settings(job.settings)
+        )
     # Ranks on other kinds of processor may draw other parameters from the same seed.
     ranks.broadcast(list(agent.network.parameters()))
     lost = threading.Event()
     ranks.watch(partial(_lost, job, lost))
 
     def after_update() -> None:
+        show(collector.reports.best)
         if checkpointer is not None:
             checkpointer.write(job.aggregator.snapshot())
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
 from rl_exporter.collector import Renderer
+from rl_exporter.environment_metrics import series_of
 from rl_exporter.snapshot import SanctumSnapshot
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
+from rl_training.policy.value import PopArtValue
 from rl_training.run.checkpoint_file import DamagedError, read_state, write_state
 from rl_training.run.checkpoint_folder import NEWEST, CheckpointFolder
 
-_FORMATS = (1, 2)
+_FORMATS = (1, 2, 3)
 _SHAPE_WORDS = {
     "heads": "action space",
     "observation_size": "observation size",
     "hidden": "number of hidden units",
+    "critic": "critic",
 }
 _LARGEST_COUNT = 2**62
-_LOG = logging.getLogger("rl_training")
 
 
 class CheckpointError(ValueError):
@@ -41,10 +43,38 @@ class Checkpoint:
     snapshot: SanctumSnapshot
 
 
-def save(folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: SanctumSnapshot) -> None:
+class Origin(NamedTuple):
+    """What a checkpoint says of the run that wrote it; ``settings`` are empty in those of former versions."""
+
+    path: Path
+    shape: dict[str, Any]
+    settings: str
+
+
+class Remedies(NamedTuple):
+    """What to do about a checkpoint that cannot be used: words for the ends of error messages."""
+
+    option: str
+    missing: str
+    another: str
+    damaged: str
+
+
+RESUMING = Remedies(
+    option="--resume-from",
+    missing="leave --resume out to start a run",
+    another="go on from another one",
+    damaged="give another folder, or start anew",
+)
+
+
+def save(
+    folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: SanctumSnapshot, settings: str = ""
+) -> None:
     """Write a checkpoint; a kill at any moment leaves either the former one or this one. Raises OSError.
 
     It keeps the snapshot as the /metrics body that shows it, so that no second format has to follow the first.
+    ``settings`` say what the policy was trained on and how, as JSON: see ``settings.kept_settings``.
     """
     state = {
         "format": _FORMATS[-1],
@@ -52,58 +82,117 @@ def save(folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: S
         "agent": agent.state(),
         "progress": collector.progress(),
         "metrics": Renderer(lambda: snapshot).render("")[0].decode(),
+        "settings": settings,
     }
     write_state(folder / NEWEST, state)
 
 
-def load(folder: Path, agent: PPOAgent, which: str | None = None) -> Checkpoint:
+def load(folder: Path, agent: PPOAgent, which: str | None = None, remedies: Remedies = RESUMING) -> Checkpoint:
     """Read a checkpoint in ``folder``, which must fit the agent, and bring the agent into its state.
 
     ``which``: ``best``, the number of an update, or None for the newest. Raises CheckpointError.
     """
     kept = CheckpointFolder(folder)
     path = kept.path(which)
-    try:
-        state = read_state(path, agent.device)
-        if state.get("format") not in _FORMATS:
-            raise CheckpointError(
-                f"checkpoint {path} has format {state.get('format')!r}, not {_FORMATS[-1]}; start anew"
-            )
+    with _one_line_errors(kept, path, remedies):
+        state = _known_format(path, agent.device)
         _require_same_shape(path, state["shape"], _shape(agent))
         checkpoint = Checkpoint(state["agent"], state["progress"], _snapshot(state["metrics"], agent))
         _require_possible(checkpoint, agent)
         agent.restore(checkpoint.agent)
-    except CheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise CheckpointError(_missing(kept, path)) from error
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path}: {error.strerror}; give one that can be read") from error
-    except DamagedError as error:
-        raise CheckpointError(f"checkpoint {path} {error}; {_others(kept, path)}") from error
-    except Exception as error:  # a state that somebody else made may be wrong in any way
-        raise CheckpointError(
-            f"checkpoint {path} is no checkpoint of rl-train: {_reason(error)}; {_others(kept, path)}"
-        ) from error
     return checkpoint
 
 
-def _reason(error: Exception) -> str:
+RENAMED = {
+    "encoder.": "actor.encoder.",
+    "lstm.": "actor.lstm.",
+    "value.0.": "value.hidden.",
+    "value.2.": "value.output.",
+}
+"""Parameters of the network before format 3, where the critic read the trunk of the actor."""
+
+
+def _migrated(state: dict[str, Any]) -> dict[str, Any]:
+    """A state of an earlier format in the present one; its critic is a shared one."""
+    if state["format"] >= 3:
+        return state
+    network = {
+        next(
+            (new + name.removeprefix(old) for old, new in RENAMED.items() if name.startswith(old)), name
+        ): value
+        for name, value in state["agent"]["network"].items()
+    }
+    network.update({f"value.{name}": value for name, value in PopArtValue(1).named_buffers()})
+    return {
+        **state,
+        "shape": {**state["shape"], "critic": "shared"},
+        "agent": {**state["agent"], "network": network},
+    }
+
+
+def read_origin(folder: Path, which: str | None = None, remedies: Remedies = RESUMING) -> Origin:
+    """What a checkpoint says of the run that wrote it. Raises CheckpointError."""
+    kept = CheckpointFolder(folder)
+    path = kept.path(which)
+    with _one_line_errors(kept, path, remedies):
+        state = _known_format(path, torch.device("cpu"))
+        return Origin(path, dict(state["shape"]), str(state.get("settings", "")))
+
+
+def _known_format(path: Path, device: torch.device) -> dict[str, Any]:
+    state = read_state(path, device)
+    if state.get("format") not in _FORMATS:
+        raise CheckpointError(
+            f"checkpoint {path} has format {state.get('format')!r}, not {_FORMATS[-1]}; start anew"
+        )
+    return _migrated(state)
+
+
+@contextmanager
+def _one_line_errors(kept: CheckpointFolder, path: Path, remedies: Remedies) -> Iterator[None]:
+    """Raise CheckpointError for whatever is wrong with a checkpoint, with what to do instead."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(_missing(kept, path, remedies)) from error
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path}: {error.strerror}; give one that can be read") from error
+    except DamagedError as error:
+        raise CheckpointError(f"checkpoint {path} {error}; {_others(kept, path, remedies)}") from error
+    except Exception as error:  # a state that somebody else made may be wrong in any way
+        others = _others(kept, path, remedies)
+        raise CheckpointError(
+            f"checkpoint {path} is no checkpoint of rl-train: {reason_of(error)}; {others}"
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """An unexpected error, on one line."""
     return f"{type(error).__name__} {' '.join(str(error).split())[:120]}"
 
 
-def _missing(kept: CheckpointFolder, path: Path) -> str:
-    others = [name for name in kept.names() if name != "newest"]
-    if others:
-        return f"there is no checkpoint {path}; --resume-from takes {', '.join(others)}"
-    return f"there is no checkpoint {path}; leave --resume out to start a run"
+def _names(kept: CheckpointFolder) -> list[str]:
+    """The checkpoints that there are; none where there is no folder."""
+    try:
+        return kept.names()
+    except OSError:
+        return []
 
 
-def _others(kept: CheckpointFolder, path: Path) -> str:
-    others = [name for name in kept.names() if kept.path(name) != path]
+def _missing(kept: CheckpointFolder, path: Path, remedies: Remedies) -> str:
+    others = [name for name in _names(kept) if name != "newest"]
     if others:
-        return f"go on from another one, --resume-from {' or '.join(others)}"
-    return "give another folder, or start anew"
+        return f"there is no checkpoint {path}; {remedies.option} takes {', '.join(others)}"
+    return f"there is no checkpoint {path}; {remedies.missing}"
+
+
+def _others(kept: CheckpointFolder, path: Path, remedies: Remedies) -> str:
+    others = [name for name in _names(kept) if kept.path(name) != path]
+    if others:
+        return f"{remedies.another}, {remedies.option} {' or '.join(others)}"
+    return remedies.damaged
 
 
 def _snapshot(metrics: object, agent: PPOAgent) -> SanctumSnapshot:
@@ -120,11 +209,23 @@ def _require_possible(checkpoint: Checkpoint, agent: PPOAgent) -> None:
         raise ValueError("its episodes are no counts")
     if not all(type(value) in {int, float} for value in returns):
         raise TypeError("its returns are no numbers")
+    _require_possible_reports(checkpoint.progress)
     own, given = agent.state(), checkpoint.agent
     sums = given.get("advantage_sums")
     if sums is not None and sums.shape != own["advantage_sums"].shape:
         raise ValueError("its advantage sums are of another size")
     _require_moments(given["optimizer"]["state"], list(agent.network.parameters()))
+
+
+def _require_possible_reports(progress: Mapping[str, Any]) -> None:
+    """Lengths and metrics of the last episodes, which checkpoints of former versions lack."""
+    if not all(type(length) is int and 0 < length < _LARGEST_COUNT for length in progress.get("lengths", ())):
+        raise ValueError("its lengths of episodes are no counts")
+    for numbers in progress.get("metrics", ()):
+        for key, value in numbers.items():
+            series_of(key)
+            if type(value) is not float:
+                raise TypeError("its metrics are no numbers")
 
 
 def _require_moments(state: Mapping[int, Mapping[str, Any]], parameters: Sequence[torch.Tensor]) -> None:
@@ -152,8 +253,9 @@ def prepare(folder: Path, *, resume: bool) -> None:
 def _shape(agent: PPOAgent) -> dict[str, Any]:
     return {
         "heads": [[head.name, head.choices] for head in agent.heads],
-        "observation_size": agent.network.encoder.in_features,
+        "observation_size": agent.network.observation_size,
         "hidden": agent.network.hidden,
+        "critic": agent.config.critic,
     }
 
 
@@ -174,71 +276,3 @@ def _shown(value: Any) -> str:
 def _named(heads: list[Any]) -> Iterator[str]:
     for head in heads:
         yield ":".join(map(str, head)) if isinstance(head, list) else str(head)
-
-
-class CheckpointedView:
-    """Shows only updates that a checkpoint holds, so that /metrics is never ahead of the checkpoint.
-
-    A run that is killed and resumed then never shows counters that go backwards. A change of the run state
-    shows at once.
-    """
-
-    def __init__(self, snapshot: Callable[[], SanctumSnapshot]) -> None:
-        self._latest = snapshot
-        self._shown = snapshot()
-
-    def snapshot(self) -> SanctumSnapshot:
-        """The last snapshot in a checkpoint, with the present state of the run."""
-        return replace(self._shown, run_state=self._latest().run_state)
-
-    def open(self) -> None:
-        """Show the latest snapshot from now on."""
-        self._shown = self._latest()
-
-
-class Checkpointer:
-    """Writes a checkpoint after each update, and only then lets /metrics show that update.
-
-    ``keep`` is how many updates keep theirs. After a write that fails, it logs the error, the former checkpoint
-    stays, and training continues.
-    """
-
-    def __init__(
-        self, folder: Path, agent: PPOAgent, collector: RolloutCollector, view: CheckpointedView, keep: int = 1
-    ) -> None:
-        self._folder = folder
-        self._kept = CheckpointFolder(folder, keep, best=_best_so_far(folder, agent.device))
-        self._agent = agent
-        self._collector = collector
-        self._view = view
-        self._failing = False
-
-    def write(self, snapshot: SanctumSnapshot) -> None:
-        """Write the present state, then show it."""
-        try:
-            save(self._folder, self._agent, self._collector, snapshot)
-            self._kept.keep(snapshot)
-        except Exception as error:  # noqa: BLE001 - a run that trains is worth more than its checkpoint
-            self._failed(error)
-        else:
-            self._failing = False
-        self._view.open()
-
-    def _failed(self, error: Exception) -> None:
-        """Log only the first of consecutive errors: a full disk must not fill the log, which may be on it."""
-        if not self._failing:
-            reason = getattr(error, "strerror", None) or _reason(error)
-            _LOG.error(
-                "checkpoint in %s not written: %s; the former one stays, and the run goes on",
-                self._folder,
-                reason,
-            )
-        self._failing = True
-
-
-def _best_so_far(folder: Path, device: torch.device) -> SanctumSnapshot | None:
-    """The snapshot of the best checkpoint in the folder; None where there is none that can be read."""
-    try:
-        return parse_snapshot(read_state(CheckpointFolder(folder).path("best"), device)["metrics"])
-    except Exception:  # noqa: BLE001 - a damaged one is replaced by the next
-        return None

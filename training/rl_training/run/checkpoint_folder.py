@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rl_exporter.snapshot import SanctumSnapshot
 from rl_exporter.whole_files import WRITING, sync_folder, whole_file
-from rl_training.algorithm.rollout_counts import RETURN_WINDOW
+from rl_training.algorithm.episodes import WINDOW
 
 NEWEST = "checkpoint.pt"
 _BEST = "checkpoint-best.pt"
@@ -63,7 +63,7 @@ class CheckpointFolder:
         if found is None:
             return False
         # The mean of a few episodes may be high by chance. Until there are enough, the newest is the best.
-        if best is None or best.episode_return is None or best.episodes < RETURN_WINDOW:
+        if best is None or best.episode_return is None or best.episodes < WINDOW:
             return True
         return found > best.episode_return
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.discovery.labels import parse_label
-from rl_exporter.standard_streams import open_standard_streams
+from rl_exporter.standard_streams import discard_output, open_standard_streams
 
 if TYPE_CHECKING:
     from rl_training.config import Settings
@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{missing[0]} is not installed; pip install 'rl-policy-exporter[training]'")
     from rl_training.run.settings import SettingsError, dump  # noqa: PLC0415 - the base package has no pydantic
 
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["play"]:
+        return _play(play_parser().parse_args(given[1:]))
+    options = parser().parse_args(given)
     try:
         settings = settings_from(options)
     except SettingsError as error:
@@ -60,8 +63,29 @@ def _run(settings: Settings) -> int:
         return 1
 
 
-def _refuse(reason: str) -> int:
-    sys.stderr.write(f"rl-train: error: {reason}\n")
+def _play(options: argparse.Namespace) -> int:
+    from rl_training.config import BadInputError  # noqa: PLC0415 - the base package has no pydantic
+    from rl_training.run.play import Replay, play  # noqa: PLC0415 - torch takes seconds to load; --help must not
+
+    given = vars(options)
+    try:
+        play(Replay(**{**given, "arguments": dict(given["arguments"]), "colour": sys.stdout.isatty()}), _print)
+    except BadInputError as error:
+        return _refuse(str(error), "rl-train play")
+    except BrokenPipeError:  # its reader, such as head, has what it wanted
+        discard_output()
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _refuse(reason: str, program: str = "rl-train") -> int:
+    sys.stderr.write(f"{program}: error: {reason}\n")
     return 2
 
 
@@ -86,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
 
     root = OneLineParser(
         prog="rl-train",
-        description="Train a PPO policy with several action heads; /metrics shows every head's entropy.",
+        usage="%(prog)s [options]\n       %(prog)s play --checkpoint DIR [options]",
+        description="Train a PPO policy with several action heads; /metrics shows every head's entropy. "
+        "rl-train play replays one: see rl-train play --help.",
         epilog=arguments_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -105,6 +131,42 @@ def parser() -> argparse.ArgumentParser:
                                dest="environment", default=argparse.SUPPRESS,
                                help="argument of the environment, see below; may be repeated")  # fmt: skip
     return root
+
+
+def play_parser() -> argparse.ArgumentParser:
+    """The parser of ``rl-train play``."""
+    root = OneLineParser(
+        prog="rl-train play",
+        description="Replay the policy of a checkpoint and print what it did: the architecture that it grew, "
+        "or return and length of each episode.",
+        allow_abbrev=False,
+    )
+    positive, seed = _run_setting("updates"), _run_setting("seed")
+    root.add_argument("--checkpoint", dest="folder", type=Path, metavar="DIR", required=True,
+                      help="folder of checkpoints that a run has written")  # fmt: skip
+    root.add_argument("--which", type=_run_setting("resume-from"), metavar="WHICH",
+                      help="best, or a number of updates (default: the newest)")  # fmt: skip
+    root.add_argument("--episodes", type=positive, default=1, metavar="N", help="episodes to play (default: 1)")
+    root.add_argument("--render", action=argparse.BooleanOptionalAction, default=None,
+                      help="show each step, in text or in a window, as the environment can (default: for "
+                      "growing-network)")  # fmt: skip
+    root.add_argument("--greedy", action="store_true",
+                      help="take the most probable actions instead of sampling as in training")  # fmt: skip
+    root.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the episodes (default: 0)")
+    root.add_argument("--env", type=_run_setting("env"), metavar="NAME",
+                      help="environment (default: that of the checkpoint)")  # fmt: skip
+    root.add_argument("--env-arg", dest="arguments", action="append", type=_key_value, default=[],
+                      metavar="KEY=VALUE", help="argument of the environment; may be repeated")  # fmt: skip
+    root.add_argument("--device", type=_run_setting("device"), default="cpu", metavar="D",
+                      help="torch device (default: cpu)")  # fmt: skip
+    return root
+
+
+def _run_setting(key: str) -> Callable[[str], Any]:
+    """Checks a value as the option of a run of that name does."""
+    from rl_training.run.settings import SECTIONS, settings_of  # noqa: PLC0415 - as in main
+
+    return _checked(settings_of(SECTIONS["run"])[key])
 
 
 def _add_option(group: argparse._ArgumentGroup, section: str, setting: Setting) -> None:

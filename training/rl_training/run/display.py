@@ -20,10 +20,11 @@ from rl_exporter.heads import Head
 from rl_exporter.payload import PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, SanctumSnapshot
 from rl_exporter.view import cells
-from rl_exporter.view.cells import NOTHING, Bar, Cell, Part, Tone, printable
+from rl_exporter.view.cells import NOTHING, Bar, Cell, Part, Tone, printable, printable_lines
 from rl_exporter.view.layout import bar_cells, shortened, text_width
 from rl_exporter.view.rich_text import styled_cells
 from rl_exporter.view.verdict import Status, decided, entropy_status, verdict_level, weakest
+from rl_training.algorithm.episodes import Drawing
 
 _WIDTHS = {"head": 4, "nats": 11, "normalized": 10, "": 4, "choice": 7, "share": 5, "level": 8}
 """Least width of each column, wide enough for ordinary numbers: the bar must not move from update to update."""
@@ -49,6 +50,7 @@ class Display:
         self._first: SanctumSnapshot | None = None
         self._lowest: dict[str, float] = {}
         self._live: Live | None = None
+        self._drawing: Drawing | None = None
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
@@ -89,6 +91,17 @@ class Display:
             row = (_name(name, reading), *judged, _level(reading))
             table.add_row(*(styled_cells([cell]) for cell in row))
         return table
+
+    def remember_drawing(self, drawing: Drawing | None) -> None:
+        """Show this at the end: what the best episode led to, where environments draw it."""
+        self._drawing = drawing
+
+    def drawing(self) -> Text:
+        """What the best episode of this process led to; empty where no environment draws anything."""
+        if self._drawing is None:
+            return Text("", end="")
+        title = f"best episode, return {cells.number(self._drawing.episode_return)}"
+        return Text("\n".join([title, *printable_lines(self._drawing.text)]))
 
     def _headline(self, snapshot: SanctumSnapshot) -> str:
         steps = snapshot.environment_steps - self._steps_before

@@ -17,7 +17,7 @@ from rl_exporter.server.listen import parse_listen_address
 from rl_exporter.snapshot import SanctumSnapshot
 from rl_exporter.whole_files import check_writable
 from rl_training.config import BadInputError, OutputConfig
-from rl_training.run.checkpoint import CheckpointedView
+from rl_training.run.checkpointer import CheckpointedView
 from rl_training.run.display import Display
 from rl_training.run.job import Job
 from rl_training.run.json_log import JsonLog

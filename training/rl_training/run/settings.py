@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
@@ -212,6 +213,34 @@ def dump(settings: Settings) -> str:
             known = settings_of(SECTIONS[name])
             document[name] = {key: _plain(getattr(part, s.field.name)) for key, s in known.items()}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def kept_settings(settings: Settings) -> str:
+    """What a checkpoint keeps: the environment, its arguments, and how the policy learns, as JSON.
+
+    JSON, because a checkpoint may come from elsewhere, and YAML lets few bytes stand for many. Empty where an
+    argument cannot be written; a checkpoint must not fail for it.
+    """
+    known = settings_of(PPOConfig)
+    document = {
+        "run": {"env": settings.run.env},
+        "environment": dict(settings.environment),
+        "learning": {key: _plain(getattr(settings.learning, s.field.name)) for key, s in known.items()},
+    }
+    try:
+        return json.dumps(document)
+    except (TypeError, ValueError, RecursionError):
+        return ""
+
+
+def parsed_settings(text: str) -> Values:
+    """The values that ``kept_settings`` wrote. Raises SettingsError for anything else."""
+    try:
+        return _checked(json.loads(text))
+    except SettingsError:
+        raise
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SettingsError(f"no JSON of settings: {' '.join(str(error).split())[:120]}") from error
 
 
 def _plain(value: Any) -> Any:

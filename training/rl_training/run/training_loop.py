@@ -47,6 +47,7 @@ def train(
     if _reached(limits, updates, collector):
         return RunState.COMPLETED
     while True:
+        agent.anneal(_done(limits, updates, collector))
         began = time.perf_counter()
         rollout = collector.collect(agent.config.rollout_steps, should_stop)
         if rollout is None:
@@ -59,7 +60,10 @@ def train(
                 environment_steps=rollout.steps,
                 episodes=rollout.episodes,
                 episode_return=collector.episode_return,
-                entropy_coefficient=agent.config.entropy_coefficient,
+                episode_length=collector.finished.episode_length,
+                environment_metrics=collector.finished.metrics,
+                entropy_coefficient=agent.entropy_coefficient,
+                learning_rate=agent.learning_rate,
                 rollout_duration=collected - began,
                 update_duration=time.perf_counter() - collected,
             ),
@@ -82,6 +86,12 @@ def train(
 
 
 def _reached(limits: Limits, updates: int, collector: RolloutCollector) -> bool:
-    if limits.updates is not None and updates >= limits.updates:
-        return True
-    return limits.episodes is not None and int(collector.episodes.min()) >= limits.episodes
+    return _done(limits, updates, collector) >= 1
+
+
+def _done(limits: Limits, updates: int, collector: RolloutCollector) -> float:
+    """Share of the run that is over, by the limit that will end it first; 0 without a limit."""
+    by_updates = updates / limits.updates if limits.updates is not None else 0.0
+    if limits.episodes is None:
+        return by_updates
+    return max(by_updates, int(collector.episodes.min()) / limits.episodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
@@ -21,6 +21,7 @@ class Progress(TrainingNumbers, DurationNumbers):
     """What the training loop knows of an update beside its result; durations in seconds."""
 
     entropy_coefficient: float | None = None
+    environment_metrics: Mapping[str, float] | None = None
 
 
 NO_PROGRESS = Progress()

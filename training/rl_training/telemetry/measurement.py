@@ -52,6 +52,14 @@ class OptimizerStep(NamedTuple):
     """(H,) norm of the gradient of each head's own parameters."""
 
 
+class RunSums(NamedTuple):
+    """What the update knows of the whole policy beside its minibatches, scalars."""
+
+    explained_variance: Tensor
+    kl_divergence: Tensor
+    """Of the policy after the update from the one that acted, a sum over this rank's steps."""
+
+
 class EpochSteps(NamedTuple):
     """Every step of E whole epochs, the environments of one epoch beside those of the next."""
 
@@ -72,7 +80,7 @@ def measure(
     rollout: Rollout,
     layout: HeadLayout,
     clip: float,
-    explained_variance: Tensor,
+    run: RunSums,
     preferences: Preferences,
     advantages: AdvantageSums,
 ) -> UpdateSums[Tensor]:
@@ -92,8 +100,9 @@ def measure(
     log_valid = rollout.log_valid_choices.index_select(1, environments[:columns])
     ratio = torch.cat([minibatch.ratio for minibatch in minibatches], 1)[:, :columns]
     return UpdateSums(
-        failed=explained_variance.new_zeros(()),
-        explained_variance=explained_variance,
+        failed=run.explained_variance.new_zeros(()),
+        explained_variance=run.explained_variance,
+        kl_divergence=run.kl_divergence,
         **_nonfinite_steps(entropy, peak),
         action_probability=preferences.probability,
         decision_entropy=preferences.entropy,
@@ -195,7 +204,6 @@ def _loss_sums(optimizer_steps: Sequence[OptimizerStep], whole: int, epochs: int
     """(epochs,) each. One stack of all numbers, because a stack takes as long as ten sums."""
     steps = optimizer_steps[:whole]
     values = {
-        "kl_divergence": [step.minibatch.kl_sum for step in steps],
         "gradient_norm": [step.gradient_norm for step in steps],
         "policy_loss": [step.minibatch.policy_loss for step in steps],
         "value_loss": [step.minibatch.value_loss for step in steps],

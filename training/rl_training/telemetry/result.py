@@ -140,8 +140,7 @@ def _run_numbers(sums: UpdateSums[FloatArray], steps: int) -> dict[str, Any]:
     """The numbers that belong to no head; ``steps`` of the rollout, on all ranks."""
     optimizer_steps = _total(sums.optimizer_steps)
     return {
-        # Of the last epoch alone: it compares the policy that acts next with the one that acted.
-        "kl_divergence": sums.kl_divergence[-1].item() / steps,
+        "kl_divergence": sums.kl_divergence.item() / steps,
         "clipped_share": _total(sums.clipped_steps) / (len(sums.clipped_steps) * steps),
         "gradient_norm": _total(sums.gradient_norm) / optimizer_steps,
         "policy_loss": _total(sums.policy_loss) / optimizer_steps,

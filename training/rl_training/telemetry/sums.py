@@ -110,8 +110,8 @@ class UpdateSums(NamedTuple, Generic[Array]):
     sampled_advantage: Annotated[Array, summed("actions")]
     """Normalized advantage at these steps, and its square."""
     sampled_advantage_square: Annotated[Array, summed("actions")]
-    kl_divergence: Annotated[Array, shared("epochs")]
-    """KL divergence of each step from the policy that acted, as PPO estimates it."""
+    kl_divergence: Annotated[Array, summed()]
+    """Of the policy after the update from the one that acted, over every step, as PPO estimates it."""
     gradient_norm: Annotated[Array, shared("epochs")]
     """Norm of the whole gradient before clipping, over the optimiser steps."""
     policy_loss: Annotated[Array, shared("epochs")]

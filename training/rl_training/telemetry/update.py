@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,13 @@ from rl_training.policy.distributions import Columns, HeadLayout
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
 from rl_training.telemetry.margin import AdvantageSums, rollout_sums
-from rl_training.telemetry.measurement import MinibatchTelemetry, OptimizerStep, choice_steps, measure
+from rl_training.telemetry.measurement import (
+    MinibatchTelemetry,
+    OptimizerStep,
+    RunSums,
+    choice_steps,
+    measure,
+)
 from rl_training.telemetry.preference import (
     Attempt,
     ChoiceSteps,
@@ -65,10 +73,13 @@ class UpdateTelemetry:
         # Only the distributions of the last whole epoch are used; all of them would take twice the memory.
         self._last_epoch, self._epoch = self._epoch, []
 
-    def result(self, explained_variance: Tensor, *, nonfinite: bool) -> UpdateResult:
+    def result(
+        self, explained_variance: Tensor, kl_sum_after: Callable[[], Tensor], *, nonfinite: bool
+    ) -> UpdateResult:
         """What the update measured, on all ranks. An error in here is part of the result, not raised.
 
-        ``nonfinite``: PPO skipped an optimiser step. Raises RankLostError.
+        ``kl_sum_after`` compares the policy after the update with the one that acted, a sum over this rank's
+        steps. ``nonfinite``: PPO skipped an optimiser step. Raises RankLostError.
         """
         if not self._enabled or not self._optimizer_steps:
             return UpdateResult(nonfinite=nonfinite)
@@ -76,7 +87,7 @@ class UpdateTelemetry:
         attempt, device = Attempt(), explained_variance.device
         self._preferences = fit_preferences(self._choice_steps, self._layout, self._ranks, attempt, device)
         row = attempt.part(
-            lambda: pack(self._measure(explained_variance)),
+            lambda: pack(self._measure(explained_variance, kl_sum_after())),
             lambda: pack(failed_sums(extent, device)),
         )
         # Outside any try: the other ranks wait for this row whatever failed here, and a lost rank ends the run.
@@ -103,7 +114,7 @@ class UpdateTelemetry:
             return no_choice_steps(self._layout)
         return choice_steps(self._last_epoch, self._layout)
 
-    def _measure(self, explained_variance: Tensor) -> UpdateSums[Tensor]:
+    def _measure(self, explained_variance: Tensor, kl_sum: Tensor) -> UpdateSums[Tensor]:
         assert self._preferences is not None, "an attempt that failed measures nothing more"
         return measure(
             self._optimizer_steps,
@@ -111,7 +122,7 @@ class UpdateTelemetry:
             self._rollout,
             self._layout,
             self._clip,
-            explained_variance,
+            RunSums(explained_variance, kl_sum),
             self._preferences,
             rollout_sums(self._rollout, self._advantages, self._layout),
         )

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 try:
     from stable_baselines3.common.callbacks import BaseCallback
@@ -31,6 +31,7 @@ from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.sb3.decisions import AdvantageHistory
 from rl_exporter.integrations.sb3.listener import PolicyListener
 from rl_exporter.integrations.sb3.policy import Declaration, environment_id, policy_heads, supported
+from rl_exporter.integrations.sb3.reports import EpisodeReports
 from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
@@ -45,6 +46,7 @@ _LOGGED = {
     "policy_loss": ("train/policy_gradient_loss", "train/policy_loss"),
     "value_loss": ("train/value_loss",),
     "explained_variance": ("train/explained_variance",),
+    "learning_rate": ("train/learning_rate",),
 }
 """Payload fields and the names under which PPO, A2C and MaskablePPO log them."""
 
@@ -118,6 +120,7 @@ class HeadEntropyCallback(BaseCallback):
         self._unregister: Callable[[], None] = _nothing
         self._listener: PolicyListener | None = None
         self._warned = False
+        self._reports = EpisodeReports()
         self._advantages: AdvantageHistory | None = None
 
     @property
@@ -164,7 +167,10 @@ class HeadEntropyCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         with self._guard:
-            self._episodes += int(self.locals["dones"].sum())
+            dones = self.locals["dones"]
+            if dones.any():
+                self._episodes += int(dones.sum())
+                self._reports.take(dones, self.locals["infos"])
         return True
 
     def _on_rollout_end(self) -> None:
@@ -225,7 +231,9 @@ class HeadEntropyCallback(BaseCallback):
                 heads=self._measured(),
                 environment_steps=self.num_timesteps - self._steps_seen,
                 episodes=self._episodes,
-                episode_return=_mean_return(self._algorithm),
+                episode_return=_mean(self._algorithm, "r"),
+                episode_length=_mean(self._algorithm, "l"),
+                environment_metrics=self._reports.means(),
                 entropy_coefficient=self._algorithm.ent_coef,
                 rollout_duration=rollout_duration,
                 update_duration=update_duration,
@@ -257,13 +265,13 @@ class HeadEntropyCallback(BaseCallback):
             )
 
 
-def _mean_return(model: OnPolicyAlgorithm) -> float | None:
-    """Mean return of the last finished episodes; None before the first, or without a Monitor wrapper."""
+def _mean(model: OnPolicyAlgorithm, key: str) -> float | None:
+    """Mean return or length of the last episodes; None before the first, or without a Monitor wrapper."""
     episodes = model.ep_info_buffer
-    return fmean(episode["r"] for episode in episodes) if episodes else None
+    return fmean(episode[key] for episode in episodes) if episodes else None
 
 
-def _logged(model: OnPolicyAlgorithm) -> dict[str, float]:
+def _logged(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """What the model logged of this update: means over its minibatches, an aborted epoch included."""
     logged = model.logger.name_to_value
     found = {

@@ -11,6 +11,7 @@ from stable_baselines3 import A2C, PPO
 
 from rl_exporter import HeadState, RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
+from tests.support.reporting_environment import Reporting
 from tests.support.sb3_reach import Reach, head_entropies, policy_logits, random_masks, split
 
 SIZES = (4, 2, 6)
@@ -234,11 +235,22 @@ def test_what_the_model_logs_is_taken_over():
     assert tamiyo.explained_variance == pytest.approx(logged["train/explained_variance"])
     assert tamiyo.entropy_coefficient == model.ent_coef
     assert snapshot.episode_return == np.mean([episode["r"] for episode in model.ep_info_buffer])
+    assert snapshot.episode_length == np.mean([episode["l"] for episode in model.ep_info_buffer])
+    assert snapshot.environment_metrics == ()
     assert (snapshot.environment_steps, snapshot.episodes) == (96, 19)
     assert sum(snapshot.update_durations.counts) == sum(snapshot.rollout_durations.counts) == 3
     assert 0 < snapshot.update_durations.sum < 60
     run = snapshot.run
     assert (run.run_id, run.algorithm, run.seed, run.device) == ("test", "PPO", "3", "cpu")
+
+
+def test_what_environments_report_is_taken_over():
+    snapshot = learned(ppo(Reporting(bad=True)), updates=2)  # episodes of two steps
+    assert {number.series.key: number.value for number in snapshot.environment_metrics} == {
+        "steps": 2.0,
+        'copies_ratio{copy="0"}': 1.0,
+    }
+    assert snapshot.record_errors == 0
 
 
 def test_a2c_logs_other_names():

@@ -39,7 +39,13 @@ def test_single_and_vector_form_give_the_same_numbers(options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"consult": "table"}, {"paid_head": "blueprint", "single_action": True}]
+    "options",
+    [
+        {},
+        {"consult": "table"},
+        {"paid_head": "blueprint", "single_action": True},
+        {"paid_head": "blueprint", "safe_pay": 0.6},
+    ],
 )
 def test_the_uniform_return_is_exact(options):
     env = HeadsVectorEnv(8, **options)
@@ -71,3 +77,30 @@ def test_delay_needs_memory():
         previous = int(shown[step - 1].argmax())
         hits = env.action_masks()[0] & good[previous]
         assert (np.add.reduceat(hits, OFFSETS, dtype=int) >= 1).all()
+
+
+def test_the_safe_action_pays_its_part_in_every_context_and_another_one_pays_all():
+    env = HeadsVectorEnv(4, paid_head="blueprint", safe_pay=0.6, contexts=3)
+    shown, _ = env.reset(seed=2)
+    for step in range(100):
+        actions = np.zeros((4, 8), dtype=np.int64)
+        right = 1 + shown.argmax(1)
+        actions[:, 2] = 0 if step % 2 else right
+        masks = env.action_masks()
+        assert masks[:, OFFSETS[2]].all()
+        assert masks[range(4), OFFSETS[2] + right].all()
+        shown, rewards, *_ = env.step(actions)
+        assert rewards == pytest.approx(0.6 if step % 2 else 1.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"safe_pay": 0.5},
+        {"safe_pay": 1.0, "paid_head": "style"},
+        {"safe_pay": 0.5, "paid_head": "style", "consult": "table"},
+    ],
+)
+def test_a_safe_action_that_is_not_possible_is_refused(options):
+    with pytest.raises(ValueError, match=r"heads environment: safe_pay=.* is not possible; give a"):
+        HeadsVectorEnv(1, **options)

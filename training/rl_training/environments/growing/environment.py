@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rl_training.action_space import HEAD_NAMES, OPERATIONS_TABLE, SIZES, Slot
+from rl_training.action_space import HEAD_NAMES, OPERATIONS_TABLE, SIZES, Operation, Slot
 from rl_training.environments.growing.data import digits
+from rl_training.environments.growing.drawing import Outcome, architecture, step_line
 from rl_training.environments.growing.host import GrowingNetwork, LearningRates, Score, plateau_weights
 from rl_training.environments.growing.lifecycle import (
     Decision,
@@ -23,6 +25,7 @@ from rl_training.environments.growing.lifecycle import (
     pass_step,
 )
 from rl_training.environments.growing.masks import action_masks
+from rl_training.environments.growing.metrics import episode_metrics
 from rl_training.environments.growing.observation import (
     OBSERVATION_SIZE,
     HostReading,
@@ -49,6 +52,7 @@ class _EpisodeState:
     gain: float = 0.0
     """Change of the validation accuracy in the last step."""
     training_loss: float = 3.0
+    reward: float = 0.0
 
 
 class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
@@ -56,12 +60,16 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
 
     Reward: ``reward_scale`` x (gain in validation accuracy - ``rent`` x grown parameters / host parameters).
     An episode terminates when every slot is fossilized, or after ``episode_steps``. An action that
-    ``action_masks`` does not allow counts as WAIT, and ``info["illegal"]`` says why.
+    ``action_masks`` does not allow counts as WAIT, and ``info["illegal"]`` says why. ``info["metrics"]`` and
+    ``info["drawing"]`` of the last step say what grew; with ``render_mode="ansi"`` each step is a line of text.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium's own declaration
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
+        if render_mode not in {None, *self.metadata["render_modes"]}:
+            raise ValueError(f"render_mode={render_mode!r} is not possible; give 'ansi'")
+        self.render_mode = render_mode
         self.options = GrowingOptions(**options)
         self.head_names = HEAD_NAMES
         self.consulted_heads = OPERATIONS_TABLE
@@ -83,6 +91,8 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         self._slots = dormant_slots()
         score = self._network.validate(self._slots)
         self._episode = _EpisodeState(0, score, score.accuracy)
+        self._decision = Decision(Operation.WAIT)
+        self._operations: Counter[Operation] = Counter()
         return self._observe(), {}
 
     def step(self, action: Actions) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -95,11 +105,21 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         before = self._episode
         gain = score.accuracy - before.score.accuracy
         best = max(before.best, score.accuracy)
-        self._episode = _EpisodeState(before.steps + 1, score, best, gain, loss)
         reward = self.options.reward_scale * (gain - self.options.rent * self._rented())
+        self._episode = _EpisodeState(before.steps + 1, score, best, gain, loss, reward)
         fossil = all(slot.stage is Stage.FOSSILIZED for slot in self._slots)
         terminated = fossil or self._episode.steps >= self.options.episode_steps
+        if terminated:
+            info |= {"metrics": self._metrics(), "drawing": self._drawing()}
         return self._observe(), reward, terminated, False, info
+
+    def render(self) -> str | None:
+        """The last step as a line of text, with ``render_mode="ansi"``."""
+        if self.render_mode is None:
+            return None
+        episode, steps = self._episode, self.options.episode_steps
+        outcome = Outcome(episode.steps, steps, episode.score.accuracy, episode.gain, episode.reward)
+        return step_line(self._decision, outcome, self._slots)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Valid actions now, (operations, Σn)."""
@@ -116,11 +136,24 @@ class GrowingNetworkEnv(gymnasium.Env[Observation, Actions]):
         return self._episode.score.accuracy
 
     def _decide(self, action: Actions) -> dict[str, Any]:
+        info = {}
+        self._decision = Decision.of(action)
         try:
-            self._slots = decide(self._slots, Decision.of(action))
+            self._slots = decide(self._slots, self._decision)
         except IllegalDecisionError as error:
-            return {"illegal": str(error)}
-        return {}
+            self._decision = Decision(Operation.WAIT)
+            info = {"illegal": str(error)}
+        self._operations[self._decision.operation] += 1
+        return info
+
+    def _parameters(self) -> list[int]:
+        return [self._network.parameters_of(index) for index in range(len(Slot))]
+
+    def _metrics(self) -> dict[str, float]:
+        return episode_metrics(self._slots, self.accuracy, sum(self._parameters()), self._operations)
+
+    def _drawing(self) -> str:
+        return architecture(self._slots, self._parameters(), self._network.host_parameters, self.accuracy)
 
     def _size(self, index: int) -> float:
         return self._network.parameters_of(index) / self._network.host_parameters

@@ -22,6 +22,7 @@ from rl_training.environments.growing.environment import Actions
 from rl_training.environments.growing.observation import OBSERVATION_SIZE, Observation
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.environments.growing.worker import Group, Outcome, work
+from rl_training.environments.report import stacked
 
 _EXIT_SECONDS = 5.0
 
@@ -94,6 +95,7 @@ class GrowingVectorEnv(VectorEnv[Observation, Actions, npt.NDArray[Any]]):
             for index, observation in outcome.final.items():
                 final[index] = observation
             infos = {"final_obs": final, "_final_obs": outcome.terminated.copy()}
+            infos |= stacked(outcome.reports, self.num_envs)
         never = np.zeros(self.num_envs, dtype=np.bool_)
         return outcome.observations, outcome.rewards, outcome.terminated, never, infos
 
@@ -175,11 +177,15 @@ def _hang_up(workers: list[tuple[BaseProcess, Connection]]) -> None:
 
 
 def _joined(answers: Sequence[Outcome], begins: Sequence[int]) -> Outcome:
-    final = {
-        begin + index: observation
-        for answer, begin in zip(answers, begins, strict=True)
-        for index, observation in answer.final.items()
-    }
     columns = list(zip(*(answer[:4] for answer in answers), strict=True))
     observations, masks, rewards, terminated = (np.concatenate(column) for column in columns)
-    return Outcome(observations, masks, rewards, terminated, final)
+    final, reports = (
+        _of_all(parts, begins) for parts in ([a.final for a in answers], [a.reports for a in answers])
+    )
+    return Outcome(observations, masks, rewards, terminated, final, reports)
+
+
+def _of_all(parts: Sequence[dict[int, Any]], begins: Sequence[int]) -> dict[int, Any]:
+    """What each worker says of its own environments, by their index among those of all workers."""
+    pairs = zip(begins, parts, strict=True)
+    return {begin + index: value for begin, part in pairs for index, value in part.items()}

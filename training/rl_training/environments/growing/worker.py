@@ -13,12 +13,14 @@ import torch
 
 from rl_training.environments.growing.environment import Actions, GrowingNetworkEnv
 from rl_training.environments.growing.observation import Observation
+from rl_training.environments.report import Report
 
 
 class Outcome(NamedTuple):
     """What a reset or step returned, one row for each environment.
 
-    ``final`` maps an environment whose episode ended to the last observation of that episode.
+    ``final`` maps an environment whose episode ended to the last observation of that episode, and ``reports``
+    to what it said of it.
     """
 
     observations: Observation
@@ -26,6 +28,7 @@ class Outcome(NamedTuple):
     rewards: npt.NDArray[np.float64]
     terminated: npt.NDArray[np.bool_]
     final: dict[int, Observation]
+    reports: dict[int, Report]
 
 
 class Group:
@@ -39,20 +42,20 @@ class Group:
         pairs = zip(self._environments, seeds, strict=True)
         observations = [environment.reset(seed=seed)[0] for environment, seed in pairs]
         count = len(observations)
-        return self._outcome(observations, np.zeros(count), np.zeros(count, dtype=np.bool_), {})
+        return self._outcome(observations, np.zeros(count), np.zeros(count, dtype=np.bool_), {}, {})
 
     def step(self, actions: Actions) -> Outcome:
         """Step each environment."""
-        observations, final = [], {}
+        observations, final, reports = [], {}, {}
         rewards = np.zeros(len(actions))
         terminated = np.zeros(len(actions), dtype=np.bool_)
         for index, (environment, action) in enumerate(zip(self._environments, actions, strict=True)):
-            observation, rewards[index], terminated[index], _, _ = environment.step(action)
+            observation, rewards[index], terminated[index], _, info = environment.step(action)
             if terminated[index]:
-                final[index] = observation
+                final[index], reports[index] = observation, Report.of(info)
                 observation = environment.reset()[0]
             observations.append(observation)
-        return self._outcome(observations, rewards, terminated, final)
+        return self._outcome(observations, rewards, terminated, final, reports)
 
     def _outcome(
         self,
@@ -60,9 +63,10 @@ class Group:
         rewards: npt.NDArray[np.float64],
         terminated: npt.NDArray[np.bool_],
         final: dict[int, Observation],
+        reports: dict[int, Report],
     ) -> Outcome:
         masks = np.stack([environment.action_masks() for environment in self._environments])
-        return Outcome(np.stack(observations), masks, rewards, terminated, final)
+        return Outcome(np.stack(observations), masks, rewards, terminated, final, reports)
 
 
 def work(connection: Connection, count: int, options: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from rl_training.environments.heads.rewards import (
     consulted_table,
     good_actions,
     reward_weights,
+    safe_column,
     uniform_step_reward,
 )
 
@@ -48,6 +49,7 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         self.consulted_heads = consulted_table(self.options)
         self._good = good_actions(self.options)
         self._weights = reward_weights(self.options)
+        self._safe = safe_column(self.options)
         self._unused = ~self.consulted_heads[:, SEGMENT]
         self._rows = np.arange(num_envs)
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
@@ -85,6 +87,8 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         row = actions[:, 0] if len(self._weights) > 1 else np.zeros_like(self._rows)
         hit = self._good[contexts[:, None], flat] & self._masks[self._position][self._rows[:, None], flat]
         rewards = (hit * self._weights[row]).sum(axis=1)
+        if self._safe is not None:  # the only head that is paid, so that its weight is 1
+            rewards += self.options.safe_pay * (flat == self._safe).any(axis=1)
         self._position += 1
         ended = self._position % self.options.episode_steps == 0
         truncated = np.full(self.num_envs, ended)
@@ -126,6 +130,8 @@ class HeadsVectorEnv(VectorEnv[Observations, Actions, npt.NDArray[Any]]):
         ranked = np.where(good, forced, -1.0)
         best = np.maximum.reduceat(ranked, OFFSETS, axis=-1)
         self._masks = (uniform < VALID_SHARE) | (good & (ranked == best[..., SEGMENT]))
+        if self._safe is not None:
+            self._masks[..., self._safe] = True
         self._observations = np.concatenate(
             [np.eye(self.options.contexts, dtype=np.float32)[shown], noise], axis=-1
         )

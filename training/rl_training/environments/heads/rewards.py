@@ -31,6 +31,12 @@ class HeadsOptions:
     single_action: bool = field(
         default=False, metadata=option("the paid head is paid for one action whatever the context")
     )
+    safe_pay: float = field(
+        default=0.0,
+        metadata=option(
+            "what one action of the paid head pays in every context, and then another pays 1 in each: a trap"
+        ),
+    )
     episode_steps: int = field(default=16, metadata=option("length of an episode, which ends in a truncation"))
 
     def __post_init__(self) -> None:
@@ -44,6 +50,13 @@ class HeadsOptions:
                 "paid_head",
                 self.paid_head,
                 "one of " + ", ".join(HEAD_NAMES),
+            ),
+            (0 <= self.safe_pay < 1, "safe_pay", self.safe_pay, "a number from 0 to below 1"),
+            (
+                not self.safe_pay or (self.paid_head and self.consult == "all"),
+                "safe_pay",
+                self.safe_pay,
+                "a paid_head beside it, and consult=all",
             ),
             (self.episode_steps >= 1, "episode_steps", self.episode_steps, "a whole number >= 1"),
         )
@@ -63,7 +76,16 @@ def good_actions(options: HeadsOptions) -> npt.NDArray[np.bool_]:
         if options.single_action and name == options.paid_head:
             good[:, offset : offset + size] = False
             good[:, offset + 1] = True
+        elif options.safe_pay and name == options.paid_head:
+            good[:, offset : offset + size] = False
+            contexts = np.arange(options.contexts)
+            good[contexts, offset + 1 + contexts % (size - 1)] = True
     return good
+
+
+def safe_column(options: HeadsOptions) -> int | None:
+    """Column of the action that always pays ``safe_pay``: the first one of the paid head."""
+    return int(OFFSETS[HEAD_NAMES.index(options.paid_head)]) if options.safe_pay else None
 
 
 def consulted_table(options: HeadsOptions) -> npt.NDArray[np.bool_]:
@@ -92,6 +114,9 @@ def uniform_step_reward(options: HeadsOptions) -> float:
     # Of a head that the operation consults, the chance of a hit does not depend on the other heads.
     hits = np.array([[_uniform_hit(int(n), size) for n, size in zip(row, SIZES, strict=True)] for row in
                      np.add.reduceat(good, OFFSETS, axis=1, dtype=np.int64)])  # fmt: skip
+    if options.safe_pay:
+        head = HEAD_NAMES.index(options.paid_head)
+        hits[:, head] = _uniform_pay_beside_a_safe_action(SIZES[head], options.safe_pay)
     weights = reward_weights(options)
     if options.consult == "all":
         return float((hits @ weights[0]).mean())
@@ -104,6 +129,19 @@ def uniform_step_reward(options: HeadsOptions) -> float:
         expected[:, 0] = operations
         total += float(chance @ (weights * expected).sum(axis=1))
     return total / len(good)
+
+
+def _uniform_pay_beside_a_safe_action(size: int, safe_pay: float) -> float:
+    """Expected pay of a uniformly random valid action: the good one and the safe one are always valid."""
+    others = size - 2
+    return sum(
+        comb(others, valid)
+        * VALID_SHARE**valid
+        * (1 - VALID_SHARE) ** (others - valid)
+        * (1 + safe_pay)
+        / (2 + valid)
+        for valid in range(others + 1)
+    )
 
 
 def _uniform_hit(good: int, size: int) -> float:

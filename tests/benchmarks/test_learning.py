@@ -1,0 +1,342 @@
+"""The learning benchmark: rows, logs, what counts, the page; small runs of each trainer really train."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.learning import main
+from benchmarks.learning_runs import ours, peers
+from benchmarks.learning_runs.jobs import Job, found, jobs, made_now, train, train_missing, variants
+from benchmarks.learning_runs.log import EPISODES, RETURN, STEPS, LogError, read_log, write_log
+from benchmarks.learning_runs.ours import OURS
+from benchmarks.learning_runs.picture import draw
+from benchmarks.learning_runs.report import BEGIN, END, NOT_TRAINED, ends, shown_command, tables, text, written
+from benchmarks.learning_runs.rows import documented_cartpole, rows, settings_of, steps_of_an_update
+from benchmarks.learning_runs.sb3_environment import make
+from benchmarks.learning_runs.scripts import _known
+from rl_training.action_space import OFFSETS, OPERATIONS_TABLE, SEGMENT, SIZES
+from rl_training.config import PPOConfig
+from tests.support import ROOT
+
+ROWS = {row.name: row for row in rows()}
+HEADS = ROWS["heads"]
+
+
+def point(steps, value, episodes=100):
+    return {STEPS: steps, RETURN: value, EPISODES: episodes}
+
+
+def write_run(folder, job, *values, **changes):
+    made = replace(made_now(job), **changes)
+    write_log(job.path(folder), made, [point(100 * (at + 1), value) for at, value in enumerate(values)])
+
+
+def test_the_end_of_a_run_counts_not_its_best_moment(tmp_path):
+    job = Job("heads", OURS, (), 0)
+    write_run(tmp_path, job, 9.0, 15.0, 11.0)
+    log = read_log(job.path(tmp_path))
+    assert (log.end, log.steps, log.returns) == (11.0, (100, 200, 300), (9.0, 15.0, 11.0))
+
+
+def test_a_run_of_fewer_than_100_episodes_cannot_be_judged(tmp_path, capsys):
+    job = Job("heads", OURS, (), 0)
+    write_log(job.path(tmp_path), made_now(job), [{STEPS: 16}, point(1600, 9.0, episodes=99)])
+    with pytest.raises(LogError, match="99 episodes ended, of 100 that are judged; give the row more steps"):
+        read_log(job.path(tmp_path))
+    assert found([job], tmp_path, strict=False) == {}
+    assert "left out, heads--rl-train--0.jsonl: 99 episodes ended" in capsys.readouterr().err
+
+
+def test_every_row_gives_us_and_its_peers_the_same_steps():
+    assert len(ROWS) == len(rows()) >= 7
+    for row in rows():
+        assert row.peers
+        settings = settings_of(ours.command(row, (), 3))
+        assert settings.run.env == row.environment
+        assert settings.run.seed == 3
+        assert dict(row.arguments).items() <= dict(settings.environment).items()
+        steps = settings.run.updates * steps_of_an_update(settings)
+        assert row.steps - steps_of_an_update(settings) < steps <= row.steps
+
+
+def test_the_row_of_the_documented_command_is_the_documented_command():
+    row = ROWS["cartpole-command"]
+    assert (
+        f"rl-train --env CartPole-v1 {' '.join(documented_cartpole())}\n"
+        in (ROOT / "docs/train.md").read_text()
+    )
+    settings = settings_of(ours.command(row, (), 0))
+    assert settings.learning == settings_of(row.words).learning
+    assert settings.run.updates == settings_of(row.words).run.updates
+
+
+def test_an_experiment_has_the_steps_of_its_row():
+    overrides = ("rollout-steps=128", "learning-rate=1e-3", "run-id-unique=true", "env-arg=noise=4")
+    settings = settings_of(ours.command(HEADS, overrides, 0))
+    assert settings.run.updates == HEADS.steps // (32 * 128)
+    assert settings.learning.learning_rate == 1e-3
+    assert settings.environment["noise"] == 4
+    assert settings.run.run_id_unique is True
+    made = ours.made(HEADS, overrides, 0)
+    assert made.settings["learning"]["learning-rate"] == 1e-3
+
+
+def test_only_logs_with_the_settings_of_now_count(tmp_path, capsys):
+    job = Job("heads", OURS, (), 0)
+    write_run(tmp_path, job, 12.0)
+    assert list(found([job], tmp_path, strict=True)) == [job]
+    write_run(tmp_path, job, 12.0, code="other")
+    assert list(found([job], tmp_path, strict=False)) == [job]
+    assert found([job], tmp_path, strict=True) == {}
+    settings = made_now(job).settings
+    write_run(tmp_path, job, 12.0, settings={**settings, "learning": {**settings["learning"], "clip": 0.1}})
+    assert found([job], tmp_path, strict=False) == {}
+    assert capsys.readouterr().err.splitlines() == [
+        f"{problem}: heads--rl-train--0.jsonl"
+        for problem in (
+            "note, made by sources that have changed since",
+            "left out, made by sources that have changed since",
+            "left out, made with other settings than those of now",
+        )
+    ]
+
+
+def test_every_kind_of_log_knows_what_decides_its_run():
+    learned, script = (
+        made_now(Job("heads", "MaskablePPO 32x12", (), 0)),
+        made_now(Job("growing", "best script", (), 0)),
+    )
+    assert learned.settings["environments"] == 32
+    assert learned.settings["options"] == {"n_steps": 12, "batch_size": 96, "n_epochs": 8}
+    assert learned.settings["steps"] == HEADS.steps
+    assert len(script.settings["script"]["plantings"]) >= 1
+
+
+def test_the_rows_of_the_growing_network_share_what_the_script_returned(tmp_path):
+    growing, long = Job("growing", "best script", (), 2), Job("growing-long", "best script", (), 2)
+    write_run(tmp_path, growing, 2.5)
+    train(long, tmp_path)
+    assert read_log(long.path(tmp_path)).end == 2.5
+    long.path(tmp_path).unlink()
+    # Another script, other sources and another seed returned something else.
+    write_run(tmp_path, growing, 2.5, settings={"script": {}})
+    assert _known(made_now(long), tmp_path) is None
+    write_run(tmp_path, growing, 2.5, code="other")
+    assert _known(made_now(long), tmp_path) is None
+    write_run(tmp_path, replace(growing, seed=1), 2.5)
+    assert _known(made_now(long), tmp_path) is None
+
+
+def test_variants_lie_apart_from_the_defaults(tmp_path):
+    wanted = jobs([HEADS], ("ours",), 2, ("learning-rate=1e-3", "clip=0.1"))
+    assert [job.path(tmp_path).name for job in wanted] == [
+        f"heads--rl-train,clip=0.1,learning-rate=1e-3--{seed}.jsonl" for seed in range(2)
+    ]
+    for job in wanted:
+        write_run(tmp_path, job, 12.0 + job.seed)
+    assert list(variants(rows(), tmp_path, 5)) == wanted
+    assert found(jobs([HEADS], ("ours",), 2, ()), tmp_path, strict=False) == {}
+    (line,) = text([HEADS], found(wanted, tmp_path, strict=False)).splitlines()[1:]
+    assert line.endswith("12.50    12.00    13.00  rl-train clip=0.1 learning-rate=1e-3: 12.00 13.00")
+
+
+def logs_of(folder, row, **values):
+    """Logs of runs that ended at the values, by trainer."""
+    for who, ended in values.items():
+        for seed, value in enumerate(ended):
+            write_run(folder, Job(row.name, who, (), seed), value)
+    return found(jobs([row], ("ours", "peers"), 5, ()), folder, strict=False)
+
+
+def test_the_difference_is_that_of_medians_to_the_best_peer(tmp_path):
+    row = ROWS["cartpole"]
+    runs = {
+        OURS: [300.0, 500.0, 400.0],
+        "PPO": [450.0, 150.0, 350.0],
+        "PPO 32x12": [90.0],
+        "RecurrentPPO": [100.0],
+    }
+    logs = logs_of(tmp_path, row, **runs)
+    assert [one.who for one in ends(row, logs)] == list(runs)
+    line = next(line for line in tables([row], logs).splitlines() if line.startswith("| `cartpole`"))
+    assert (
+        "| 400.00 (300.00 to 500.00; 3 seeds) | PPO 350.00 (150.00 to 450.00; 3 seeds), PPO 32x12 90.00" in line
+    )
+    assert line.endswith("| +50.00 |")
+    assert "The peers ran with stable-baselines3 " in tables([row], logs)
+    without = {job: log for job, log in logs.items() if job.who != "RecurrentPPO"}
+    line = next(line for line in tables([row], without).splitlines() if line.startswith("| `cartpole`"))
+    assert line.endswith(f"RecurrentPPO {NOT_TRAINED} | - |")
+
+
+def of_page(page, begin, end):
+    return page.partition(begin)[2].partition(end)[0]
+
+
+def assert_the_page_has_every_row(page):
+    lines = of_page(page, BEGIN, END).splitlines()
+    results = {line.split(" | ")[0].strip("| `"): line for line in lines if line.count("|") == 6}
+    for row in rows():
+        cells = results[row.name].split(" | ")
+        assert cells[1] == f"{row.steps:,}"
+        assert all(f"{peer} " in cells[3] for peer in row.peers)
+        assert f"| `{row.name}` | `{shown_command(row)}` |" in lines
+    assert results.keys() == {"row", "---", *ROWS}
+
+
+def test_the_page_has_every_row():
+    page = (ROOT / "docs/learning.md").read_text()
+    assert_the_page_has_every_row(page)
+    assert "](learning.svg)" in page
+
+
+@pytest.mark.parametrize(
+    "change", [("57,600", "57,601"), ("MaskablePPO", "PPO"), ("| `cartpole", "| `acrobot")]
+)
+def test_that_check_sees_a_page_that_fell_behind(change):
+    page = written((ROOT / "docs/learning.md").read_text(), rows(), {})
+    assert_the_page_has_every_row(page)
+    with pytest.raises((AssertionError, KeyError)):
+        assert_the_page_has_every_row(page.replace(*change))
+
+
+def test_what_is_learned_stands_on_one_page():
+    for name in ("README.md", "docs/train.md", "docs/environment.md"):
+        page = (ROOT / name).read_text()
+        assert "learning.md" in page
+        assert "solve" not in page
+
+
+def test_no_line_for_a_terminal_or_a_page_names_the_folder_of_a_clone():
+    assert str(ROOT) not in tables(rows(), {})
+
+
+def test_the_picture_shows_ends_and_is_the_same_again(tmp_path):
+    logs = logs_of(tmp_path, HEADS, **{OURS: [12.0, 14.0], "MaskablePPO": [13.0]})
+    logs |= logs_of(tmp_path, ROWS["growing"], **{"best script": [2.5, 2.7]})
+    pictures = [tmp_path / f"{number}.svg" for number in range(2)]
+    for picture in pictures:
+        draw(rows(), logs, picture)
+    first, second = (picture.read_text() for picture in pictures)
+    assert first == second
+    assert all(label in first for label in ("rl-train, 2 seeds", "MaskablePPO, 1 seed", "best script (2.60)"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rows", "heads,nowhere"], "--rows heads,nowhere: no such row; give all, quick, or some of heads, "),
+        (["--who", "DQN"], "--who DQN: nobody of that name; give some of ours, peers, MaskablePPO, "),
+        (["--set", "clip"], "--set clip: not KEY=VALUE; write for example learning-rate=1e-3"),
+        (["--set", "env-arg=noise=-4"], "--set: heads environment: noise=-4 is not possible; give a whole number >= 0"),
+        (["--seeds", "0"], "--seeds must be 1 or more"),
+        (["--write", "page.md"], "--write belongs to --rows all without --set"),
+        (["--rows", "all", "--set", "clip=0.1", "--write", "page.md"], "--write belongs to --rows all without --set"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_line(arguments, message, capsys):
+    assert main([*arguments, "--processes", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"learning: error: {message}")
+
+
+def test_an_impossible_setting_is_refused_before_anything_trains(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--rows", "heads", "--who", "ours", "--set", "clip=-1", "--folder", str(tmp_path)])
+    assert "argument --clip: '-1' is not possible" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_and_a_picture_are_written_from_the_logs(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}after\n")
+    logs_of(tmp_path, HEADS, **{OURS: [12.25]})
+    outputs = ["--write", str(page), "--picture", str(tmp_path / "picture.svg")]
+    assert main(["--rows", "all", "--processes", "0", "--folder", str(tmp_path), *outputs]) == 0
+    assert "12.25    12.25    12.25  rl-train: 12.25" in capsys.readouterr().out
+    assert "12.25 (12.25 to 12.25; 1 seed)" in page.read_text()
+    assert page.read_text().startswith("before\n")
+    assert "</svg>" in (tmp_path / "picture.svg").read_text()
+
+
+def test_flat_masks_are_what_some_valid_operation_allows():
+    env = make("growing-network", {"samples": 64, "plateau_epochs": 1})
+    generator = np.random.default_rng(0)
+    env.reset(seed=0)
+    seen = set()
+    for _ in range(28):
+        flat, masks = env.action_masks(), env.unwrapped.action_masks()
+        valid = np.flatnonzero(masks[0, : SIZES[0]])
+        wanted = np.zeros_like(flat)
+        for operation in valid:
+            wanted |= masks[operation] & OPERATIONS_TABLE[operation][SEGMENT]
+        # A head that no valid operation consults keeps its canonical action.
+        for offset, size in zip(OFFSETS, SIZES, strict=True):
+            wanted[offset] |= not wanted[offset : offset + size].any()
+        assert flat.tolist() == wanted.tolist()
+        assert flat[: SIZES[0]].tolist() == masks[0, : SIZES[0]].tolist()
+        seen.add(flat.tobytes())
+        action = [
+            generator.choice(np.flatnonzero(flat[o : o + n])) for o, n in zip(OFFSETS, SIZES, strict=True)
+        ]
+        if env.step(np.array(action))[2]:
+            env.reset()
+    assert len(seen) >= 3
+
+
+def test_an_algorithm_without_masks_is_shown_them():
+    env = make("heads", {"delay": 1}, show_masks=True)
+    observation, _ = env.reset(seed=0)
+    masks = env.get_wrapper_attr("action_masks")()
+    assert env.observation_space.contains(observation)
+    assert observation[-len(masks) :].tolist() == masks.tolist()
+    assert observation[: -len(masks)].tolist() == make("heads", {"delay": 1}).reset(seed=0)[0].tolist()
+
+
+SMALL = replace(HEADS, steps=2304)
+"""144 episodes in one environment, 128 in 32."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["MaskablePPO", "MaskablePPO 32x12", "RecurrentPPO 32x12"])
+def test_a_peer_stops_at_the_last_step_of_the_row(who, tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        peers.train(SMALL, who, 0, tmp_path / "log.jsonl")
+    finally:
+        torch.set_num_threads(threads)
+    log = read_log(tmp_path / "log.jsonl")
+    assert (log.steps[-1], log.episodes) == (2304, 128 if "x" in who else 144)
+    assert len(log.steps) > 5
+    # The mean of 100 episodes of 16 steps; uniformly random actions reach 7.9 of 16.
+    assert 6 < log.end < 12
+
+
+@pytest.mark.slow
+def test_a_run_of_ours_is_that_of_the_command(tmp_path):
+    ours.train(SMALL, ("learning-rate=1e-3",), 1, tmp_path / "log.jsonl")
+    log = read_log(tmp_path / "log.jsonl")
+    assert log.made == ours.made(SMALL, ("learning-rate=1e-3",), 1)
+    assert (log.steps[-1], log.episodes) == (2304, 128)
+    assert 6 < log.end < 12
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named_and_leaves_no_log(tmp_path, capsys):
+    broken = [Job("heads", OURS, ("learning-rate=1e3", "max-gradient-norm=1e3", "device=nowhere"), 0)]
+    assert train_missing(broken, tmp_path, 1) == 1
+    assert "1/1  heads--rl-train,learning-rate=1e3" in (said := capsys.readouterr().err)
+    assert "rl-train ended with 2: rl-train: error: " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_is_compact_json_lines(tmp_path):
+    job = Job("heads", OURS, (), 0)
+    write_run(tmp_path, job, 9.0)
+    head, line = (json.loads(line) for line in job.path(tmp_path).read_text().splitlines())
+    updates = 57_600 // (32 * PPOConfig().rollout_steps)
+    assert head["settings"]["run"] == {"env": "heads", "num-envs": 32, "updates": updates, "seed": 0}
+    assert line == point(100, 9.0)

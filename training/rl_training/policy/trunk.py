@@ -1,0 +1,96 @@
+"""What actor and critic see: an encoder and an LSTM, step by step or over whole rollouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from rl_training.policy import lockstep
+from rl_training.policy.fragments import Fragments
+from rl_training.policy.lockstep import LSTMState
+
+_OBSERVATION_LIMIT = 10.0
+"""Observations beyond it are cut off: one of thousands saturates the encoder, which then sees little else.
+Observations of the usual scale stay as they are.
+"""
+
+_LOCKSTEP_DEVICES = ("cpu",)
+
+
+class RecurrentTrunk(nn.Module):
+    """An encoder of observations and an LSTM over it."""
+
+    def __init__(self, observation_size: int, hidden: int) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(observation_size, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        # Orthogonal weights keep the scale of signals from layer to layer, as is usual for PPO.
+        nn.init.orthogonal_(self.encoder.weight, math.sqrt(2))
+        nn.init.zeros_(self.encoder.bias)
+        for name, parameter in self.lstm.named_parameters():
+            nn.init.orthogonal_(parameter) if "weight" in name else nn.init.zeros_(parameter)
+
+    def step(self, observations: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """One step: observations (B, D) to features (B, hidden) and the next state."""
+        encoded = torch.tanh(self.encoder(observations)).unsqueeze(1)
+        features, (hidden, cell) = self.lstm(encoded, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
+        return features.squeeze(1), (hidden.squeeze(0), cell.squeeze(0))
+
+    def sequence(self, observations: Tensor, fragments: Fragments, state: LSTMState) -> Tensor:
+        """A rollout: observations (T, B, D) to features (T, B, hidden); ``state`` is that before it."""
+        encoded = torch.tanh(self.encoder(fragments.packed(observations)))
+        hidden, cell = (fragments.initial(part).unsqueeze(0) for part in state)
+        features, _ = self.lstm(PackedSequence(encoded, torch.tensor(fragments.alive)), (hidden, cell))
+        return torch.unflatten(features.data.index_select(0, fragments.back), 0, observations.shape[:2])
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """The parameters in the order of ``lockstep.Weights``."""
+        lstm = self.lstm
+        named = (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0)
+        return self.encoder.weight, self.encoder.bias, *(cast(Tensor, weight) for weight in named)
+
+
+class Trunks:
+    """One or two trunks of one width; their states lie side by side in an ``LSTMState``.
+
+    On a CPU they run in lockstep. A GPU has cuDNN, one call for each trunk.
+    """
+
+    def __init__(self, trunks: Sequence[RecurrentTrunk]) -> None:
+        self._trunks = tuple(trunks)
+        lockstep.lay_together([trunk.weights() for trunk in trunks])
+
+    def step(self, observations: Tensor, state: LSTMState) -> tuple[list[Tensor], LSTMState]:
+        """One step without gradient: observations (B, D) to features (B, hidden) each and the next state."""
+        observations = _within_limits(observations)
+        if observations.device.type in _LOCKSTEP_DEVICES:
+            together, state = lockstep.step(self._weights(), observations, state)
+            return list(together.unbind()), state
+        each = zip(self._trunks, self._states(state), strict=True)
+        features, states = zip(*(trunk.step(observations, own) for trunk, own in each), strict=True)
+        hidden, cell = (torch.cat(parts, -1) for parts in zip(*states, strict=True))
+        return list(features), (hidden, cell)
+
+    def sequences(self, observations: Tensor, fragments: Fragments, state: LSTMState) -> list[Tensor]:
+        """A rollout: observations (T, B, D) to features (T, B, hidden) each; ``state`` is that before it."""
+        observations = _within_limits(observations)
+        if observations.device.type in _LOCKSTEP_DEVICES:
+            return list(lockstep.sequences(self._weights(), observations, fragments, state).unbind())
+        each = zip(self._trunks, self._states(state), strict=True)
+        return [trunk.sequence(observations, fragments, own) for trunk, own in each]
+
+    def _weights(self) -> list[Tensor]:
+        return [weight for trunk in self._trunks for weight in trunk.weights()]
+
+    def _states(self, state: LSTMState) -> list[LSTMState]:
+        hidden, cell = (part.chunk(len(self._trunks), -1) for part in state)
+        return [(own.contiguous(), own_cell.contiguous()) for own, own_cell in zip(hidden, cell, strict=True)]
+
+
+def _within_limits(observations: Tensor) -> Tensor:
+    return observations.clamp(-_OBSERVATION_LIMIT, _OBSERVATION_LIMIT)

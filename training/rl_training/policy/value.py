@@ -1,0 +1,74 @@
+"""A value head that learns returns of any scale (PopArt: van Hasselt et al. 2016, arXiv:1602.07714)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_MEMORY = 0.7
+"""Share of the moments of the returns that stays from one update to the next. Returns grow with the policy, and
+units of long ago would hide the differences of today: of 0.99, 0.9 and 0.7, the last learned ``heads`` best.
+"""
+_LEAST_SCALE = 1e-4
+"""Returns that do not vary must not blow up the output layer."""
+
+
+class PopArtValue(nn.Module):
+    """Learns returns in units of their own mean and standard deviation, and gives them in those of the reward.
+
+    The loss of large returns would drown that of the policy, and saturate the layers before it: the network
+    learns numbers of the size of 1 instead. ``rescale`` follows the returns and corrects the output layer, so
+    that no estimate changes when the units do.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    _moments: Tensor
+    _weight: Tensor
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, inputs)
+        self.output = nn.Linear(inputs, 1)
+        nn.init.orthogonal_(self.hidden.weight, math.sqrt(2))
+        nn.init.zeros_(self.hidden.bias)
+        nn.init.orthogonal_(self.output.weight, 1.0)
+        nn.init.zeros_(self.output.bias)
+        # float64: the difference of squares below loses half of the digits.
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("_moments", torch.zeros(2, dtype=torch.float64))
+        self.register_buffer("_weight", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (…, inputs) to estimated returns (…,)."""
+        normalized = self.output(torch.tanh(self.hidden(features))).squeeze(-1)
+        estimates: Tensor = normalized * self.scale.to(normalized.dtype) + self.mean.to(normalized.dtype)
+        return estimates
+
+    @torch.no_grad()
+    def rescale(self, mean: Tensor, variance: Tensor) -> None:
+        """Take in the moments of the returns of one rollout, scalars; estimates stay what they were.
+
+        The moments are means over past rollouts, of which each weighs ``_MEMORY`` of the next. Moments that are
+        not finite change nothing.
+        """
+        found = torch.stack([mean, variance + mean.square()]).double()
+        finite = torch.isfinite(found).all()
+        share = (1 - _MEMORY) * finite
+        moments = self._moments.double().lerp(torch.where(finite, found, 0.0), share)
+        weight = self._weight.double().lerp(torch.ones_like(self._weight.double()), share)
+        # Divided by their weight: the first rollout counts whole, as in Adam's correction of its bias.
+        new_mean, square = moments / weight.clamp_min(1 - _MEMORY)
+        new_scale = (square - new_mean.square()).clamp_min(0).sqrt().clamp_min(_LEAST_SCALE)
+        new_mean, new_scale = torch.where(weight > 0, torch.stack([new_mean, new_scale]), self._units())
+        mean, scale = self._units()
+        self.output.weight.mul_(scale / new_scale)
+        self.output.bias.mul_(scale / new_scale).add_((mean - new_mean) / new_scale)
+        for buffer, value in zip(self.buffers(), (new_mean, new_scale, moments, weight), strict=True):
+            buffer.copy_(value)
+
+    def _units(self) -> Tensor:
+        return torch.stack([self.mean, self.scale]).double()
