@@ -11,8 +11,8 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help demo train-long drill stack dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet learning clean
 help:
-	@echo 'make demo       a policy grows a network, with /metrics up (creates $(VENV) first)'
-	@echo 'make train-long the same for long enough to learn, some 10 minutes'
+	@echo 'make demo       a policy learns a small task in a minute, with /metrics up (creates $(VENV) first)'
+	@echo 'make train-long a policy learns to grow a network, in some 10 minutes'
 	@echo 'make drill      one head collapses while the total looks healthy, and the page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/rl-train --episodes 10 --hold $(ARGS)
+	@$(BIN)/rl-train --env heads --updates 56 --pace 0.5 --hold $(ARGS)
 
 train-long: $(INSTALLED)
 	@$(BIN)/rl-train --config benchmarks/train-long.yml $(ARGS)

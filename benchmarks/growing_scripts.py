@@ -72,7 +72,8 @@ def described(script: Script) -> str:
         f"tempo {one.tempo.name}, alpha target {one.target.name}"
         for one in script.plantings
     ]
-    trained = "as long as its tempo says" if script.training is None else f"{script.training} steps"
+    count = script.training
+    trained = "as long as its tempo says" if count is None else f"{count} step{'s' * (count != 1)}"
     lines += [
         f"- a germinated module trains {'at once' if script.hurry else 'one step later'}, {trained}; "
         f"then alpha rises {'along its ramp' if script.blend else 'at once'}",
@@ -84,6 +85,11 @@ def described(script: Script) -> str:
 
 
 BEST_SCRIPT = Script(
-    plantings=tuple(Planting(slot, Blueprint.DEPTHWISE) for slot in reversed(Slot)), training=3, blend=False
+    plantings=tuple(
+        Planting(slot, Blueprint.LORA_LARGE, Style.LINEAR_MULTIPLY, Tempo.STANDARD, AlphaTarget.SEVENTY, at)
+        for slot, at in ((Slot.R0C2, 0), (Slot.R0C1, 4), (Slot.R0C0, 0))
+    ),
+    training=1,
+    blend=False,
 )
-"""The best script of the search in growing_search.py."""
+"""The best script of the search in growing_search.py, with its defaults."""

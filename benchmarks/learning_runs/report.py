@@ -72,7 +72,8 @@ def _packages(logs: Mapping[Job, RunLog]) -> str:
 
 def shown_command(row: Row) -> str:
     """The command line of a row, as a reader in a clone would type it."""
-    words = " ".join((OURS, *row.words, "--updates", "…", "--seed", "…"))
+    limit = () if "--updates" in row.words else ("--updates", "…")
+    words = " ".join((OURS, *row.words, *limit, "--seed", "…"))
     return words.replace(f"{ROOT}/", "")
 
 
