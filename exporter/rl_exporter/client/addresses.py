@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urlsplit
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
 
 from rl_exporter.server.listen import DEFAULT_PORT
 
@@ -17,13 +17,9 @@ DEFAULT_ADDRESS = f"{_LOOPBACK}:{DEFAULT_PORT}"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a run serves /metrics.
-
-    ``url`` holds no credentials and ``repr`` leaves them out, so that no message or screen shows a password.
-    """
+    """Where a run serves /metrics; the address holds no credentials."""
 
     url: str
-    credentials: str | None = field(default=None, repr=False)
 
 
 def parse_target(text: str) -> Target:
@@ -31,6 +27,7 @@ def parse_target(text: str) -> Target:
 
     The scheme defaults to HTTP and the path to /metrics. An address without a scheme also defaults to the
     exporter's port; with one it gets the port of its scheme, as in a browser. ``:PORT`` means this machine.
+    Credentials are refused: everybody on the machine sees those of a command line.
     """
     bare = "://" not in text
     try:
@@ -40,26 +37,25 @@ def parse_target(text: str) -> Target:
         raise _no_address(text, str(error)) from error
     if parts.scheme not in {"http", "https"}:
         raise _no_address(text, f"scheme {parts.scheme!r} is neither http nor https")
+    if parts.username is not None:
+        # Without the address, whose password would stand in logs.
+        raise ValueError(
+            f"the address of {host!r} holds credentials, which everybody on this machine sees; "
+            "give them as basic_auth in a file: --http.config.file"
+        )
     if not host or any(char.isspace() or not char.isprintable() for char in text):
         raise _no_address(text, "it names no host" if not host else "it holds blanks or control characters")
     if port is None and bare:
         port = DEFAULT_PORT
-    return Target(_url(parts, host, port), _credentials(parts))
+    return Target(_url(parts, host, port))
 
 
 def _url(parts: SplitResult, host: str, port: int | None) -> str:
     bracketed = f"[{host}]" if ":" in host else host
     location = bracketed if port is None else f"{bracketed}:{port}"
     path = parts.path if parts.path not in {"", "/"} else "/metrics"
-    # Without credentials and fragment: the first are secret, and no server ever gets the second.
+    # Without fragment, which no server ever gets.
     return parts._replace(netloc=location, path=path, fragment="").geturl()
-
-
-def _credentials(parts: SplitResult) -> str | None:
-    if parts.username is None:
-        return None
-    # A URL holds them percent-encoded, and the Authorization header takes them as they are.
-    return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
 
 
 def _no_address(text: str, reason: str) -> ValueError:

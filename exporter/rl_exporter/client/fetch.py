@@ -144,9 +144,8 @@ class Fetcher:
         """Fetch the snapshot of the run at ``target``. Raises UnreachableError."""
         # No Accept-Encoding: the trainer would spend CPU on compressing what a local network sends at once.
         headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"}
-        login = target.credentials or self._basic_auth
-        if login is not None:
-            headers |= urllib3.make_headers(basic_auth=login)
+        if self._basic_auth is not None:
+            headers |= urllib3.make_headers(basic_auth=self._basic_auth)
         try:
             # Not preloaded: urllib3 would read the whole body first, however large. Nor decoded: a body that is
             # compressed although nobody asked for it may be a thousand times larger than it was sent.

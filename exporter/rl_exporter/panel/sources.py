@@ -40,7 +40,7 @@ class EndpointSource:
 
     @property
     def name(self) -> str:
-        """The address, without credentials."""
+        """The address."""
         return self.target.url
 
     def read(self) -> FetchedSnapshot:

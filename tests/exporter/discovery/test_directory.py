@@ -18,7 +18,6 @@ from rl_exporter.discovery.directory import DiscoveryError, read_directory, requ
         ("http://trainer", "http://trainer/metrics"),
         ("https://trainer/m?x=1#part", "https://trainer/m?x=1"),
         ("HTTPS://Trainer:9", "https://trainer:9/metrics"),
-        ("http://me:secret@trainer:9", "http://trainer:9/metrics"),
     ],
 )
 def test_addresses_as_people_write_them(text, url):
