@@ -55,11 +55,6 @@ def test_that_proof_fails_without_memory(monkeypatch, tmp_path):
     assert final_return((*HEADS, "--env-arg", "delay=1"), 0, tmp_path) < 14
 
 
-def test_that_proof_fails_where_the_critic_shares_the_trunk_of_the_actor(tmp_path):
-    """And learns returns as they are: why the critic has a trunk and units of its own."""
-    assert final_return((*HEADS, "--critic", "shared"), 0, tmp_path) < 15.6
-
-
 def conditions(update, head):
     return update.get("rl_policy_head_condition_since_timestamp_seconds", {}).get(head, {}).keys()
 
