@@ -10,7 +10,7 @@ import torch
 from benchmarks.trainer_speed.setting import Cost, Setting
 from benchmarks.trainer_speed.stopwatch import Stopwatch
 from rl_exporter import RunInfo, SanctumAggregator
-from rl_training.algorithm import ppo
+from rl_training.algorithm import collector, ppo
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import PPOConfig
@@ -58,7 +58,7 @@ class OurTrainer:
         watched = (
             (self.collector, "collect", "rollout, rest"),
             (agent.network, "step", "policy step"),
-            (self.collector, "_act", "sampling"),
+            (collector, "sample_actions", "sampling"),
             (self.environment, "step", "environment"),
             (self.environment, "masks", "environment"),
             (agent, "_update_network", "update, rest"),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Sizes of one comparison: the defaults of ``rl-train`` but for the width, in ``units``."""
+    """Sizes of one comparison; ``units`` wide."""
 
     units: int
     environments: int = 32
