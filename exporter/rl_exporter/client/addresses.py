@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -59,4 +60,6 @@ def _url(parts: SplitResult, host: str, port: int | None) -> str:
 
 
 def _no_address(text: str, reason: str) -> ValueError:
-    return ValueError(f"{text!r} is no address of a run: {reason}; write {EXAMPLE}")
+    # Without what stands before an @: a password must not get into logs.
+    shown = re.sub(r"[^/]*@", "", text)
+    return ValueError(f"{shown!r} is no address of a run: {reason}; write {EXAMPLE}")

@@ -55,6 +55,10 @@ def test_credentials_in_an_address_are_refused_and_not_repeated():
         with pytest.raises(ValueError, match=r"'trainer' holds credentials.*--http.config.file") as raised:
             parse_target(address)
         assert "cret" not in str(raised.value)
+    for address in ("ftp://me:s%40cret@trainer", "http://me:s%40cret@trainer:port", "http://me:s%40cret@"):
+        with pytest.raises(ValueError, match=r"holds credentials|no address of a run") as raised:
+            parse_target(address)
+        assert "cret" not in str(raised.value)
 
 
 def test_the_clock_of_the_run_counts():
