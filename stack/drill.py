@@ -16,25 +16,14 @@ from stack.processes import Binaries, Process, Stack, StackError, free_address
 from stack.servers import MissingServerError, find_alertmanager, find_server
 
 _SHARED = (
-    *(
-        "--env",
-        "heads",
-        "--env-arg",
-        "paid_head=blueprint",
-        "--env-arg",
-        "safe_pay=0.9",
-        "--env-arg",
-        "delay=1",
-    ),
-    *("--num-envs", "8", "--rollout-steps", "64", "--learning-rate", "3e-3", "--entropy-coef", "0.05"),
-    *("--updates", "50"),
+    *("--env", "heads", "--env-arg", "paid_head=blueprint"),
+    *("--env-arg", "safe_pay=0.9", "--env-arg", "delay=1"),
+    *("--num-envs", "8", "--rollout-steps", "64", "--updates", "50"),
+    *("--learning-rate", "3e-3", "--entropy-coef", "0.05"),
 )
 """One action of blueprint always pays 0.9, and another pays 1 in each context: 14.4 of 16 without looking."""
 
-DRILL = (
-    *(*_SHARED, "--env-arg", "noise=8", "--entropy-multiplier", "blueprint=0"),
-    *("--run-id", "drill"),
-)
+DRILL = (*_SHARED, "--env-arg", "noise=8", "--entropy-multiplier", "blueprint=0", "--run-id", "drill")
 """Options of a run whose head blueprint collapses: useless inputs hide the context, and no bonus keeps the head
 exploring, so that it settles for the safe action and never finds out what else pays.
 """

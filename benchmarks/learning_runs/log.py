@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rl_training.algorithm.episodes import WINDOW
+
 STEPS = "rl_training_environment_steps_total"
 EPISODES = "rl_training_episodes_total"
 RETURN = "rl_training_episode_return"
 """Mean return of the last 100 finished episodes. The logs of the peers use the same names."""
-
-WINDOW = 100
 
 
 @dataclass(frozen=True, slots=True)

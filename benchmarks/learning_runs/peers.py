@@ -19,9 +19,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks.learning_runs.log import EPISODES, RETURN, STEPS, WINDOW, Made, digest, write_log
+from benchmarks.learning_runs.log import EPISODES, RETURN, STEPS, Made, digest, write_log
 from benchmarks.learning_runs.rows import ROOT, Row
 from benchmarks.learning_runs.sb3_environment import make
+from rl_training.algorithm.episodes import WINDOW
 
 POINTS = 200
 """Points of a curve."""

@@ -9,20 +9,16 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.learning_runs.rows import GROWING
 from rl_training.algorithm.collector import step_masks
-from rl_training.environments.growing.environment import GrowingNetworkEnv
-from rl_training.environments.heads.environment import HeadsEnv
+from rl_training.environments.adapter import OUR_SINGLES
 from rl_training.policy.distributions import HeadLayout
-
-_OURS = {"heads": HeadsEnv, GROWING: GrowingNetworkEnv}
 
 
 def make(name: str, arguments: Mapping[str, Any], *, show_masks: bool = False) -> gymnasium.Env[Any, Any]:
     """An environment by the name that ``rl-train`` gives it. ``show_masks`` adds its mask to what it shows."""
-    if name not in _OURS:
+    if name not in OUR_SINGLES:
         return gymnasium.make(name, **arguments)
-    flat = FlatMasks(_OURS[name](**arguments))
+    flat = FlatMasks(OUR_SINGLES[name](**arguments))
     return MasksShown(flat) if show_masks else flat
 
 

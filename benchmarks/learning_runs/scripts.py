@@ -16,7 +16,6 @@ from benchmarks.learning_runs.log import (
     EPISODES,
     RETURN,
     STEPS,
-    WINDOW,
     Made,
     digest,
     log_name,
@@ -24,6 +23,7 @@ from benchmarks.learning_runs.log import (
     write_log,
 )
 from benchmarks.learning_runs.rows import ROOT, SCRIPT, Row
+from rl_training.algorithm.episodes import WINDOW
 from rl_training.environments.growing.environment import GrowingNetworkEnv
 
 _SOURCES = ("training/rl_training/environments/growing", "benchmarks/growing_scripts.py")

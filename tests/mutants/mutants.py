@@ -325,7 +325,7 @@ MUTANTS = (
     Mutant(
         "value head: units change, and estimates with them",
         "training/rl_training/policy/value.py",
-        "        self.output.weight.mul_(scale / new_scale)\n",
+        "        self.output.weight.mul_(units[1] / new_scale)\n",
         "",
         ("tests/training/policy/test_value.py", "-k", "estimates_stay"),
     ),

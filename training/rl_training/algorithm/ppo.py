@@ -85,13 +85,10 @@ class PPOAgent:
 
         Both fall on a line to 0 at the end of the run, unless the configuration keeps them constant.
         """
-        config, left = self.config, max(0.0, 1.0 - done)
-        self.learning_rate = config.learning_rate * (left if config.learning_rate_schedule == "linear" else 1)
-        self.entropy_coefficient = config.entropy_coefficient * (
-            left if config.entropy_schedule == "linear" else 1
-        )
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        config, left = self.config, {"linear": max(0.0, 1.0 - done), "constant": 1.0}
+        self.entropy_coefficient = config.entropy_coefficient * left[config.entropy_schedule]
+        self.learning_rate = config.learning_rate * left[config.learning_rate_schedule]
+        self._apply_learning_rate()
 
     def state(self) -> dict[str, Any]:
         """Everything that an update changes, as a checkpoint keeps it."""
@@ -106,12 +103,15 @@ class PPOAgent:
         """Continue from ``state``, with the learning rate of the configuration rather than the saved one."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        self._apply_learning_rate()
         self._shuffle.bit_generator.state = json.loads(state["shuffle"])
         # Checkpoints of former versions have none: their margins start anew.
         if "advantage_sums" in state:
             self._advantage_sums = AdvantageSums(*state["advantage_sums"].cpu())
+
+    def _apply_learning_rate(self) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate
 
     def _update_network(self, rollout: Rollout) -> UpdateResult:
         """Optimise over one rollout for several epochs, until the KL divergence reaches its limit.

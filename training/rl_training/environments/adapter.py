@@ -25,10 +25,10 @@ _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
 )
 """This project's environments by name; each takes the number of copies and its options."""
 
-
-_OUR_SINGLES: Mapping[str, Callable[..., gymnasium.Env[Any, Any]]] = MappingProxyType(
+OUR_SINGLES: Mapping[str, Callable[..., gymnasium.Env[Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingNetworkEnv, "heads": HeadsEnv}
 )
+"""The same as single environments; each takes its options."""
 
 _SETUP_ERRORS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError)
 
@@ -179,7 +179,7 @@ def make_single(name: str, arguments: Mapping[str, Any], *, render: bool = False
 
     ``render``: as text where the environment can, else in a window. Raises EnvironmentSetupError.
     """
-    own = _OUR_SINGLES.get(name)
+    own = OUR_SINGLES.get(name)
 
     def made(**mode: str) -> gymnasium.Env[Any, Any]:
         chosen = {**arguments, **mode}

@@ -85,6 +85,8 @@ class FactoredRecurrentActorCritic(nn.Module):
         self.heads = HeadModules(layout, hidden)
         self.critic = None if shared_critic else RecurrentTrunk(observation_size, hidden)
         self.value = PopArtValue(hidden)
+        self._actor_alone = Trunks([self.actor])
+        # After it: the last one decides where the parameters lie.
         self._trunks = Trunks([self.actor] if self.critic is None else [self.actor, self.critic])
 
     @property
@@ -128,6 +130,11 @@ class FactoredRecurrentActorCritic(nn.Module):
     def log_probs(
         self, observations: Tensor, actions: Tensor, masks: Tensor, starts: BoolArray, state: LSTMState
     ) -> Tensor:
-        """Log-probabilities (T, B, H) of stored actions, for the arguments of ``evaluate_actions``."""
-        features = self._trunks.sequences(observations, Fragments.of(starts, observations.device), state)[0]
+        """Log-probabilities (T, B, H) of stored actions, for the arguments of ``evaluate_actions``.
+
+        The trunk of the critic has no part in them, and is left out.
+        """
+        hidden, cell = (part[:, : self.hidden] for part in state)
+        fragments = Fragments.of(starts, observations.device)
+        (features,) = self._actor_alone.sequences(observations, fragments, (hidden, cell))
         return MaskedCategorical(self.heads(features), masks, self.layout, validate=False).log_prob(actions)

@@ -59,16 +59,14 @@ class PopArtValue(nn.Module):
         finite = torch.isfinite(found).all()
         share = (1 - _MEMORY) * finite
         moments = self._moments.double().lerp(torch.where(finite, found, 0.0), share)
-        weight = self._weight.double().lerp(torch.ones_like(self._weight.double()), share)
+        former = self._weight.double()
+        weight = former.lerp(torch.ones_like(former), share)
         # Divided by their weight: the first rollout counts whole, as in Adam's correction of its bias.
-        new_mean, square = moments / weight.clamp_min(1 - _MEMORY)
-        new_scale = (square - new_mean.square()).clamp_min(0).sqrt().clamp_min(_LEAST_SCALE)
-        new_mean, new_scale = torch.where(weight > 0, torch.stack([new_mean, new_scale]), self._units())
-        mean, scale = self._units()
-        self.output.weight.mul_(scale / new_scale)
-        self.output.bias.mul_(scale / new_scale).add_((mean - new_mean) / new_scale)
+        center, square = moments / weight.clamp_min(1 - _MEMORY)
+        spread = (square - center.square()).clamp_min(0).sqrt().clamp_min(_LEAST_SCALE)
+        units = torch.stack([self.mean, self.scale]).double()
+        new_mean, new_scale = torch.where(weight > 0, torch.stack([center, spread]), units)
+        self.output.weight.mul_(units[1] / new_scale)
+        self.output.bias.mul_(units[1] / new_scale).add_((units[0] - new_mean) / new_scale)
         for buffer, value in zip(self.buffers(), (new_mean, new_scale, moments, weight), strict=True):
             buffer.copy_(value)
-
-    def _units(self) -> Tensor:
-        return torch.stack([self.mean, self.scale]).double()

@@ -31,7 +31,7 @@ from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.sb3.decisions import AdvantageHistory
 from rl_exporter.integrations.sb3.listener import PolicyListener
 from rl_exporter.integrations.sb3.policy import Declaration, environment_id, policy_heads, supported
-from rl_exporter.integrations.sb3.reports import EpisodeReports
+from rl_exporter.integrations.sb3.reports import ReportWindow
 from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
@@ -120,7 +120,7 @@ class HeadEntropyCallback(BaseCallback):
         self._unregister: Callable[[], None] = _nothing
         self._listener: PolicyListener | None = None
         self._warned = False
-        self._reports = EpisodeReports()
+        self._reports = ReportWindow()
         self._advantages: AdvantageHistory | None = None
 
     @property

@@ -13,7 +13,7 @@ _EPISODES = 100
 _LOG = logging.getLogger("rl_exporter")
 
 
-class EpisodeReports:
+class ReportWindow:
     """The reports of the last 100 episodes that made one."""
 
     def __init__(self) -> None:

@@ -73,13 +73,11 @@ def good_actions(options: HeadsOptions) -> npt.NDArray[np.bool_]:
         for context in range(options.contexts):
             picks = generator.permutation(size)[: max(1, size // 2)]
             good[context, offset + picks] = True
-        if options.single_action and name == options.paid_head:
-            good[:, offset : offset + size] = False
-            good[:, offset + 1] = True
-        elif options.safe_pay and name == options.paid_head:
-            good[:, offset : offset + size] = False
+        if name == options.paid_head and (options.single_action or options.safe_pay):
             contexts = np.arange(options.contexts)
-            good[contexts, offset + 1 + contexts % (size - 1)] = True
+            right = 1 if options.single_action else 1 + contexts % (size - 1)
+            good[:, offset : offset + size] = False
+            good[contexts, offset + right] = True
     return good
 
 
@@ -134,25 +132,19 @@ def uniform_step_reward(options: HeadsOptions) -> float:
 def _uniform_pay_beside_a_safe_action(size: int, safe_pay: float) -> float:
     """Expected pay of a uniformly random valid action: the good one and the safe one are always valid."""
     others = size - 2
-    return sum(
-        comb(others, valid)
-        * VALID_SHARE**valid
-        * (1 - VALID_SHARE) ** (others - valid)
-        * (1 + safe_pay)
-        / (2 + valid)
-        for valid in range(others + 1)
-    )
+    return sum(_chance(valid, others) * (1 + safe_pay) / (2 + valid) for valid in range(others + 1))
 
 
 def _uniform_hit(good: int, size: int) -> float:
     """Probability that a uniformly random valid action of a head with ``good`` of ``size`` actions hits."""
-
-    def chance(successes: int, trials: int) -> float:
-        return comb(trials, successes) * VALID_SHARE**successes * (1 - VALID_SHARE) ** (trials - successes)
-
     bad = size - good
     return sum(
-        chance(g - 1, good - 1) * chance(b, bad) * g / (g + b)
+        _chance(g - 1, good - 1) * _chance(b, bad) * g / (g + b)
         for g in range(1, good + 1)
         for b in range(bad + 1)
     )
+
+
+def _chance(valid: int, actions: int) -> float:
+    """Probability that ``valid`` of ``actions`` are valid."""
+    return comb(actions, valid) * VALID_SHARE**valid * (1 - VALID_SHARE) ** (actions - valid)
