@@ -317,9 +317,10 @@ def test_a_peer_stops_at_the_last_step_of_the_row(who, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_of_ours_is_that_of_the_command(tmp_path):
-    ours.train(SMALL, ("learning-rate=1e-3",), 1, tmp_path / "log.jsonl")
+    overrides = ("learning-rate=1e-3", "rollout-steps=12")
+    ours.train(SMALL, overrides, 1, tmp_path / "log.jsonl")
     log = read_log(tmp_path / "log.jsonl")
-    assert log.made == ours.made(SMALL, ("learning-rate=1e-3",), 1)
+    assert log.made == ours.made(SMALL, overrides, 1)
     assert (log.steps[-1], log.episodes) == (2304, 128)
     assert 6 < log.end < 12
 

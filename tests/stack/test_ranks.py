@@ -12,7 +12,8 @@ from tests.support.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
-TRAIN = ("-m", "rl_training", "--env", "heads", "--num-envs", 8, "--quiet", "--updates", 10**6, "--pace", 0.2)
+TRAIN = ("-m", "rl_training", "--env", "heads", "--num-envs", 8, "--minibatches", 4, "--quiet",
+         "--updates", 10**6, "--pace", 0.2)  # fmt: skip
 
 
 def firing(server, alert):

@@ -20,7 +20,8 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
-TRAIN = ("-m", "rl_training", "--env", "heads", "--num-envs", 8, "--rollout-steps", 16, "--quiet")
+TRAIN = ("-m", "rl_training", "--env", "heads", "--num-envs", 8, "--rollout-steps", 16, "--minibatches", 4,
+         "--quiet")  # fmt: skip
 ENDLESS = ("--updates", 10**6, "--linger", 120)
 
 
