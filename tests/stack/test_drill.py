@@ -31,7 +31,8 @@ def test_the_page_arrives_and_is_resolved_when_the_run_ends(prometheus, alertman
     page = shown.stdout.index("CRITICAL  Head blueprint of run drill has collapsed")
     assert "run drill completed" in shown.stdout[page:]
     assert "RESOLVED  Head blueprint of run drill has collapsed" in shown.stdout[page:]
-    assert shown.stdout.endswith("the page came and went\n")
+    # Another page of the run, that the head is dead, may resolve before or after the verdict on this one.
+    assert "the page came and went" in shown.stdout.splitlines()
     assert shown.stderr == ""
 
 
