@@ -25,11 +25,11 @@ import torch
 from benchmarks.growing_baselines import always_wait, follow, returns, uniform_random
 from benchmarks.growing_scripts import BEST_SCRIPT, described
 from benchmarks.marked_page import replaced
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.action_space import HEAD_NAMES, OPERATIONS_TABLE, SIZES
 from rl_training.algorithm.collector import step_masks
 from rl_training.config import PPOConfig, RunConfig
 from rl_training.environments.growing.environment import GrowingNetworkEnv
-from rl_training.policy.distributions import HeadLayout
 
 UPDATES = 24
 SEEDS = range(100)

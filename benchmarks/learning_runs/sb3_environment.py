@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.algorithm.collector import step_masks
 from rl_training.environments.adapter import OUR_SINGLES
-from rl_training.policy.distributions import HeadLayout
 
 
 def make(name: str, arguments: Mapping[str, Any], *, show_masks: bool = False) -> gymnasium.Env[Any, Any]:

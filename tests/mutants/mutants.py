@@ -20,11 +20,12 @@ class Mutant(NamedTuple):
 
 
 _MEASUREMENT = "training/rl_training/telemetry/measurement.py"
-_SUMS = "training/rl_training/telemetry/sums.py"
-_NAMED_SUMS = ("tests/training/telemetry/test_sums.py",)
+_EPOCHS = "exporter/rl_exporter/integrations/meter/epochs.py"
+_SUMS = "exporter/rl_exporter/integrations/meter/sums.py"
+_NAMED_SUMS = ("tests/exporter/integrations/meter/test_sums.py",)
 _DISTRIBUTIONS = "training/rl_training/policy/distributions.py"
 _TRACKER = "exporter/rl_exporter/tracker.py"
-_PROPERTIES = ("tests/training/telemetry/test_measurement.py",)
+_PROPERTIES = ("tests/exporter/integrations/meter/test_epochs.py",)
 _RANKS = (
     "tests/training/distributed/test_ranks.py",
     "-k",
@@ -44,7 +45,7 @@ _REPORTS = ("tests/training/algorithm/test_episode_reports.py", "-k")
 MUTANTS = (
     Mutant(
         "nats: mean over choice steps instead of all steps",
-        _MEASUREMENT,
+        _EPOCHS,
         "    measured = ~entropy.isnan()\n",
         "    measured = ~entropy.isnan() & choice\n",
         _PROPERTIES,
@@ -58,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "normalized: dividing by ln v instead of ln n",
-        _MEASUREMENT,
+        _EPOCHS,
         '"entropy": entropy.nan_to_num(0.0)',
         '"entropy": torch.where(measured & choice, entropy / log_valid * float(log_valid.max()), entropy)',
         _PROPERTIES,
@@ -93,10 +94,10 @@ MUTANTS = (
     ),
     Mutant(
         "the preference of a collapsed head under masks: half found",
-        "exporter/rl_exporter/integrations/preference.py",
+        "exporter/rl_exporter/decisions.py",
         "NEWTON_STEPS = 5",
         "NEWTON_STEPS = 1",
-        ("tests/training/telemetry/test_preference.py", "-k", "none_under_any_masks"),
+        ("tests/exporter/integrations/meter/test_preference.py", "-k", "none_under_any_masks"),
     ),
     Mutant(
         "state information that is not known: counts as seeing",
@@ -282,14 +283,14 @@ MUTANTS = (
     ),
     Mutant(
         "head gradient norms: with those of an aborted epoch",
-        _MEASUREMENT,
+        _EPOCHS,
         "    finite = torch.isfinite(norms)\n",
         "    finite, whole = torch.isfinite(norms), len(norms)\n",
         (_REFERENCE, "-k", "aborted_epoch"),
     ),
     Mutant(
         "importance ratio: 1 for a head without choice",
-        _MEASUREMENT,
+        _EPOCHS,
         "    largest = torch.where(choice, ratio, 0.0).amax(0)\n",
         "    largest = ratio.amax(0)\n",
         (_REFERENCE, "-k", "head_without_choice"),

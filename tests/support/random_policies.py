@@ -11,9 +11,9 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
 
 from rl_exporter.decisions import state_information
-from rl_training.policy.distributions import HeadLayout
+from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.preference import Attempt, ChoiceSteps, fit_preferences
 from rl_training.ranks import SINGLE_PROCESS
-from rl_training.telemetry.preference import Attempt, ChoiceSteps, fit_preferences
 from tests.support.ranks import at_once, thread_ranks
 
 CPU = torch.device("cpu")

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy as scipy_entropy
 
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.algorithm.collector import dependent_heads, step_masks
-from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+from rl_training.policy.distributions import MaskedCategorical
 
 LAYOUT = HeadLayout(("op", "slot", "wide"), (6, 3, 13))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl_training.policy.distributions import HeadLayout
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 
 LAYOUT = HeadLayout(["op", "slot"], [3, 2])

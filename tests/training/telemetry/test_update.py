@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from rl_exporter import HeadMeasurement, Heads, RunInfo, RunState, SanctumAggregator
+from rl_exporter.integrations.meter.result import NonfiniteCounts
 from rl_training.action_space import HEAD_MAX_ENTROPIES, HEAD_NAMES
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry import measurement
 from rl_training.telemetry.emitter import Emitter, build_payload
-from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
+from rl_training.telemetry.result import UpdateResult
 from tests.support.agents import evaluate, narrowed, setup
 
 

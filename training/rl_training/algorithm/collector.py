@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.action_space import BoolArray
 from rl_training.algorithm.episodes import WINDOW, EpisodeReports, EpisodeWindow, Finished
 from rl_training.algorithm.rollout_counts import RolloutCounts, counts_of_all_ranks
 from rl_training.environments.adapter import TrainingEnvironment
 from rl_training.policy.acting import sample_actions
-from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.layout import Columns
 from rl_training.config import PPOConfig
-from rl_training.policy.distributions import Columns
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.measurement import MinibatchTelemetry

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from rl_exporter.heads import Heads
+from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.margin import AdvantageSums
 from rl_training.algorithm.advantages import generalized_advantages, moments
 from rl_training.algorithm.gradients import GradientClipping, GradientNorms
 from rl_training.algorithm.losses import (
@@ -24,11 +26,9 @@ from rl_training.algorithm.losses import (
     ppo_losses,
 )
 from rl_training.config import PPOConfig
-from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
-from rl_training.telemetry.margin import AdvantageSums
 from rl_training.telemetry.measurement import OptimizerStep
 from rl_training.telemetry.result import UpdateResult
 from rl_training.telemetry.rollout_archive import RolloutArchive

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_training.policy.distributions import MaskedCategorical
 
 
 def sample_actions(logits: Tensor, masks: Tensor, layout: HeadLayout, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.action_space import BoolArray
-from rl_training.policy.distributions import HeadLayout, MaskedCategorical
+from rl_training.policy.distributions import MaskedCategorical
 from rl_training.policy.fragments import Fragments
 from rl_training.policy.lockstep import LSTMState
 from rl_training.policy.trunk import RecurrentTrunk, Trunks

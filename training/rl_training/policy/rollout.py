@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.action_space import BoolArray
-from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.lockstep import LSTMState
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from rl_exporter.decisions import Information, Margin
 from rl_exporter.numbers import DurationNumbers, PolicyNumbers, TrainingNumbers, attributes
-from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
-from rl_training.telemetry.result import NonfiniteCounts, UpdateResult
+from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
+from rl_training.telemetry.result import UpdateResult
 
 _LOG = logging.getLogger("rl_training")
 
@@ -25,7 +24,6 @@ class Progress(TrainingNumbers, DurationNumbers):
 
 
 NO_PROGRESS = Progress()
-ALL_FINITE, UNKNOWN, NO_MARGIN = NonfiniteCounts(), Information(), Margin()
 
 _POLICY = tuple(number.name for number in attributes(PolicyNumbers))
 _PROGRESS = tuple(field.name for field in fields(Progress))
@@ -34,43 +32,12 @@ _PROGRESS_OF: Callable[[Progress], tuple[Any, ...]] = attrgetter(*_PROGRESS)
 
 
 def build_payload(result: UpdateResult, progress: Progress = NO_PROGRESS) -> PPOUpdatePayload:
-    """Average every head over the epochs; a head without a whole epoch was not measured.
-
-    Such a head has no shares either, so that an aborted update never reads as one without a choice.
-    """
+    """Average every head over the epochs; see ``HeadResults.measurement``."""
     numbers = dict(zip(_POLICY, _POLICY_OF(result), strict=True))
     # The entropy coefficient is one of the policy, but only the loop knows it.
     numbers.update(zip(_PROGRESS, _PROGRESS_OF(progress), strict=True))
-    heads = {name: _measurement(result, name) for name in result.head_entropy_history}
+    heads = {name: result.measurement(name) for name in result.head_entropy_history}
     return PPOUpdatePayload(heads=heads, **numbers)
-
-
-def _measurement(result: UpdateResult, name: str) -> HeadMeasurement:
-    nonfinite = result.head_nonfinite.get(name, ALL_FINITE)
-    history = result.head_entropy_history[name]
-    if not history:
-        return HeadMeasurement(**nonfinite._asdict())
-    choice = result.head_choice_entropy_history[name]
-    nats, ratio = result.head_state_information.get(name, UNKNOWN)
-    margin, t = result.head_advantage_margin.get(name, NO_MARGIN)
-    return HeadMeasurement(
-        # As exact as fmean() for a handful of epochs, in a tenth of its time.
-        entropy=sum(history) / len(history),
-        choice_entropy=sum(choice) / len(choice) if choice else None,
-        choice_share=result.choice_share[name],
-        open_share=result.open_share[name],
-        gradient_norm=result.head_gradient_norm.get(name),
-        importance_ratio_max=result.head_importance_ratio_max.get(name),
-        state_information=nats,
-        state_information_ratio=ratio,
-        advantage_margin=margin,
-        advantage_margin_t=t,
-        action_shares=result.head_action_shares.get(name),
-        nan_steps=nonfinite.nan_steps,
-        inf_steps=nonfinite.inf_steps,
-        nan_gradients=nonfinite.nan_gradients,
-        inf_gradients=nonfinite.inf_gradients,
-    )
 
 
 class Emitter:

@@ -8,12 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_training.policy.distributions import Columns, HeadLayout, LayoutPart
+from rl_exporter.integrations.meter.epochs import (
+    EpochSteps,
+    entropy_sums,
+    gradient_sums,
+    nonfinite_steps,
+    ratio_sums,
+)
+from rl_exporter.integrations.meter.layout import Columns, HeadLayout, LayoutPart
+from rl_exporter.integrations.meter.margin import AdvantageSums
+from rl_exporter.integrations.meter.preference import ChoiceSteps, Preferences
+from rl_exporter.integrations.meter.softmax import MaskBits, Softmax, wide_logits
+from rl_exporter.integrations.meter.sums import UpdateSums
 from rl_training.policy.rollout import Rollout
-from rl_training.telemetry.margin import AdvantageSums
-from rl_training.telemetry.preference import ChoiceSteps, Preferences
-from rl_training.telemetry.softmax import MaskBits, Softmax, wide_logits
-from rl_training.telemetry.sums import UpdateSums
 
 _STEPS_AT_A_TIME = 8192
 """Steps that are evaluated together: fewer would wait for Python, more would not fit the cache."""
@@ -60,19 +67,6 @@ class RunSums(NamedTuple):
     """Of the policy after the update from the one that acted, a sum over this rank's steps."""
 
 
-class EpochSteps(NamedTuple):
-    """Every step of E whole epochs, the environments of one epoch beside those of the next."""
-
-    entropy: Tensor
-    """(T, E * N, H) nats, under the step mask."""
-    decision_entropy: Tensor
-    """(T, E * N, H) nats, under the decision mask."""
-    log_valid: Tensor
-    """(T, E * N, H) ln of the valid choices under the decision mask."""
-    choice: Tensor
-    """(T, E * N, H) bool, the head decided something."""
-
-
 @torch.no_grad()
 def measure(
     optimizer_steps: Sequence[OptimizerStep],
@@ -103,7 +97,7 @@ def measure(
         failed=run.explained_variance.new_zeros(()),
         explained_variance=run.explained_variance,
         kl_divergence=run.kl_divergence,
-        **_nonfinite_steps(entropy, peak),
+        **nonfinite_steps(entropy, peak),
         action_probability=preferences.probability,
         decision_entropy=preferences.entropy,
         log_normalizer=preferences.log_normalizer,
@@ -112,9 +106,9 @@ def measure(
         sampled_advantage=advantages.total,
         sampled_advantage_square=advantages.squares,
         **entropy_sums(EpochSteps(entropy[:, :columns], decided[:, :columns], log_valid, choice), epochs),
-        **_ratio_sums(ratio, choice, clip, epochs),
+        **ratio_sums(ratio, choice, clip, epochs),
         **_loss_sums(optimizer_steps, whole, epochs),
-        **_gradient_sums(torch.stack([step.head_gradient_norms for step in optimizer_steps]), whole),
+        **gradient_sums(torch.stack([step.head_gradient_norms for step in optimizer_steps]), whole),
     )
 
 
@@ -134,23 +128,6 @@ def choice_steps(epoch: Sequence[tuple[MinibatchTelemetry, Columns]], layout: He
 def _side_by_side(minibatches: Iterable[Tensor]) -> Tensor:
     """Minibatches (K, T, B) as (K, steps)."""
     return torch.cat([minibatch.flatten(1) for minibatch in minibatches], 1)
-
-
-def entropy_sums(steps: EpochSteps, epochs: int) -> dict[str, Tensor]:
-    """Sums and counts of entropy over every step, and of H / ln v over the choice steps, (epochs, H) each."""
-    entropy, decided, log_valid, choice = steps
-    # Entropies are NaN where a logit is not finite, and never infinite.
-    measured = ~entropy.isnan()
-    choosing = choice & ~decided.isnan()
-    # A choice step has two valid actions or more, so ln v is at least ln 2; elsewhere the quotient is not used.
-    values = {
-        "entropy": entropy.nan_to_num(0.0),
-        "entropy_steps": measured,
-        "choice_entropy": torch.where(choosing, decided / log_valid, 0.0),
-        "choice_entropy_steps": choosing,
-    }
-    by_column = torch.stack([value.to(entropy.dtype).sum(0) for value in values.values()])
-    return dict(zip(values, _sum_by_epoch(by_column, epochs), strict=True))
 
 
 def _under_step_masks(
@@ -183,23 +160,6 @@ def _distributions(minibatches: Sequence[MinibatchTelemetry], bits: MaskBits, pa
     return Softmax(own.scores(wide_logits(logits)).movedim(-1, 0).contiguous(), part.layout)
 
 
-def _nonfinite_steps(entropy: Tensor, peak: Tensor) -> dict[str, Tensor]:
-    # An entropy is NaN for an infinite logit as for a NaN; only the largest logit tells the two apart.
-    nan = torch.isnan(peak).sum((0, 1))
-    return {"nan_steps": nan, "inf_steps": torch.isnan(entropy).sum((0, 1)) - nan}
-
-
-def _ratio_sums(ratio: Tensor, choice: Tensor, clip: float, epochs: int) -> dict[str, Tensor]:
-    # A head that decided nothing has the ratio 1, which is inside any range.
-    outside = (ratio.amin(-1, keepdim=True) < 1 - clip) | (ratio.amax(-1, keepdim=True) > 1 + clip)
-    # But it must not pass for the largest ratio of the head.
-    largest = torch.where(choice, ratio, 0.0).amax(0)
-    return {
-        "clipped_steps": _sum_by_epoch(outside.to(ratio.dtype).sum(0).unsqueeze(0), epochs).flatten(),
-        "importance_ratio_max": largest.amax(0) if epochs else largest.new_zeros(largest.shape[-1]),
-    }
-
-
 def _loss_sums(optimizer_steps: Sequence[OptimizerStep], whole: int, epochs: int) -> dict[str, Tensor]:
     """(epochs,) each. One stack of all numbers, because a stack takes as long as ten sums."""
     steps = optimizer_steps[:whole]
@@ -215,25 +175,3 @@ def _loss_sums(optimizer_steps: Sequence[OptimizerStep], whole: int, epochs: int
     stacked = torch.stack([number for numbers in values.values() for number in numbers])
     by_epoch = stacked.reshape(len(values), epochs, -1).sum(2, dtype=torch.float64)
     return {**dict(zip(values, by_epoch, strict=True)), "optimizer_steps": count}
-
-
-def _gradient_sums(norms: Tensor, whole: int) -> dict[str, Tensor]:
-    """(H,) each, from norms (optimiser steps, H)."""
-    norms = norms.double()
-    finite = torch.isfinite(norms)
-    return {
-        "head_gradient_norm": torch.where(finite, norms, 0.0)[:whole].sum(0),
-        "head_gradient_steps": finite[:whole].sum(0),
-        "nan_gradients": torch.isnan(norms).sum(0),
-        "inf_gradients": torch.isinf(norms).sum(0),
-    }
-
-
-def _sum_by_epoch(by_column: Tensor, epochs: int) -> Tensor:
-    """Sums over the steps of an environment, (Q, epochs * N, H), added up over each epoch, (Q, epochs, H).
-
-    Only here in float64: single precision does for the steps of one environment, because torch adds in pairs,
-    but a sum over 10^5 steps would lose the digits that a slope is made of.
-    """
-    quantities, columns, heads = by_column.shape
-    return by_column.double().reshape(quantities, epochs, columns // max(1, epochs), heads).sum(2)

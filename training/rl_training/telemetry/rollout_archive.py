@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.whole_files import whole_file
 from rl_training.action_space import BoolArray
-from rl_training.policy.distributions import HeadLayout
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.update import UpdateTelemetry
 

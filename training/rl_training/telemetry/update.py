@@ -7,10 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rl_training.policy.distributions import Columns, HeadLayout
+from rl_exporter.integrations.meter.layout import Columns, HeadLayout
+from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
+from rl_exporter.integrations.meter.preference import (
+    Attempt,
+    ChoiceSteps,
+    Preferences,
+    fit_preferences,
+    no_choice_steps,
+)
+from rl_exporter.integrations.meter.sums import Extent, UpdateSums, combine, failed_sums, pack
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
-from rl_training.telemetry.margin import AdvantageSums, rollout_sums
 from rl_training.telemetry.measurement import (
     MinibatchTelemetry,
     OptimizerStep,
@@ -18,15 +26,7 @@ from rl_training.telemetry.measurement import (
     choice_steps,
     measure,
 )
-from rl_training.telemetry.preference import (
-    Attempt,
-    ChoiceSteps,
-    Preferences,
-    fit_preferences,
-    no_choice_steps,
-)
 from rl_training.telemetry.result import UpdateResult, divide
-from rl_training.telemetry.sums import Extent, UpdateSums, combine, failed_sums, pack
 
 
 class UpdateTelemetry:
@@ -124,5 +124,5 @@ class UpdateTelemetry:
             self._clip,
             RunSums(explained_variance, kl_sum),
             self._preferences,
-            rollout_sums(self._rollout, self._advantages, self._layout),
+            advantage_sums(self._rollout.choice, self._rollout.actions, self._advantages, self._layout),
         )

@@ -13,12 +13,18 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from rl_exporter.decisions import DECAY, Information, Margin, margin, state_information
-from rl_exporter.integrations.preference import (
+from rl_exporter.decisions import (
+    DECAY,
     MINORIZE_STEPS,
     MINORIZE_STEPS_ALONE,
     NEWTON_CHOICES,
     NEWTON_STEPS,
+    Information,
+    Margin,
+    margin,
+    state_information,
+)
+from rl_exporter.integrations.meter.newton import (
     newton_step,
     newton_sums,
 )

@@ -12,12 +12,12 @@ from stable_baselines3 import PPO
 
 from rl_exporter import serve
 from rl_exporter.decisions import margin, state_information
+from rl_exporter.integrations.meter import margin as trainer_margin
+from rl_exporter.integrations.meter import preference
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
 from rl_exporter.integrations.sb3.decisions import AdvantageHistory, Decisions, decision_row
-from rl_training.policy.distributions import HeadLayout
 from rl_training.ranks import SINGLE_PROCESS
-from rl_training.telemetry import margin as trainer_margin
-from rl_training.telemetry import preference
 from tests.support.sb3_reach import Reach, policy_logits, random_masks, split
 
 SIZES = (4, 2, 6)

@@ -6,13 +6,13 @@ from gymnasium.utils.env_checker import check_env
 
 from benchmarks.growing_baselines import always_wait, follow, returns, uniform_random
 from benchmarks.growing_scripts import BEST_SCRIPT
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_training.action_space import CONSULTED_HEADS, HEAD_NAMES, OPERATIONS_TABLE, SIZES, Blueprint, Operation
 from rl_training.algorithm.collector import step_masks
 from rl_training.environments.adapter import make_environment
 from rl_training.environments.growing.environment import GrowingNetworkEnv
 from rl_training.environments.growing.host import GrowingNetwork, Score
 from rl_training.environments.growing.lifecycle import Stage
-from rl_training.policy.distributions import HeadLayout
 from tests.support.playing import SMALL, random_actions, same
 
 WAIT = np.zeros(len(HEAD_NAMES), dtype=np.int64)

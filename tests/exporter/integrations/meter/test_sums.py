@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rl_training.telemetry.sums import DECLARATIONS, Extent, UpdateSums, combine, failed_sums, pack
+from rl_exporter.integrations.meter.sums import DECLARATIONS, Extent, UpdateSums, combine, failed_sums, pack
 from rl_training.telemetry.update import UpdateTelemetry
 from tests.support.agents import setup
 

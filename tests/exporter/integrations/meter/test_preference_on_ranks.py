@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from rl_exporter.integrations.preference import (
+from rl_exporter.decisions import (
     MINORIZE_STEPS,
     MINORIZE_STEPS_ALONE,
     NEWTON_CHOICES,
     NEWTON_STEPS,
 )
-from rl_training.ranks import RankLostError
-from rl_training.telemetry.preference import (
+from rl_exporter.integrations.meter.preference import (
     Attempt,
     fit_preferences,
 )
+from rl_training.ranks import RankLostError
 from tests.support.random_policies import (
     CPU,
     Policy,
@@ -47,7 +47,7 @@ def test_every_path_exchanges_equally_often(monkeypatch, fails_at):
 
     policy = Policy((2,), np.zeros((9, 2), np.float32), np.ones((9, 2), bool), np.ones((9, 1), bool))
     if fails_at != "never":
-        monkeypatch.setattr(f"rl_training.telemetry.preference._Fit.{fails_at}", broken)
+        monkeypatch.setattr(f"rl_exporter.integrations.meter.preference._Fit.{fails_at}", broken)
     attempt, ranks = Attempt(), CountingRanks()
     found = fit_preferences(partial(choice_steps_of, policy), layout_of(policy), ranks, attempt, CPU)
     assert ranks.exchanges == 1 + MINORIZE_STEPS + NEWTON_STEPS

@@ -1,4 +1,4 @@
-"""The equations of Newton's step for all heads: see ``rl_exporter.integrations.preference``."""
+"""The equations of Newton's step for all heads: see ``rl_exporter.integrations.meter.newton``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rl_exporter.integrations.preference import newton_sums
-from rl_training.policy.distributions import HeadLayout
+from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
+from rl_exporter.integrations.meter.newton import newton_sums
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -29,7 +29,7 @@ class Equations(Protocol):
         """Back to (Σn,)."""
 
     def sums(self, weights: Tensor, valid: Tensor, idle: Tensor) -> Tensor:
-        """(R, n, 1 + n) in float64: the coefficients of one rank, for weights (R, n).
+        """(R, n, 1 + n) in double precision: the coefficients of one rank, for weights (R, n).
 
         ``valid`` (Σn, S) is 1 where an action was valid at a choice step of its head; ``idle`` (H, S) is 1
         where the head had no choice.
@@ -61,12 +61,12 @@ class EachHead:
     def sums(self, weights: Tensor, valid: Tensor, _idle: Tensor) -> Tensor:
         """(H, width, 1 + width)"""
         rectangle = self._layout.rectangle(valid).movedim(1, 0).contiguous()
-        return newton_sums(rectangle, weights).double()
+        return newton_sums(rectangle, weights).to(exact_dtype(valid.device))
 
     def no_sums(self, device: torch.device) -> Tensor:
         """(H, width, 1 + width)"""
         heads, width = len(self._layout.sizes), self._layout.width
-        return torch.zeros(heads, width, 1 + width, dtype=torch.float64, device=device)
+        return torch.zeros(heads, width, 1 + width, dtype=exact_dtype(device), device=device)
 
 
 class AllHeads:
@@ -89,8 +89,10 @@ class AllHeads:
         total = torch.addmm(idle, self._layout.members * single, valid).clamp_min_(_TINY)
         shares = self._layout.spread(total.reciprocal_()).mul_(valid).mul_(single.unsqueeze(1))
         pairs = (shares @ shares.T).mul_(self._layout.same_head)
-        return torch.cat([shares.sum(1, keepdim=True), pairs], 1).double().unsqueeze(0)
+        return torch.cat([shares.sum(1, keepdim=True), pairs], 1).to(exact_dtype(valid.device)).unsqueeze(0)
 
     def no_sums(self, device: torch.device) -> Tensor:
         """(1, Σn, 1 + Σn)"""
-        return torch.zeros(1, self._layout.total, 1 + self._layout.total, dtype=torch.float64, device=device)
+        return torch.zeros(
+            1, self._layout.total, 1 + self._layout.total, dtype=exact_dtype(device), device=device
+        )

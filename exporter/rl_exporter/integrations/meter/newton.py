@@ -11,22 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MINORIZE_STEPS = 3
-"""Lead to where Newton's steps converge. Without Newton's steps, ten of them give four digits in ordinary runs.
-
-The numbers are fixed: to decide them, the host would have to wait for the device.
-"""
-
-NEWTON_STEPS = 5
-
-NEWTON_CHOICES = 64
-"""Newton's step needs memory and time for choices x choices numbers. Policies with a wider head do without."""
-
-MINORIZE_STEPS_ALONE = 10
-
-_DAMPING = 1e-3
-_LARGEST_STEP = 5.0
-"""Of the logarithm of a weight. Weights that should be 0 would otherwise jump out of range."""
+from rl_exporter.decisions import NEWTON_DAMPING, NEWTON_LARGEST_STEP
 
 
 def newton_sums(valid: Tensor, weights: Tensor) -> Tensor:
@@ -47,10 +32,12 @@ def newton_step(weights: Tensor, probability: Tensor, sums: Tensor) -> Tensor:
     """
     expected, pairs = sums[:, :, 0].to(weights.dtype), sums[:, :, 1:].to(weights.dtype)
     # An action that was never valid, or has no weight left, stays where it is.
-    curvature = torch.where(expected > 0, expected * (1.0 + _DAMPING), 1.0)
+    curvature = torch.where(expected > 0, expected * (1.0 + NEWTON_DAMPING), 1.0)
     # solve() would wait for the device to report errors; what it cannot solve is not finite.
     step, _ = torch.linalg.solve_ex(torch.diag_embed(curvature) - pairs, probability - expected)
-    moved: Tensor = weights * step.nan_to_num(0.0, 0.0, 0.0).clamp(-_LARGEST_STEP, _LARGEST_STEP).exp()
+    moved: Tensor = (
+        weights * step.nan_to_num(0.0, 0.0, 0.0).clamp(-NEWTON_LARGEST_STEP, NEWTON_LARGEST_STEP).exp()
+    )
     # Only ratios of weights matter.
     total: Tensor = moved.sum(1, keepdim=True).clamp_min(torch.finfo(moved.dtype).tiny)
     return moved / total

@@ -15,18 +15,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_exporter.integrations.preference import (
-    MINORIZE_STEPS,
-    MINORIZE_STEPS_ALONE,
-    NEWTON_CHOICES,
-    NEWTON_STEPS,
+from rl_exporter.decisions import MINORIZE_STEPS, MINORIZE_STEPS_ALONE, NEWTON_CHOICES, NEWTON_STEPS
+from rl_exporter.integrations.meter.equations import equations_of
+from rl_exporter.integrations.meter.exchange import Exchange
+from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
+from rl_exporter.integrations.meter.newton import (
     newton_step,
 )
-from rl_training.policy.distributions import HeadLayout
-from rl_training.ranks import Ranks
-from rl_training.telemetry.newton import equations_of
-
-_TINY = torch.finfo(torch.float64).tiny
 
 
 class ChoiceSteps(NamedTuple):
@@ -79,14 +74,18 @@ class Attempt:
 
 
 def fit_preferences(
-    steps: Callable[[], ChoiceSteps], layout: HeadLayout, ranks: Ranks, attempt: Attempt, device: torch.device
+    steps: Callable[[], ChoiceSteps],
+    layout: HeadLayout,
+    ranks: Exchange,
+    attempt: Attempt,
+    device: torch.device,
 ) -> Preferences | None:
     """The best preferences over the choice steps of all ranks; None where ``attempt`` failed.
 
-    Exchanges equally often on every path. Raises RankLostError.
+    Exchanges equally often on every path. Raises what the exchange raises.
     """
     fit = _Fit(layout)
-    zeros = partial(torch.zeros, layout.total, dtype=torch.float64, device=device)
+    zeros = partial(torch.zeros, layout.total, dtype=exact_dtype(device), device=device)
     totals = attempt.part(lambda: fit.begin(steps()), lambda: torch.stack([zeros(), zeros()]))
     ranks.all_reduce([totals])
     probability, valid = totals
@@ -96,7 +95,7 @@ def fit_preferences(
         denominators = attempt.part(partial(fit.denominators, weights), zeros)
         ranks.all_reduce([denominators])
         # An action that was never valid has neither probability nor denominator.
-        weights = probability / denominators.clamp_min_(_TINY)
+        weights = probability / denominators.clamp_min_(torch.finfo(denominators.dtype).tiny)
     if newton:
         weights = _newton_steps(fit, weights, probability, ranks, attempt)
     log_normalizer = attempt.part(partial(fit.log_normalizer, weights), zeros)
@@ -105,7 +104,7 @@ def fit_preferences(
     return Preferences(fit.own_probability, fit.entropy, log_normalizer, weights)
 
 
-def _newton_steps(fit: _Fit, weights: Tensor, probability: Tensor, ranks: Ranks, attempt: Attempt) -> Tensor:
+def _newton_steps(fit: _Fit, weights: Tensor, probability: Tensor, ranks: Exchange, attempt: Attempt) -> Tensor:
     """The weights after Newton's steps, the same on every rank."""
     equations = fit.equations
     rows, own = equations.rows(weights), equations.rows(probability)
@@ -133,23 +132,24 @@ class _Fit:
         # Where a head decided nothing, its normalizer is 1 instead of 0.
         self._idle = (self._own @ self._valid).neg_().add_(1.0).clamp_min_(0.0)
         # A copy: the exchange adds those of the other ranks to the returned one.
-        self.own_probability = steps.probabilities.sum(1, dtype=torch.float64)
-        self.entropy = steps.entropy.sum(1, dtype=torch.float64)
-        return torch.stack([self.own_probability, steps.valid.sum(1, dtype=torch.float64)])
+        exact = exact_dtype(steps.valid.device)
+        self.own_probability = steps.probabilities.sum(1, dtype=exact)
+        self.entropy = steps.entropy.sum(1, dtype=exact)
+        return torch.stack([self.own_probability, steps.valid.sum(1, dtype=exact)])
 
     def denominators(self, weights: Tensor) -> Tensor:
         """(Σn,): for each action, the sum of 1 / Σ_b m(b) w_b over the steps at which it was valid."""
         shares = torch.addmm(self._idle, self._rows(weights), self._valid).reciprocal_()
-        return self._layout.spread(shares).mul_(self._valid).sum(1).double()
+        return self._layout.spread(shares).mul_(self._valid).sum(1).to(weights.dtype)
 
     def _rows(self, weights: Tensor) -> Tensor:
         return self._own * weights.to(self._own.dtype)
 
     def newton_sums(self, weights: Tensor) -> Tensor:
-        """See ``rl_exporter.integrations.preference``."""
+        """See ``rl_exporter.integrations.meter.newton``."""
         return self.equations.sums(weights, self._valid, self._idle)
 
     def log_normalizer(self, weights: Tensor) -> Tensor:
-        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; in float64, because a difference follows."""
+        """(H,): sum of ln Σ_b m(b) w_b over the choice steps; a difference follows, so in double precision."""
         normalizer = torch.addmm(self._idle, self._rows(weights), self._valid)
-        return normalizer.double().log_().sum(1)
+        return normalizer.to(weights.dtype).log_().sum(1)

@@ -32,7 +32,7 @@ def test_without_masks_it_is_the_mutual_information_of_state_and_action(policy):
 def test_under_masks_a_convex_solver_finds_the_same(together, policy):
     """Whether one system of equations serves all heads or each has its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rl_training.telemetry.newton.TOGETHER", together)
+        patch.setattr("rl_exporter.integrations.meter.equations.TOGETHER", together)
         check_against_solver(policy)
 
 

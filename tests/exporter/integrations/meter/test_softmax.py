@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from rl_training.policy.distributions import HeadLayout, MaskedCategorical
-from rl_training.telemetry.softmax import MaskBits, Softmax, wide_logits
+from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.softmax import MaskBits, Softmax, wide_logits
+from rl_training.policy.distributions import MaskedCategorical
 
 LAYOUT = HeadLayout(["a", "b"], [4, 3])
 

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import ttest_ind
 
 from rl_exporter.decisions import DECAY, Margin, margin
-from rl_training.telemetry.margin import AdvantageSums, rollout_sums
+from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
 from tests.support.agents import setup
 
 
@@ -45,7 +45,7 @@ def test_it_counts_choice_steps_with_a_finite_advantage():
     rollout = collector.collect(32)
     advantages = torch.randn(rollout.values.shape)
     advantages[3, 2], advantages[4, 0] = math.nan, math.inf
-    found = rollout_sums(rollout, advantages, agent.network.layout)
+    found = advantage_sums(rollout.choice, rollout.actions, advantages, agent.network.layout)
     finite = torch.isfinite(advantages)
     for head, own in enumerate(agent.network.layout.slices):
         kept = rollout.choice[..., head] & finite
@@ -69,7 +69,7 @@ def test_past_updates_decay_and_a_failure_keeps_them(monkeypatch):
         raise RuntimeError("no memory for telemetry")
 
     kept = agent._advantage_sums
-    monkeypatch.setattr("rl_training.telemetry.update.rollout_sums", broken)
+    monkeypatch.setattr("rl_training.telemetry.update.advantage_sums", broken)
     assert agent._update_network(collector.collect(16)).error is not None
     assert agent._advantage_sums is kept
 

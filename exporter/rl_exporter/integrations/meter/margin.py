@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from rl_exporter.decisions import DECAY
-from rl_training.policy.distributions import HeadLayout
-from rl_training.policy.rollout import Rollout
+from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
 
 
 class AdvantageSums(NamedTuple):
@@ -29,12 +28,13 @@ class AdvantageSums(NamedTuple):
         return AdvantageSums(*(DECAY * old + new for old, new in zip(self, update, strict=True)))
 
 
-def rollout_sums(rollout: Rollout, advantages: Tensor, layout: HeadLayout) -> AdvantageSums:
-    """The sums of one rollout on the device; ``advantages`` (T, N) are normalized."""
-    counted = rollout.choice & torch.isfinite(advantages).unsqueeze(-1)
+def advantage_sums(choice: Tensor, actions: Tensor, advantages: Tensor, layout: HeadLayout) -> AdvantageSums:
+    """The sums of some steps, on the device: choice steps and actions (…, H), normalized advantages (…)."""
+    exact = exact_dtype(advantages.device)
+    counted = choice & torch.isfinite(advantages).unsqueeze(-1)
     # An advantage that is not finite has no place in a sum, not even times 0.
-    kept = torch.nan_to_num(advantages, 0.0, 0.0, 0.0).double().unsqueeze(-1)
-    columns = (rollout.actions + layout.first).flatten()
-    values = counted.double().unsqueeze(0) * torch.stack([torch.ones_like(kept), kept, kept * kept])
+    kept = torch.nan_to_num(advantages, 0.0, 0.0, 0.0).to(exact).unsqueeze(-1)
+    columns = (actions + layout.first).flatten()
+    values = counted.to(exact).unsqueeze(0) * torch.stack([torch.ones_like(kept), kept, kept * kept])
     sums = values.new_zeros(3, layout.total).index_add_(1, columns, values.flatten(1))
     return AdvantageSums(*sums)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_training.policy.distributions import HeadLayout
+from rl_exporter.integrations.meter.layout import HeadLayout
 
 _IMPOSSIBLE = -1e30
 """Score of an action that is not valid: finite, so that 0 times it is 0."""

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from sb3_contrib.common.maskable.distributions import MaskableMultiCategoricalDistribution
 from scipy.stats import entropy as scipy_entropy
 
+from rl_exporter.integrations.meter.epochs import EpochSteps, entropy_sums
+from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.result import epoch_means
 from rl_training.algorithm.collector import step_masks
-from rl_training.policy.distributions import HeadLayout, MaskedCategorical
-from rl_training.telemetry.measurement import EpochSteps, entropy_sums
-from rl_training.telemetry.result import epoch_means
+from rl_training.policy.distributions import MaskedCategorical
 
 
 class Case(NamedTuple):

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.layout import exact_dtype
+
 
 class Extent(NamedTuple):
     """Length of each axis that a sum may have."""
@@ -134,8 +136,8 @@ DECLARATIONS = MappingProxyType(
 
 
 def pack(sums: UpdateSums[Tensor]) -> Tensor:
-    """All of them as one flat row, float64, which holds counts up to 2^53 exactly."""
-    return torch.cat([part.double().flatten() for part in sums])
+    """All of them as one flat row, in double precision."""
+    return torch.cat([part.to(exact_dtype(part.device)).flatten() for part in sums])
 
 
 def failed_sums(extent: Extent, device: torch.device) -> UpdateSums[Tensor]:
@@ -147,7 +149,7 @@ def failed_sums(extent: Extent, device: torch.device) -> UpdateSums[Tensor]:
 def combine(rows: Tensor, extent: Extent) -> UpdateSums[FloatArray]:
     """The sums of all ranks, on the host, from their packed rows (ranks, L)."""
     # The only transfer of an update's telemetry: the host waits for the device here, and nowhere else.
-    on_host: FloatArray = rows.cpu().numpy()
+    on_host: FloatArray = rows.cpu().numpy().astype(np.float64, copy=False)
     # Whole rows at once: to combine each sum apart would take ten times as long.
     combined = {kind: kind(on_host) for kind in (_sum, _largest, _first)}
     parts, start = [], 0

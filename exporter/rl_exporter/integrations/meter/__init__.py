@@ -1,0 +1,1 @@
+"""The measurement of action heads from what a loss computes: distributions, masks, gradients."""
