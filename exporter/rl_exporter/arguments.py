@@ -10,6 +10,7 @@ from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 
 _HEAD = tuple((number.name, number.row.argument or number.name) for number in attributes(HeadNumbers))
+_COUNTS = ("nan_steps", "inf_steps", "nan_gradients", "inf_gradients")
 _RUN = tuple((number.name, number.whole) for number in attributes(PPOUpdatePayload))
 
 
@@ -25,6 +26,12 @@ def payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
             for head, value in _items(values, argument):
                 measured = per_head.setdefault(head, {})
                 measured[name] = value if type(value) is float else _of_head(value, argument, head)
+    for name in _COUNTS:
+        if given[name] is not None:
+            for head, value in _items(given[name], name):
+                per_head.setdefault(head, {})[name] = (
+                    _of_run(value, f"{name} of head {head!r}", whole=True) or 0
+                )
     if given["action_shares"] is not None:
         for head, shares in _items(given["action_shares"], "action_shares"):
             per_head.setdefault(head, {})["action_shares"] = _shares(shares, head)

@@ -149,6 +149,11 @@ class HeadRecorder:
         """The one-method seam, for whoever builds payloads."""
         return self._aggregator
 
+    @property
+    def heads(self) -> Heads:
+        """The heads that it was declared with."""
+        return self._aggregator.snapshot().tamiyo.heads
+
     def snapshot(self) -> SanctumSnapshot:
         """The run after its last update."""
         return self._aggregator.snapshot()
@@ -184,6 +189,10 @@ class HeadRecorder:
         rollout_duration: SupportsFloat | None = None,
         # end of the numbers
         action_shares: Mapping[str, Sequence[SupportsFloat] | None] | None = None,
+        nan_steps: Mapping[str, SupportsIndex] | None = None,
+        inf_steps: Mapping[str, SupportsIndex] | None = None,
+        nan_gradients: Mapping[str, SupportsIndex] | None = None,
+        inf_gradients: Mapping[str, SupportsIndex] | None = None,
         environment_metrics: Mapping[str, SupportsFloat] | None = None,
     ) -> None:
         """Record one update, with whatever of it is known. Call it once per update.
@@ -191,7 +200,8 @@ class HeadRecorder:
         ``entropy``: nats, mean over every step. ``choice_entropy``: mean of H / ln(valid choices) over the
         steps at which the head decided, in [0, 1]; ``choice_share``: the share of such steps; ``open_share``:
         of the steps at which some valid operation would have let it decide. Norms before clipping; divergence
-        in nats; durations in seconds; ``environment_steps`` and ``episodes`` since the last update.
+        in nats; durations in seconds; ``nan_steps`` and the like: steps, or gradients, of a head that were not
+        finite. ``environment_steps`` and ``episodes`` since the last update.
         ``environment_metrics``: numbers of the environment, exported as gauges ``rl_environment_...``, with
         labels where the key has some: ``{"accuracy_ratio": 0.9, 'wins_ratio{map="ice"}': 0.5}``. Names and
         values that are impossible are left out, and the log says so once.

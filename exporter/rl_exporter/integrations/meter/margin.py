@@ -19,9 +19,10 @@ class AdvantageSums(NamedTuple):
     squares: Tensor
 
     @classmethod
-    def none(cls, actions: int) -> AdvantageSums:
+    def none(cls, actions: int, device: torch.device | None = None) -> AdvantageSums:
         """Before the first update."""
-        return cls(*torch.zeros(3, actions, dtype=torch.float64))
+        exact = torch.float64 if device is None else exact_dtype(device)
+        return cls(*torch.zeros(3, actions, dtype=exact, device=device))
 
     def after(self, update: AdvantageSums) -> AdvantageSums:
         """These sums, decayed, with those of one update more."""

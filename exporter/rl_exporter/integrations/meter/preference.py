@@ -57,11 +57,12 @@ class Preferences(NamedTuple):
 class Attempt:
     """Computes the parts that one rank adds to sums over all ranks.
 
-    After an error it gives zeros, because the other ranks still wait for a part in each exchange.
+    After an error, which may have come before, it gives zeros, because the other ranks still wait for a part in
+    each exchange.
     """
 
-    def __init__(self) -> None:
-        self.failure: Exception | None = None
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
 
     def part(self, compute: Callable[[], Tensor], otherwise: Callable[[], Tensor]) -> Tensor:
         """The result of ``compute``; after an error, in it or earlier, that of ``otherwise``."""

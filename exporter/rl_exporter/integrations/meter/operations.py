@@ -1,0 +1,108 @@
+"""Policies that sample an operation first: which head it consults, and what it leaves the head to choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rl_exporter.integrations.meter.layout import HeadLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """One head of the policy selects an operation, and each operation uses some of the other heads.
+
+    ``head``: its name. ``consult``: for each of its actions, in order, the names of the heads that it uses.
+    Where it is left out, a head whose mask allows only the first action counts as not used.
+    """
+
+    head: str
+    consult: tuple[tuple[str, ...], ...] | None = None
+
+
+class OperationLayout(NamedTuple):
+    """``Operations`` with indices of a layout, on its device."""
+
+    head: int
+    number: int
+    """K"""
+    consult: Tensor | None
+    """(K, H) bool"""
+
+    @classmethod
+    def of(cls, operations: Operations | None, layout: HeadLayout) -> OperationLayout | None:
+        """Raises ValueError for heads that do not exist and operations that are not described."""
+        if operations is None:
+            return None
+        if operations.head not in layout.names:
+            raise ValueError(
+                f"no head {operations.head!r} selects operations; heads: {', '.join(layout.names)}"
+            )
+        head = layout.names.index(operations.head)
+        number = layout.sizes[head]
+        if operations.consult is None:
+            return cls(head, number, None)
+        unknown = {name for used in operations.consult for name in used} - set(layout.names)
+        if len(operations.consult) != number or unknown:
+            wrong = f"unknown heads {sorted(unknown)}" if unknown else f"{len(operations.consult)} operations"
+            raise ValueError(
+                f"operations consult {wrong}; list, for each of the {number} actions of {operations.head!r}, "
+                "the heads that it uses"
+            )
+        used = [
+            [name in names or name == operations.head for name in layout.names] for names in operations.consult
+        ]
+        return cls(head, number, torch.tensor(used, device=layout.segment.device))
+
+
+class StepMasks(NamedTuple):
+    """What the heads could do at each of S steps."""
+
+    decision: Tensor
+    """(S, Σn) under the sampled operation."""
+    step: Tensor
+    """(S, Σn) what any valid operation that consults a head would allow it; without operations the same."""
+    choice: Tensor
+    """(S, H) the head decided something."""
+    open: Tensor
+    """(S, H) some valid operation would have let the head decide."""
+
+
+def masks_of_rows(masks: Tensor, consulted: Tensor | None, layout: HeadLayout) -> StepMasks:
+    """From decision masks (S, Σn) alone; ``consulted`` (S, H): the sampled operation uses the head."""
+    opened = _counts(masks.T, layout).T >= 2
+    return StepMasks(masks, masks, opened if consulted is None else opened & consulted, opened)
+
+
+def masks_of_operations(
+    masks: Tensor, sampled: Tensor, operations: OperationLayout, layout: HeadLayout
+) -> StepMasks:
+    """From masks (S, K, Σn), whose row k holds if the operation is k, and the sampled operation (S,)."""
+    columns = masks.movedim(-1, 0)  # (Σn, S, K)
+    counts = _counts(columns, layout)  # (H, S, K)
+    index = sampled.long().reshape(1, -1, 1)
+    decision = columns.gather(2, index.expand(layout.total, -1, 1)).squeeze(2)
+    valid = masks[:, 0, layout.slices[operations.head]]  # (S, K)
+    if operations.consult is None:
+        uses = (counts > 1) | ~columns[layout.first]
+    else:
+        uses = operations.consult.T.unsqueeze(1).expand(-1, len(masks), -1)
+    reachable = uses & valid  # (H, S, K)
+    step = (columns & layout.spread(reachable)).any(2)
+    # A step mask must allow something; the canonical action alone has an entropy of exactly 0.
+    step[layout.first] |= ~reachable.any(2)
+    step[layout.slices[operations.head]] = valid.T
+    several = counts >= 2
+    choice = (several & uses).gather(2, index.expand(len(counts), -1, 1)).squeeze(2)
+    opened = (reachable & several).any(2)
+    # The policy samples the operation first, so its own head does not depend on the operation.
+    opened[operations.head] = choice[operations.head] = several[operations.head, :, 0]
+    return StepMasks(decision.T, step.T, choice.T, opened.T)
+
+
+def _counts(columns: Tensor, layout: HeadLayout) -> Tensor:
+    """Valid choices of each head: (Σn, …) bool to (H, …)."""
+    return layout.sums(columns.to(torch.int32))

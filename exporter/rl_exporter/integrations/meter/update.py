@@ -1,0 +1,242 @@
+"""One update of a metered policy: its epochs, its gradients, and the one transfer at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rl_exporter.integrations.meter.epoch import WIDE, Epoch, EpochTotals, Extras, Unusable, WideChoices
+from rl_exporter.integrations.meter.epochs import gradient_sums
+from rl_exporter.integrations.meter.exchange import Exchange
+from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
+from rl_exporter.integrations.meter.margin import AdvantageSums
+from rl_exporter.integrations.meter.minibatch import Distributions, Steps
+from rl_exporter.integrations.meter.preference import (
+    Attempt,
+    ChoiceSteps,
+    Preferences,
+    fit_preferences,
+    no_choice_steps,
+)
+from rl_exporter.integrations.meter.result import HeadResults, head_results
+from rl_exporter.integrations.meter.sums import Extent, FloatArray, UpdateSums, combine, failed_sums, pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterResult(HeadResults):
+    """What one update measured of the heads."""
+
+    clipped_share: float | None = None
+    """Share of the steps whose importance ratio was outside the clip range."""
+    empty_masks: Mapping[str, int] = field(default_factory=dict)
+    """Steps whose mask allowed the head no action; such a head was not measured."""
+
+
+class Counts(NamedTuple):
+    """Counts that a meter needs beside ``UpdateSums``; of the last whole epoch, but for ``empty``."""
+
+    choice: Tensor
+    """(H,) choice steps."""
+    open: Tensor
+    """(H,) open steps."""
+    empty: Tensor
+    """(H,) steps whose mask allowed the head no action."""
+    steps: Tensor
+    masked: Tensor
+    """Actions that were not valid."""
+
+    def packed(self) -> Tensor:
+        """As one flat row, (3 H + 2,)."""
+        return torch.cat([part.to(exact_dtype(part.device)).flatten() for part in self])
+
+
+class MeteredUpdate:
+    """Takes minibatches, ends of epochs and gradients of one update. ``former``: margins of past updates."""
+
+    def __init__(self, layout: HeadLayout, clip: float, former: AdvantageSums | None = None) -> None:
+        self._layout, self._clip = layout, clip
+        self._former = AdvantageSums.none(layout.total) if former is None else former
+        self._epoch = Epoch(layout, clip)
+        self._whole: list[EpochTotals] = []
+        self._choices: ChoiceSteps | WideChoices | None = None
+        self._unusable: list[Unusable] = []
+        self._gradients: list[Tensor] = []
+        self._minibatches = self._whole_minibatches = 0
+        self._has_ratios = True
+
+    @property
+    def rows(self) -> int:
+        """Steps of the present epoch so far."""
+        return self._epoch.rows
+
+    @property
+    def whole_epochs(self) -> int:
+        """Epochs that have ended."""
+        return len(self._whole)
+
+    def add(self, steps: Steps, distributions: Distributions, extras: Extras) -> None:
+        """Keep one minibatch."""
+        self._epoch.add(steps, distributions, extras)
+        self._minibatches += 1
+        self._has_ratios &= extras.ratio is not None
+
+    def end_epoch(self) -> None:
+        """The present epoch has seen every step once; without any step it does not count."""
+        if not self._epoch.rows:
+            return
+        self._unusable.append(self._epoch.unusable())
+        self._whole.append(self._epoch.totals())
+        self._choices = self._epoch.choices()  # only those of the last whole epoch are used
+        self._whole_minibatches = self._minibatches
+        self._epoch = Epoch(self._layout, self._clip)
+
+    def add_gradients(self, norms: Tensor) -> None:
+        """Keep the norms (H,) of one optimiser step."""
+        self._gradients.append(norms)
+
+    def result(self, exchange: Exchange, failure: Exception | None) -> MeterResult:
+        """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here."""
+        attempt = Attempt(failure)
+        layout = self._layout
+        extent = Extent(len(self._whole), len(layout.sizes), layout.total)
+        preferences = self._preferences(exchange, attempt)
+        nothing = self._no_counts()
+        row = attempt.part(
+            lambda: torch.cat([pack(self._sums(preferences)), self._counts().packed()]),
+            lambda: torch.cat([pack(failed_sums(extent, layout.segment.device)), nothing.packed()]),
+        )
+        # The only transfer of an update: the host waits for the device here, and nowhere else.
+        rows = exchange.gather(row).cpu()
+        if attempt.failure is not None:
+            raise attempt.failure
+        width = len(nothing.packed())
+        return self._divided(combine(rows[:, :-width], extent), rows[:, -width:].sum(0))
+
+    def _preferences(self, exchange: Exchange, attempt: Attempt) -> Preferences | None:
+        layout, choices = self._layout, self._choices
+        if layout.width > WIDE:
+            return wide_preferences(choices, layout, exchange, attempt)
+        kept = choices if isinstance(choices, ChoiceSteps) else no_choice_steps(layout)
+        return fit_preferences(lambda: kept, layout, exchange, attempt, layout.segment.device)
+
+    def _sums(self, preferences: Preferences | None) -> UpdateSums[Tensor]:
+        assert preferences is not None, "an attempt that failed measures nothing more"
+        heads, actions = len(self._layout.sizes), self._layout.total
+        zeros = partial(torch.zeros, device=self._layout.segment.device)
+        advantages = self._whole[-1].advantages if self._whole else AdvantageSums(*zeros(3, actions))
+        ratios = [totals.sums["importance_ratio_max"] for totals in self._whole]
+        unusable = self._unusable_steps()
+        per_epoch = zeros(len(self._whole))
+        return UpdateSums(
+            failed=zeros(()),
+            **{name: self._joined(name, zeros(0, heads)) for name in _ENTROPIES},
+            clipped_steps=self._joined("clipped_steps", zeros(0)),
+            importance_ratio_max=torch.stack(ratios).amax(0) if ratios else zeros(heads),
+            nan_steps=unusable.nan,
+            inf_steps=unusable.inf,
+            action_probability=preferences.probability,
+            decision_entropy=preferences.entropy,
+            log_normalizer=preferences.log_normalizer,
+            preference_weights=preferences.weights,
+            sampled_steps=advantages.steps,
+            sampled_advantage=advantages.total,
+            sampled_advantage_square=advantages.squares,
+            kl_divergence=zeros(()),
+            explained_variance=zeros(()),
+            gradient_norm=per_epoch,
+            policy_loss=per_epoch,
+            value_loss=per_epoch,
+            optimizer_steps=per_epoch,
+            **self._gradient_sums(),
+        )
+
+    def _joined(self, name: str, otherwise: Tensor) -> Tensor:
+        """A sum of every whole epoch, epochs first."""
+        return torch.cat([totals.sums[name] for totals in self._whole]) if self._whole else otherwise
+
+    def _unusable_steps(self) -> Unusable:
+        """Of all epochs, one that was cut short among them."""
+        parts = [*self._unusable, *([self._epoch.unusable()] if self._epoch.rows else [])]
+        zeros = torch.zeros(len(self._layout.sizes), device=self._layout.segment.device)
+        return (
+            Unusable(*(torch.stack(part).sum(0) for part in zip(*parts, strict=True)))
+            if parts
+            else Unusable(*[zeros] * 3)
+        )
+
+    def _gradient_sums(self) -> dict[str, Tensor]:
+        device, heads = self._layout.segment.device, len(self._layout.sizes)
+        norms = torch.stack(self._gradients) if self._gradients else torch.zeros(0, heads, device=device)
+        # A head without gradients, -1, has no norm: it must count neither as finite nor as NaN.
+        sums = gradient_sums(norms.clamp_min(0.0), self._whole_minibatches)
+        had_none = (norms[: self._whole_minibatches] < 0).sum(0)
+        return {**sums, "head_gradient_steps": sums["head_gradient_steps"] - had_none}
+
+    def _counts(self) -> Counts:
+        empty = self._unusable_steps().empty
+        if not self._whole:
+            return self._no_counts()._replace(empty=empty)
+        counts = self._whole[-1].counts
+        return Counts(counts.choice, counts.open, empty, counts.steps, counts.masked)
+
+    def _no_counts(self) -> Counts:
+        zeros = partial(torch.zeros, device=self._layout.segment.device)
+        heads = len(self._layout.sizes)
+        return Counts(zeros(heads), zeros(heads), zeros(heads), zeros(()), zeros(()))
+
+    def _divided(self, sums: UpdateSums[FloatArray], row: Tensor) -> MeterResult:
+        return divided(sums, row.tolist(), self._layout, self._former, ratios=self._has_ratios)
+
+
+_ENTROPIES = ("entropy", "entropy_steps", "choice_entropy", "choice_entropy_steps")
+
+
+def divided(
+    sums: UpdateSums[FloatArray], row: list[float], layout: HeadLayout, former: AdvantageSums, *, ratios: bool
+) -> MeterResult:
+    """The means of one update, on the host; ``row`` is that of ``Counts.packed``, over all processes."""
+    names, heads = layout.names, len(layout.names)
+    choice, opened, empty = (row[start : start + heads] for start in range(0, 3 * heads, heads))
+    steps, masked = row[3 * heads :]
+    # Where nothing was ever masked, shares and choice entropies would say the same as the entropies.
+    told = steps > 0 and (masked > 0 or choice != [steps] * heads)
+    shares = [
+        {name: n / steps for name, n in zip(names, part, strict=True)} if told else {}
+        for part in (choice, opened)
+    ]
+    found = head_results(sums, layout, former, *shares)
+    if not told:
+        found["head_choice_entropy_history"] = {}
+    masks = {name: int(count) for name, count in zip(names, empty, strict=True) if count}
+    for name in masks:
+        found["head_entropy_history"][name] = ()
+    if layout.width > WIDE:
+        shares_of = found.get("head_action_shares", {})
+        found["head_action_shares"] = {name: own for name, own in shares_of.items() if len(own) <= WIDE}
+        if masked:
+            found["head_state_information"] = {}
+    clipped = float(sums.clipped_steps.sum()) / (len(sums.clipped_steps) * steps) if ratios and steps else None
+    return MeterResult(clipped_share=clipped, empty_masks=masks, **found)
+
+
+def wide_preferences(
+    choices: ChoiceSteps | WideChoices | None, layout: HeadLayout, exchange: Exchange, attempt: Attempt
+) -> Preferences | None:
+    """The mean distributions of wide heads: the best preferences where nothing is masked."""
+    zeros = partial(torch.zeros, dtype=exact_dtype(layout.segment.device), device=layout.segment.device)
+    own = (
+        choices
+        if isinstance(choices, WideChoices)
+        else WideChoices(zeros(layout.total), zeros(len(layout.sizes)))
+    )
+    totals = attempt.part(own.probability.clone, lambda: zeros(layout.total))
+    exchange.all_reduce([totals])
+    if attempt.failure is not None:
+        return None
+    weights = totals / layout.spread(layout.sums(totals).clamp_min(torch.finfo(totals.dtype).tiny))
+    return Preferences(own.probability, own.entropy, zeros(len(layout.sizes)), weights)
