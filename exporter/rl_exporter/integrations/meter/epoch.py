@@ -30,6 +30,8 @@ class Extras(NamedTuple):
     """(S, H)"""
     advantages: Tensor | None
     """(S,) normalized"""
+    explicit: bool
+    """The loop gave masks."""
 
 
 class EpochCounts(NamedTuple):

@@ -15,8 +15,9 @@ Parameters = nn.Module | Iterable[nn.Parameter]
 def head_gradient_norms(owners: Parameters | Mapping[str, Parameters], layout: HeadLayout) -> Tensor:
     """(H,) from the gradients that a backward pass left; -1 for a head without any.
 
-    ``owners``: one layer whose rows are those of the logits, as ``nn.Linear(features, Σn)``, or the modules or
-    parameters of each head by its name. Raises TypeError or ValueError where that fits no head.
+    ``owners``: one layer whose rows are those of the logits, as ``nn.Linear(features, Σn)``, or with one row
+    for each head, as that of Bernoulli distributions; or the modules or parameters of each head by its name.
+    Raises TypeError or ValueError where that fits no head.
     """
     if isinstance(owners, Mapping):
         unknown = [name for name in owners if name not in layout.names]
@@ -28,7 +29,8 @@ def head_gradient_norms(owners: Parameters | Mapping[str, Parameters], layout: H
     rows = [_row_squares(gradient, layout) for gradient in _gradients(owners)]
     if not rows:
         return torch.full((len(layout.sizes),), -1.0, device=layout.segment.device)
-    return layout.sums(torch.stack(rows).sum(0)).sqrt()
+    squares = torch.stack(rows).sum(0)
+    return (layout.sums(squares) if len(squares) == layout.total else squares).sqrt()
 
 
 def _gradients(owner: Parameters) -> list[Tensor]:
@@ -42,9 +44,9 @@ def _norm(owner: Parameters) -> Tensor | None:
 
 
 def _row_squares(gradient: Tensor, layout: HeadLayout) -> Tensor:
-    if not gradient.ndim or len(gradient) != layout.total:
+    if not gradient.ndim or len(gradient) not in {layout.total, len(layout.sizes)}:
         raise ValueError(
             f"the layer has a parameter of shape {tuple(gradient.shape)}, but the heads have {layout.total} "
             "choices together; give a layer with one row for each, or the modules of each head by its name"
         )
-    return gradient.float().reshape(layout.total, -1).square().sum(1)
+    return gradient.float().reshape(len(gradient), -1).square().sum(1)

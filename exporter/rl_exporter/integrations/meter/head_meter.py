@@ -26,7 +26,7 @@ from rl_exporter.integrations.meter.form import (
 )
 from rl_exporter.integrations.meter.gradients import Parameters, head_gradient_norms
 from rl_exporter.integrations.meter.layout import HeadLayout
-from rl_exporter.integrations.meter.margin import AdvantageSums
+from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
 from rl_exporter.integrations.meter.minibatch import evaluate, inferred_masks
 from rl_exporter.integrations.meter.operations import (
     OperationLayout,
@@ -57,14 +57,17 @@ class HeadMeter:
     ``add`` every minibatch, inside the loss; ``end_epoch`` after each pass over the rollout; ``result`` once an
     update, for ``HeadRecorder.record``. An epoch that was cut short, because the KL divergence grew too large,
     counts in no mean. Without ``end_epoch`` all minibatches of an update count as one epoch; with
-    ``epoch_steps`` the meter ends an epoch by itself once it has seen so many steps.
+    ``epoch_steps`` the meter ends an epoch by itself once it has seen so many steps. ``partial_epochs``: an
+    update without a whole epoch is measured at the steps that it did visit, a random part of the rollout where
+    minibatches are drawn at random.
 
     ``heads`` is the recorder, or what ``rl_exporter.serve`` takes. ``operations`` describes a head that selects
     which others are used. ``clip`` is PPO's clip range.
 
     Nothing that the meter keeps holds the graph of the loss. Only ``result`` makes the host wait for the
     device. The first ``add`` raises ValueError or TypeError for what does not fit; later errors are logged
-    once, counted, and cost the numbers of that update, never the training.
+    once, counted with ``count_error`` (by default that of the recorder), and cost the numbers of that update,
+    never the training. A ``lenient`` meter raises nothing at all, for code between a library and its user.
     """
 
     def __init__(
@@ -74,15 +77,20 @@ class HeadMeter:
         operations: Operations | None = None,
         clip: float = 0.2,
         epoch_steps: int | None = None,
+        partial_epochs: bool = False,
+        lenient: bool = False,
+        count_error: Callable[[], None] | None = None,
     ) -> None:
         self._heads = _declared(heads)
-        self._guard = ErrorGuard(getattr(heads, "count_record_error", _nothing))
+        counts: Callable[[], None] = getattr(heads, "count_record_error", _nothing)
+        self._guard = ErrorGuard(count_error or counts)
         self._operations, self._clip = operations, clip
         self._place(torch.device("cpu"))
         self._update = MeteredUpdate(self._layout, clip)
         self._failure: Exception | None = None
         self._former: AdvantageSums | None = None
-        self._checked = self._warned = False
+        self._partial_epochs = partial_epochs
+        self._checked = self._warned = lenient
         self._token = compiled.register(self)
         self.epoch_steps = epoch_steps
         """Steps of an epoch; None: ``end_epoch`` says where one ends. A loop may change it between updates."""
@@ -134,6 +142,14 @@ class HeadMeter:
             return
         self._attempt(partial(self._add, logits, masks, **given))
 
+    def add_rollout(self, actions: Tensor, advantages: Tensor, masks: PerHead | None = None) -> None:
+        """What a whole rollout sampled, (…, H), and its normalized advantages, (…), for the advantage margin.
+
+        Instead of ``actions`` and ``advantages`` of each ``add``, for loops whose minibatches lack them.
+        ``masks`` as for ``add``; left out, every step is a choice step of each head with two choices or more.
+        """
+        self._attempt(partial(self._add_rollout, actions, advantages, masks))
+
     def end_epoch(self) -> None:
         """Every step of the rollout was added once since the last call."""
         self._attempt(self._end_epoch)
@@ -155,7 +171,7 @@ class HeadMeter:
 
     def measured(self, group: dist.ProcessGroup | None = None) -> MeterResult:
         """The same as ``result``, by head."""
-        if self.epoch_steps is None and not self._update.whole_epochs:
+        if not self._update.whole_epochs and (self._partial_epochs or self.epoch_steps is None):
             self.end_epoch()
         update, failure, found = self._update, self._failure, MeterResult()
         self._failure = None
@@ -199,8 +215,21 @@ class HeadMeter:
         found, distributions = evaluate(rows, allowed, counted, self._layout)
         paid = None if advantages is None else step_values(advantages, steps, "advantages").float()
         ratio = importance_ratio(log_probs, old_log_probs, found.choice)
-        self._update.add(found, distributions, Extras(ratio, chosen, paid))
+        self._update.add(
+            found, distributions, Extras(ratio, chosen, paid, masks is not None or consulted is not None)
+        )
         self._end_where_due()
+
+    def _add_rollout(self, actions: Tensor, advantages: Tensor, masks: PerHead | None) -> None:
+        layout, device = self._layout, self._layout.segment.device
+        paid = advantages.reshape(-1).to(device)
+        chosen = step_values(actions, len(paid), "actions", len(layout.sizes)).to(device).long()
+        everything = paid.new_zeros(len(paid), layout.total)
+        allowed = torch.ones_like(everything, dtype=torch.bool)
+        if masks is not None:
+            allowed = mask_rows(masks, layout, everything)
+        choice = masks_of_rows(allowed, None, layout).choice
+        self._update.add_advantages(advantage_sums(choice, chosen, paid, layout))
 
     def _masks(
         self, rows: Tensor, given: PerHead | None, actions: Tensor | None, consulted: Tensor | None

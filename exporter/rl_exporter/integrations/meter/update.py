@@ -67,7 +67,8 @@ class MeteredUpdate:
         self._unusable: list[Unusable] = []
         self._gradients: list[Tensor] = []
         self._minibatches = self._whole_minibatches = 0
-        self._has_ratios = True
+        self._has_ratios, self._has_masks = True, False
+        self._advantages: AdvantageSums | None = None
 
     @property
     def rows(self) -> int:
@@ -84,6 +85,7 @@ class MeteredUpdate:
         self._epoch.add(steps, distributions, extras)
         self._minibatches += 1
         self._has_ratios &= extras.ratio is not None
+        self._has_masks |= extras.explicit
 
     def end_epoch(self) -> None:
         """The present epoch has seen every step once; without any step it does not count."""
@@ -94,6 +96,10 @@ class MeteredUpdate:
         self._choices = self._epoch.choices()  # only those of the last whole epoch are used
         self._whole_minibatches = self._minibatches
         self._epoch = Epoch(self._layout, self._clip)
+
+    def add_advantages(self, sums: AdvantageSums) -> None:
+        """Keep the sums of a whole rollout; they replace those of minibatches."""
+        self._advantages = sums
 
     def add_gradients(self, norms: Tensor) -> None:
         """Keep the norms (H,) of one optimiser step."""
@@ -128,7 +134,8 @@ class MeteredUpdate:
         assert preferences is not None, "an attempt that failed measures nothing more"
         heads, actions = len(self._layout.sizes), self._layout.total
         zeros = partial(torch.zeros, device=self._layout.segment.device)
-        advantages = self._whole[-1].advantages if self._whole else AdvantageSums(*zeros(3, actions))
+        nothing = AdvantageSums(*zeros(3, actions))
+        advantages = self._advantages or (self._whole[-1].advantages if self._whole else nothing)
         ratios = [totals.sums["importance_ratio_max"] for totals in self._whole]
         unusable = self._unusable_steps()
         per_epoch = zeros(len(self._whole))
@@ -190,21 +197,32 @@ class MeteredUpdate:
         return Counts(zeros(heads), zeros(heads), zeros(heads), zeros(()), zeros(()))
 
     def _divided(self, sums: UpdateSums[FloatArray], row: Tensor) -> MeterResult:
-        return divided(sums, row.tolist(), self._layout, self._former, ratios=self._has_ratios)
+        return divided(
+            sums, row.tolist(), self._layout, self._former, ratios=self._has_ratios, masks=self._has_masks
+        )
 
 
 _ENTROPIES = ("entropy", "entropy_steps", "choice_entropy", "choice_entropy_steps")
 
 
 def divided(
-    sums: UpdateSums[FloatArray], row: list[float], layout: HeadLayout, former: AdvantageSums, *, ratios: bool
+    sums: UpdateSums[FloatArray],
+    row: list[float],
+    layout: HeadLayout,
+    former: AdvantageSums,
+    *,
+    ratios: bool,
+    masks: bool,
 ) -> MeterResult:
-    """The means of one update, on the host; ``row`` is that of ``Counts.packed``, over all processes."""
+    """The means of one update, on the host; ``row`` is that of ``Counts.packed``, over all processes.
+
+    ``ratios``, ``masks``: whether the loop gave any.
+    """
     names, heads = layout.names, len(layout.names)
     choice, opened, empty = (row[start : start + heads] for start in range(0, 3 * heads, heads))
     steps, masked = row[3 * heads :]
     # Where nothing was ever masked, shares and choice entropies would say the same as the entropies.
-    told = steps > 0 and (masked > 0 or choice != [steps] * heads)
+    told = steps > 0 and (masks or masked > 0)
     shares = [
         {name: n / steps for name, n in zip(names, part, strict=True)} if told else {}
         for part in (choice, opened)
@@ -212,8 +230,8 @@ def divided(
     found = head_results(sums, layout, former, *shares)
     if not told:
         found["head_choice_entropy_history"] = {}
-    masks = {name: int(count) for name, count in zip(names, empty, strict=True) if count}
-    for name in masks:
+    empty_masks = {name: int(count) for name, count in zip(names, empty, strict=True) if count}
+    for name in empty_masks:
         found["head_entropy_history"][name] = ()
     if layout.width > WIDE:
         shares_of = found.get("head_action_shares", {})
@@ -221,7 +239,7 @@ def divided(
         if masked:
             found["head_state_information"] = {}
     clipped = float(sums.clipped_steps.sum()) / (len(sums.clipped_steps) * steps) if ratios and steps else None
-    return MeterResult(clipped_share=clipped, empty_masks=masks, **found)
+    return MeterResult(clipped_share=clipped, empty_masks=empty_masks, **found)
 
 
 def wide_preferences(

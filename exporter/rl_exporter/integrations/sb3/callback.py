@@ -28,10 +28,16 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from rl_exporter.discovery.identity import Discovery
 from rl_exporter.heads import MAXIMUM
 from rl_exporter.integrations.guard import ErrorGuard
-from rl_exporter.integrations.sb3.decisions import AdvantageHistory
+from rl_exporter.integrations.meter.head_meter import HeadMeter
 from rl_exporter.integrations.sb3.listener import PolicyListener
-from rl_exporter.integrations.sb3.policy import Declaration, environment_id, policy_heads, supported
-from rl_exporter.integrations.sb3.reports import ReportWindow
+from rl_exporter.integrations.sb3.policy import (
+    Declaration,
+    environment_id,
+    policy_heads,
+    require_every_rollout,
+    supported,
+)
+from rl_exporter.integrations.sb3.reports import ReportWindow, log_heads
 from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
@@ -57,16 +63,19 @@ _FACTORS = {"value_loss": 0.5}
 class HeadEntropyCallback(BaseCallback):
     """Serves ``/metrics`` for a model while it learns, one update at a time.
 
-    Entropies are those that the loss evaluated, so they cost no forward pass; under the masks for MaskablePPO.
-    Choice entropy and choice share only exist with masks. A gradient norm is that of the head's rows in
-    ``policy.action_net``, before clipping. Losses, KL and the like are the values that the model logs. The
-    duration of an update is the time from the end of its rollout to the start of the next.
+    Entropies are of the distributions that the loss evaluated, so they cost no forward pass; under the masks of
+    MaskablePPO, or those that a policy wrote into its logits. Choice entropy and choice share only exist with
+    masks. An update that ``target_kl`` stopped in its first epoch is measured at the steps that it visited, a
+    random part of its rollout. A gradient norm is that of the head's rows in ``policy.action_net``, before
+    clipping. Losses, KL and the like are the values that the model logs. The duration of an update is the time
+    from the end of its rollout to the start of the next.
 
-    ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete
-    space is ``action``. ``thresholds``, ``reference`` and ``actions`` of the heads, and ``run_id``,
-    ``listen``, ``experiment``, ``environment`` (default: its registered id), ``linger``, ``register``,
-    ``web_config`` and ``allowed_hosts`` are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep
-    a server of your own, which this callback then does not end.
+    ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete space
+    is ``action``. ``thresholds``, ``reference`` and ``actions`` of the heads, and ``run_id``, ``listen``,
+    ``experiment``, ``environment`` (default: its registered id), ``linger``, ``register``, ``web_config`` and
+    ``allowed_hosts`` are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep a server of your
+    own, which this callback then does not end. ``log_heads``: the numbers of each head also go to the model's
+    own logger as ``heads/<name>/…``, for TensorBoard and the like.
 
     The run ends with ``learn``: ``completed``. As a context manager it spans every ``learn`` in the block, and
     an exception that leaves the block makes it ``failed`` or, for Ctrl-C, ``interrupted``. Without a block an
@@ -92,6 +101,7 @@ class HeadEntropyCallback(BaseCallback):
         web_config: Path | str | None = None,
         allowed_hosts: Sequence[str] = (),
         recorder: HeadRecorder | None = None,
+        log_heads: bool = True,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
@@ -120,8 +130,9 @@ class HeadEntropyCallback(BaseCallback):
         self._unregister: Callable[[], None] = _nothing
         self._listener: PolicyListener | None = None
         self._warned = False
+        self._log_heads = log_heads
         self._reports = ReportWindow()
-        self._advantages: AdvantageHistory | None = None
+        self._meter: HeadMeter | None = None
 
     @property
     def recorder(self) -> HeadRecorder:
@@ -142,11 +153,14 @@ class HeadEntropyCallback(BaseCallback):
         self._end(lambda recorder: recorder.__exit__(kind, error, trace))
 
     def _init_callback(self) -> None:
-        declared = self.recorder.snapshot().tamiyo.heads if self._running else None
+        require_every_rollout(self)
+        declared = self.recorder.heads if self._running else None
         self._algorithm = supported(self.model)
         self._heads = policy_heads(self._algorithm, self._declaration, declared)
-        if self._advantages is None:
-            self._advantages = AdvantageHistory([head.choices for head in self._heads])
+        if self._meter is None:  # another learn() keeps the margins of this one
+            self._meter = HeadMeter(
+                self._heads, partial_epochs=True, lenient=True, count_error=self._count_error
+            )
 
     def _on_training_start(self) -> None:
         self._stop_listening()  # a learn() that an exception ended left its taps
@@ -158,8 +172,8 @@ class HeadEntropyCallback(BaseCallback):
         self._rollout_start = time.perf_counter()
         self._rollout_end: float | None = None
         with self._guard:
-            assert self._advantages is not None, "the callback was initialized"
-            self._listener = PolicyListener(self._algorithm, self._heads, self._advantages, self._guard)
+            assert self._meter is not None, "the callback was initialized"
+            self._listener = PolicyListener(self._algorithm, self._meter, self._guard)
 
     def _on_rollout_start(self) -> None:
         self._emit()
@@ -241,17 +255,22 @@ class HeadEntropyCallback(BaseCallback):
             )
             self._steps_seen, self._episodes = self.num_timesteps, 0
             self.recorder.handler.handle_ppo_update(payload)
+            if self._log_heads:
+                log_heads(self.logger, payload.heads, self._heads)
 
     def _measured(self) -> dict[str, HeadMeasurement]:
         """What the update measured of each head; empty, and counted, when that went wrong."""
         measured: dict[str, HeadMeasurement] = {}
         if self._listener is not None:
             with self._guard:
-                for head, update in zip(self._heads, self._listener.end_update(), strict=False):
-                    measured[head.name] = update.measurement
-                    if update.all_masked:
-                        self._count_all_masked(head.name, update.all_masked)
+                found = self._listener.end_update()
+                measured = {name: found.measurement(name) for name in self._heads.names}
+                for name, steps in found.empty_masks.items():
+                    self._count_all_masked(name, steps)
         return measured
+
+    def _count_error(self) -> None:
+        self.recorder.count_record_error()
 
     def _count_all_masked(self, name: str, steps: int) -> None:
         self.recorder.count_record_error()

@@ -1,56 +1,43 @@
-"""One policy listened to from update to update: what its taps hear goes into that update's telemetry."""
+"""One policy listened to from update to update: what its taps hear goes into the meter."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from rl_exporter.heads import Heads
 from rl_exporter.integrations.guard import ErrorGuard
-from rl_exporter.integrations.sb3.decisions import AdvantageHistory
-from rl_exporter.integrations.sb3.policy import action_layer
-from rl_exporter.integrations.sb3.sums import MeasuredHead, UpdateAccumulator
+from rl_exporter.integrations.meter.head_meter import HeadMeter
+from rl_exporter.integrations.meter.update import MeterResult
+from rl_exporter.integrations.sb3.policy import action_layer, head_logits, head_masks
 from rl_exporter.integrations.sb3.taps import EntropyTap, GradientTap
 
 
 class PolicyListener:
     """Listens to a model's policy from ``begin_update`` to ``end_update``, until ``stop``."""
 
-    def __init__(
-        self, model: OnPolicyAlgorithm, heads: Heads, advantages: AdvantageHistory, guard: ErrorGuard
-    ) -> None:
+    def __init__(self, model: OnPolicyAlgorithm, meter: HeadMeter, guard: ErrorGuard) -> None:
         self._model = model
-        self._advantages = advantages
-        self._sizes = [head.choices for head in heads]
-        self._entropy = EntropyTap(model.policy.action_dist, guard)
-        layer = action_layer(model, sum(self._sizes))
-        self._gradient = None if layer is None else GradientTap(layer, guard)
+        self._meter = meter
+        self._distribution = model.policy.action_dist
+        self._entropy = EntropyTap(self._distribution, guard)
+        self._layer = action_layer(model, meter.heads)
+        self._gradient = None if self._layer is None else GradientTap(self._layer, guard)
 
     def begin_update(self) -> None:
         """The rollout is complete; the loss is evaluated next."""
         buffer = self._model.rollout_buffer
-        accumulator = UpdateAccumulator(self._sizes, buffer.buffer_size * buffer.n_envs)
-        self._accumulator = accumulator
-        self._entropy.listener = accumulator.add
+        self._meter.epoch_steps = buffer.buffer_size * buffer.n_envs
+        self._entropy.listener = self._hear
         if self._gradient is not None:
-            self._gradient.listening = True
+            self._gradient.listener = self._hear_gradients
         # Last, so that an error in it costs nothing but the margins.
-        self._advantages.add(buffer)
+        self._add_advantages(buffer)
 
-    def end_update(self) -> list[MeasuredHead]:
-        """What the update measured of each head, in order; empty when it evaluated no loss."""
+    def end_update(self) -> MeterResult:
+        """What the update measured of each head."""
         self._silence()
-        found = self._accumulator.result(None if self._gradient is None else self._gradient.take())
-        return [self._with_margin(head, measured) for head, measured in enumerate(found)]
-
-    def _with_margin(self, head: int, measured: MeasuredHead) -> MeasuredHead:
-        shares = measured.measurement.action_shares
-        if shares is None:
-            return measured
-        margin, t = self._advantages.margin(head, shares.index(max(shares)))
-        measurement = replace(measured.measurement, advantage_margin=margin, advantage_margin_t=t)
-        return measured._replace(measurement=measurement)
+        return self._meter.measured()
 
     def stop(self) -> None:
         """Leave the policy as it was found."""
@@ -59,7 +46,23 @@ class PolicyListener:
         if self._gradient is not None:
             self._gradient.remove()
 
+    def _hear(self) -> None:
+        self._meter.add(head_logits(self._distribution), head_masks(self._distribution))
+
+    def _hear_gradients(self) -> None:
+        assert self._layer is not None, "only a tap on the layer calls this"
+        self._meter.gradients(self._layer)
+
+    def _add_advantages(self, buffer: RolloutBuffer) -> None:
+        """The sampled actions of the rollout and what they paid, before the loss reorders them."""
+        advantages = torch.as_tensor(buffer.advantages).double().flatten()
+        normalized = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        actions = torch.as_tensor(buffer.actions).reshape(len(advantages), -1)
+        masks = getattr(buffer, "action_masks", None)
+        allowed = None if masks is None else torch.as_tensor(masks).reshape(len(advantages), -1) > 0
+        self._meter.add_rollout(actions, normalized, allowed)
+
     def _silence(self) -> None:
         self._entropy.listener = None
         if self._gradient is not None:
-            self._gradient.listening = False
+            self._gradient.listener = None

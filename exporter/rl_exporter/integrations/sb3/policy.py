@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
-from torch.distributions import Categorical
+from torch.distributions import Bernoulli
 
 from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.recorder import declare_heads
@@ -44,6 +46,18 @@ def supported(model: BaseAlgorithm) -> OnPolicyAlgorithm:
             "or a subclass, or feed rl_exporter.serve(...).record(...) yourself"
         )
     return cast(OnPolicyAlgorithm, model)
+
+
+def require_every_rollout(callback: BaseCallback) -> None:
+    """Raise ValueError inside a callback that hides rollouts from its child, such as EveryNTimesteps."""
+    parent = callback.parent
+    while parent is not None:
+        if isinstance(parent, EventCallback):
+            raise ValueError(
+                f"HeadEntropyCallback inside {type(parent).__name__} sees no rollouts; "
+                f"give learn() both: callback=[HeadEntropyCallback(), {type(parent).__name__}(...)]"
+            )
+        parent = parent.parent
 
 
 def policy_heads(model: OnPolicyAlgorithm, declaration: Declaration, declared: Heads | None) -> Heads:
@@ -81,8 +95,11 @@ def _sizes(space: spaces.Space[object]) -> list[int]:
         return [int(size) for size in space.nvec]
     if isinstance(space, spaces.Discrete):
         return [int(space.n)]
+    if isinstance(space, spaces.MultiBinary) and isinstance(space.n, int):
+        return [2] * space.n
     raise ValueError(
-        f"action space {space} has no categorical heads; HeadEntropyCallback needs MultiDiscrete or Discrete"
+        f"action space {space} has no categorical heads; HeadEntropyCallback needs MultiDiscrete, Discrete "
+        "or MultiBinary"
     )
 
 
@@ -104,25 +121,36 @@ def environment_id(model: OnPolicyAlgorithm) -> str:
     return ""
 
 
-def categoricals(distribution: Distribution) -> list[Categorical]:
-    """The heads' distributions, in order, as the policy's last forward pass left them."""
+def head_logits(distribution: Distribution) -> list[Tensor]:
+    """Logits (B, n) of each head, in order, as the policy's last forward pass left them."""
+    found = _categoricals(distribution)
+    if isinstance(found[0], Bernoulli):
+        # One logit for each bit, that it is 1; the other action has the logit 0.
+        bits: Tensor = found[0].logits
+        return list(torch.stack([torch.zeros_like(bits), bits], -1).unbind(1))
+    return [one.logits for one in found]
+
+
+def head_masks(distribution: Distribution) -> list[Tensor] | None:
+    """The valid actions (B, n) of each head, booleans; None without masks."""
+    masks = [getattr(one, "masks", None) for one in _categoricals(distribution)]
+    return None if any(one is None for one in masks) else cast(list[Tensor], masks)
+
+
+def _categoricals(distribution: Distribution) -> list[Any]:
     # sb3-contrib's masked form of several heads keeps them in `distributions`, all others in `distribution`.
     found = getattr(distribution, "distributions", None) or distribution.distribution
-    return cast(list[Categorical], found if isinstance(found, list) else [found])
+    return found if isinstance(found, list) else [found]
 
 
-def action_layer(model: OnPolicyAlgorithm, choices: int) -> nn.Linear | None:
+def action_layer(model: OnPolicyAlgorithm, heads: Heads) -> nn.Linear | None:
     """The layer whose rows are the heads' own parameters; None where a policy has no such layer."""
     layer = getattr(model.policy, "action_net", None)
-    if isinstance(layer, nn.Linear) and layer.out_features == choices and layer.weight.requires_grad:
+    binary = isinstance(model.action_space, spaces.MultiBinary)
+    rows = len(heads) if binary else sum(head.choices for head in heads)
+    if isinstance(layer, nn.Linear) and layer.out_features == rows and layer.weight.requires_grad:
         return layer
     return None
-
-
-def masks_of(categorical: Categorical) -> Tensor | None:
-    """The valid actions of one head at each step, (B, n) booleans; None without masks."""
-    masks: Tensor | None = getattr(categorical, "masks", None)
-    return masks
 
 
 def _listed(heads: Heads) -> str:

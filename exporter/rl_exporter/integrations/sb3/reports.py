@@ -1,4 +1,4 @@
-"""What the environments of a model report in ``info["metrics"]`` of an episode's last step."""
+"""What environments report to the exporter, and the exporter to the logger of a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stable_baselines3.common.logger import Logger
+
 from rl_exporter.environment_metrics import EnvironmentMetrics, episode_means
+from rl_exporter.heads import Heads
+from rl_exporter.numbers import HeadNumbers, attributes
+from rl_exporter.payload import HeadMeasurement
 
 _EPISODES = 100
 _LOG = logging.getLogger("rl_exporter")
@@ -29,3 +34,17 @@ class ReportWindow:
     def means(self) -> Mapping[str, float] | None:
         """The mean of each number; None before the first report."""
         return episode_means(self._episodes) if self._episodes else None
+
+
+def log_heads(logger: Logger, measured: Mapping[str, HeadMeasurement], heads: Heads) -> None:
+    """Give the numbers of each head to the model's logger, as ``heads/<name>/<number>``."""
+    for head in heads:
+        found = measured.get(head.name)
+        if found is None:
+            continue
+        for number in attributes(HeadNumbers):
+            value = getattr(found, number.name)
+            if value is not None:
+                logger.record(f"heads/{head.name}/{number.name}", value)
+        if found.entropy is not None:
+            logger.record(f"heads/{head.name}/normalized_entropy", head.normalize(found.entropy))

@@ -1,6 +1,4 @@
-"""What HeadEntropyCallback says of the decisions of a head, against NumPy and against the trainer's own telemetry."""
-
-from functools import partial
+"""What HeadEntropyCallback says of the decisions of a head, against NumPy and SciPy."""
 
 import numpy as np
 import pytest
@@ -11,13 +9,7 @@ from scipy.stats import ttest_ind
 from stable_baselines3 import PPO
 
 from rl_exporter import serve
-from rl_exporter.decisions import margin, state_information
-from rl_exporter.integrations.meter import margin as trainer_margin
-from rl_exporter.integrations.meter import preference
-from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
-from rl_exporter.integrations.sb3.decisions import AdvantageHistory, Decisions, decision_row
-from rl_training.ranks import SINGLE_PROCESS
 from tests.support.sb3_reach import Reach, policy_logits, random_masks, split
 
 SIZES = (4, 2, 6)
@@ -113,52 +105,3 @@ def test_a_recorder_declares_its_own_heads():
     refused = pytest.raises(ValueError, match="with the heads of the recorder")
     with serve({"arm": 2}, listen="127.0.0.1:0", linger=0) as recorder, refused:
         HeadEntropyCallback(recorder=recorder, thresholds={"arm": (0.4, 0.2)})
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_trainer_computes_the_same(seed):
-    """The exporter must not import the trainer, so the sums are formed twice."""
-    generator = np.random.default_rng(seed)
-    masks = generator.random((80, 6)) < 0.6
-    masks[:, 0] = True
-    weights = np.exp(3 * generator.standard_normal((80, 6))) * masks
-    p = torch.tensor(weights / weights.sum(1, keepdims=True))
-    mask, entropy = torch.tensor(masks), -torch.xlogy(p, p).sum(1)
-    entropy[3] = torch.nan
-    found = Decisions.unpacked(decision_row(p, mask, entropy, torch.float64).tolist())
-
-    choosing = (mask.sum(1) >= 2) & torch.isfinite(entropy)
-    valid = (mask & choosing[:, None]).double()
-    steps = preference.ChoiceSteps((p * valid).T, valid.T, torch.where(choosing, entropy, 0.0)[None])
-    layout = HeadLayout(["head"], [6])
-    fit = preference.fit_preferences(
-        lambda: steps, layout, SINGLE_PROCESS, preference.Attempt(), torch.device("cpu")
-    )
-    assert found.weights == pytest.approx(fit.weights.tolist(), rel=1e-9)
-    expected = state_information(
-        fit.probability.tolist(),
-        fit.weights.tolist(),
-        fit.entropy.item(),
-        fit.log_normalizer.item(),
-        int(choosing.sum()),
-    )
-    assert found.state_information == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_trainer_computes_the_same_margin():
-    class Buffer:
-        pass
-
-    generator, history = np.random.default_rng(0), AdvantageHistory([4])
-    sums = trainer_margin.AdvantageSums.none(4)
-    for _ in range(3):
-        buffer = Buffer()
-        buffer.actions, buffer.advantages = generator.integers(4, size=(30, 2, 1)), generator.random((30, 2))
-        history.add(buffer)
-        a = torch.tensor(buffer.advantages).flatten()
-        normalized, actions = (a - a.mean()) / (a.std() + 1e-8), torch.tensor(buffer.actions).flatten()
-        count = partial(torch.bincount, actions, minlength=4)
-        new = [count(weights=power) for power in (torch.ones_like(a), normalized, normalized**2)]
-        sums = sums.after(trainer_margin.AdvantageSums(*new))
-    expected = margin(2, *(part.tolist() for part in sums))
-    assert history.margin(0, 2) == pytest.approx(tuple(expected))

@@ -126,15 +126,16 @@ def test_an_epoch_cut_short_counts_nowhere(evaluated):
     assert snapshot.record_errors == 0
 
 
-def test_without_a_whole_epoch_nothing_was_measured(evaluated):
+def test_without_a_whole_epoch_the_visited_steps_are_measured(evaluated, raw_norms):
     model = sharpen(ppo(batch_size=8, target_kl=1e3))
-    minibatches = evaluated(model, abort_at=3)
+    minibatches, norms = evaluated(model, abort_at=3), raw_norms(model)
     snapshot = learned(model)
     assert len(minibatches) == 3
-    assert snapshot.tamiyo.updates == 1
-    assert not any(reading.measured for reading in snapshot.tamiyo.readings.values())
-    assert snapshot.tamiyo.readings["arm"].gradient_norm is None
-    assert snapshot.tamiyo.entropy is None
+    assert len(norms) == 2
+    readings = snapshot.tamiyo.readings
+    expected = head_entropies(np.concatenate(minibatches), SIZES).mean(0)
+    assert [readings[name].entropy for name in NAMES] == pytest.approx(expected, abs=1e-6)
+    assert [readings[name].gradient_norm for name in NAMES] == pytest.approx(np.mean(norms, 0), rel=1e-5)
     assert snapshot.record_errors == 0
 
 
