@@ -16,7 +16,7 @@ from rl_exporter.integrations.meter.preference import (
     fit_preferences,
     no_choice_steps,
 )
-from rl_exporter.integrations.meter.sums import Extent, UpdateSums, combine, failed_sums, pack
+from rl_exporter.integrations.meter.sums import Extent, UpdateSums, combine, failed_sums, on_host, pack
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
 from rl_training.telemetry.measurement import (
@@ -95,7 +95,7 @@ class UpdateTelemetry:
         if attempt.failure is not None:
             return UpdateResult(nonfinite=nonfinite, error=attempt.failure)
         try:
-            sums = combine(rows, extent)
+            sums = combine(on_host(rows), extent)
             return divide(sums, self._layout, self._rollout, self._former, nonfinite=nonfinite)
         except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
             return UpdateResult(nonfinite=nonfinite, error=error)

@@ -82,15 +82,13 @@ def _rows(given: PerHead, layout: HeadLayout, what: str, device: torch.device | 
         if missing or len(given) != len(layout.names):
             raise ValueError(
                 f"{what} are of heads {', '.join(map(str, given))}; the meter was declared with "
-                f"{', '.join(layout.names)}"
+                f"{_listed(layout)}"
             )
         parts = [given[name] for name in layout.names]
     elif isinstance(given, list | tuple):
         parts = list(given)
         if len(parts) != len(layout.names):
-            raise ValueError(
-                f"{what} are of {len(parts)} heads; the meter was declared with {len(layout.names)}"
-            )
+            raise ValueError(f"{what} are of {len(parts)} heads; the meter was declared with {_listed(layout)}")
     else:
         return _of_one(_placed(_tensor(given, what), device), layout, what)
     return _of_each([_placed(_tensor(part, what), device) for part in parts], layout, what)
@@ -158,6 +156,10 @@ def _flat_nested(tensor: Tensor) -> Tensor:
         values: Tensor = tensor.values()
         return values
     return torch.cat(list(tensor.unbind()))
+
+
+def _listed(layout: HeadLayout) -> str:
+    return ", ".join(layout.names)
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -88,6 +88,7 @@ class HeadMeter:
         self._place(torch.device("cpu"))
         self._update = MeteredUpdate(self._layout, clip)
         self._failure: Exception | None = None
+        self._said_epochs, self._epochs = 0, 1
         self._former: AdvantageSums | None = None
         self._partial_epochs = partial_epochs
         self._checked = self._warned = lenient
@@ -152,6 +153,7 @@ class HeadMeter:
 
     def end_epoch(self) -> None:
         """Every step of the rollout was added once since the last call."""
+        self._said_epochs += 1
         self._attempt(self._end_epoch)
 
     def gradients(self, owners: Parameters | Mapping[str, Parameters]) -> None:
@@ -174,9 +176,11 @@ class HeadMeter:
         if not self._update.whole_epochs and (self._partial_epochs or self.epoch_steps is None):
             self.end_epoch()
         update, failure, found = self._update, self._failure, MeterResult()
-        self._failure = None
+        # After a failure here, the other processes still have that many: as said, or as in the update before.
+        epochs = self._said_epochs or self._epochs
+        self._failure, self._said_epochs, self._epochs = None, 0, update.whole_epochs or epochs
         with self._guard, torch.no_grad():
-            found = update.result(ALONE if group is None else GroupExchange(group), failure)
+            found = update.result(ALONE if group is None else GroupExchange(group), failure, epochs)
             self._former = found.advantage_sums
             self._report(found)
         self._update = MeteredUpdate(self._layout, self._clip, self._former)

@@ -1,7 +1,7 @@
 """The sums of one update: name, shape and way of combining over ranks, declared once for each.
 
-Every rank packs its sums into one flat row. The ranks exchange these rows, and ``combine`` moves all of them
-to the host in a single transfer. A new sum is declared here, computed in ``measurement`` and divided in
+Every rank packs its sums into one flat row. The ranks exchange these rows, and ``on_host`` moves all of them
+in a single transfer. A new sum is declared here, computed in ``measurement`` and divided in
 ``result``; nothing depends on its position.
 """
 
@@ -146,12 +146,17 @@ def failed_sums(extent: Extent, device: torch.device) -> UpdateSums[Tensor]:
     return UpdateSums(**{**zeros, "failed": torch.ones((), device=device)})
 
 
-def combine(rows: Tensor, extent: Extent) -> UpdateSums[FloatArray]:
-    """The sums of all ranks, on the host, from their packed rows (ranks, L)."""
+def on_host(rows: Tensor) -> FloatArray:
+    """The packed rows of all ranks, (ranks, L), moved to the host."""
     # The only transfer of an update's telemetry: the host waits for the device here, and nowhere else.
-    on_host: FloatArray = rows.cpu().numpy().astype(np.float64, copy=False)
+    moved: FloatArray = rows.cpu().numpy().astype(np.float64, copy=False)
+    return moved
+
+
+def combine(rows: FloatArray, extent: Extent) -> UpdateSums[FloatArray]:
+    """The sums of all ranks from their packed rows (ranks, L)."""
     # Whole rows at once: to combine each sum apart would take ten times as long.
-    combined = {kind: kind(on_host) for kind in (_sum, _largest, _first)}
+    combined = {kind: kind(rows) for kind in (_sum, _largest, _first)}
     parts, start = [], 0
     for declared in DECLARATIONS.values():
         shape = declared.shape(extent)

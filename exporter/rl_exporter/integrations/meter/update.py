@@ -24,7 +24,15 @@ from rl_exporter.integrations.meter.preference import (
     no_choice_steps,
 )
 from rl_exporter.integrations.meter.result import HeadResults, head_results
-from rl_exporter.integrations.meter.sums import Extent, FloatArray, UpdateSums, combine, failed_sums, pack
+from rl_exporter.integrations.meter.sums import (
+    Extent,
+    FloatArray,
+    UpdateSums,
+    combine,
+    failed_sums,
+    on_host,
+    pack,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,23 +113,25 @@ class MeteredUpdate:
         """Keep the norms (H,) of one optimiser step."""
         self._gradients.append(norms)
 
-    def result(self, exchange: Exchange, failure: Exception | None) -> MeterResult:
-        """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here."""
+    def result(self, exchange: Exchange, failure: Exception | None, epochs: int) -> MeterResult:
+        """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here.
+
+        ``epochs`` that the other processes have measured, in case this one has failed.
+        """
         attempt = Attempt(failure)
         layout = self._layout
-        extent = Extent(len(self._whole), len(layout.sizes), layout.total)
+        extent = Extent(len(self._whole) if failure is None else epochs, len(layout.sizes), layout.total)
         preferences = self._preferences(exchange, attempt)
         nothing = self._no_counts()
         row = attempt.part(
             lambda: torch.cat([pack(self._sums(preferences)), self._counts().packed()]),
             lambda: torch.cat([pack(failed_sums(extent, layout.segment.device)), nothing.packed()]),
         )
-        # The only transfer of an update: the host waits for the device here, and nowhere else.
-        rows = exchange.gather(row).cpu()
+        rows = on_host(exchange.gather(row))
         if attempt.failure is not None:
             raise attempt.failure
         width = len(nothing.packed())
-        return self._divided(combine(rows[:, :-width], extent), rows[:, -width:].sum(0))
+        return self._divided(combine(rows[:, :-width], extent), rows[:, -width:].sum(0).tolist())
 
     def _preferences(self, exchange: Exchange, attempt: Attempt) -> Preferences | None:
         layout, choices = self._layout, self._choices
@@ -196,10 +206,8 @@ class MeteredUpdate:
         heads = len(self._layout.sizes)
         return Counts(zeros(heads), zeros(heads), zeros(heads), zeros(()), zeros(()))
 
-    def _divided(self, sums: UpdateSums[FloatArray], row: Tensor) -> MeterResult:
-        return divided(
-            sums, row.tolist(), self._layout, self._former, ratios=self._has_ratios, masks=self._has_masks
-        )
+    def _divided(self, sums: UpdateSums[FloatArray], row: list[float]) -> MeterResult:
+        return divided(sums, row, self._layout, self._former, ratios=self._has_ratios, masks=self._has_masks)
 
 
 _ENTROPIES = ("entropy", "entropy_steps", "choice_entropy", "choice_entropy_steps")

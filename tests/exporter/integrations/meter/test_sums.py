@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from rl_exporter.integrations.meter.sums import DECLARATIONS, Extent, UpdateSums, combine, failed_sums, pack
+from rl_exporter.integrations.meter.sums import (
+    DECLARATIONS,
+    Extent,
+    UpdateSums,
+    combine,
+    failed_sums,
+    on_host,
+    pack,
+)
 from rl_training.telemetry.update import UpdateTelemetry
 from tests.support.agents import setup
 
@@ -33,7 +41,7 @@ def test_every_sum_is_declared():
 def test_unpacking_returns_what_was_packed(epochs):
     extent = EXTENT._replace(epochs=epochs)
     sums = sums_of(0, extent)
-    found = combine(pack(sums).unsqueeze(0), extent)
+    found = combine(on_host(pack(sums).unsqueeze(0)), extent)
     assert different(found, UpdateSums(*(part.double() for part in sums))) == set()
 
 
@@ -45,7 +53,7 @@ SHARED = (
 
 def test_each_sum_combines_over_ranks_as_declared():
     ranks = [sums_of(rank) for rank in range(3)]
-    found = combine(torch.stack([pack(sums) for sums in ranks]), EXTENT)
+    found = combine(on_host(torch.stack([pack(sums) for sums in ranks])), EXTENT)
     for name in UpdateSums._fields:
         parts = torch.stack([getattr(sums, name).double() for sums in ranks])
         expected = {
@@ -58,7 +66,7 @@ def test_each_sum_combines_over_ranks_as_declared():
 def test_counts_survive_the_row_exactly():
     many = torch.tensor([2**40 + 1, 7])
     sums = sums_of(0)._replace(nan_steps=many)
-    assert combine(torch.stack([pack(sums)] * 2), EXTENT).nan_steps.tolist() == [2 * (2**40 + 1), 14]
+    assert combine(on_host(torch.stack([pack(sums)] * 2)), EXTENT).nan_steps.tolist() == [2 * (2**40 + 1), 14]
 
 
 @pytest.mark.parametrize("whole_epochs", [0, 2])

@@ -136,7 +136,5 @@ def test_the_logger_of_the_model_hears_of_each_head(log_heads):
         assert logged == {}
         return
     reading = callback.recorder.snapshot().tamiyo.readings["head_2"]
-    assert {"heads/head_2/entropy", "heads/head_0/gradient_norm"} <= set(
-        logged
-    )
+    assert {"heads/head_2/entropy", "heads/head_0/gradient_norm"} <= set(logged)
     assert logged["heads/head_2/normalized_entropy"] == pytest.approx(reading.normalized, abs=0.05)

@@ -1,0 +1,280 @@
+"""HeadMeter inside training loops: graphs, compilers, several processes, gradients, operations, and bad input."""
+
+import gc
+import logging
+import re
+import weakref
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from rl_exporter.integrations.torch import HeadMeter, Operations
+from rl_training.algorithm.collector import step_masks
+from tests.exporter.integrations.meter.test_head_meter import SIZES, logits_and_masks, measured, split
+from tests.support.host_reads import host_reads
+
+TOTAL = sum(SIZES.values())
+
+
+def test_nothing_that_is_kept_holds_the_graph():
+    class Saved:
+        pass
+
+    class Marked(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits, marker):
+            ctx.marker = marker
+            return logits.clone()
+
+        @staticmethod
+        def backward(ctx, upstream):
+            return upstream, None
+
+    marker = Saved()
+    dead = weakref.ref(marker)
+    logits, masks = logits_and_masks()
+    meter = HeadMeter(SIZES)
+    through = Marked.apply(logits.requires_grad_(), marker)
+    meter.add(through, masks, log_probs=through[:, :3], old_log_probs=through[:, :3], advantages=through[:, 0])
+    meter.end_epoch()
+    del through, marker
+    gc.collect()
+    assert dead() is None
+    assert meter.result()["entropy"]
+
+
+def test_the_host_waits_once_an_update(monkeypatch):
+    logits, masks = logits_and_masks()
+    layer = nn.Linear(4, TOTAL)
+    meter = HeadMeter(SIZES)
+    meter.add(logits, masks)
+    meter.result()
+    with host_reads(monkeypatch) as reads:
+        for _ in range(2):
+            for part, own in zip(logits.split(50), masks.split(50), strict=True):
+                meter.add(part, own, log_probs=part[:, :3], old_log_probs=part[:, :3])
+                meter.gradients(layer)
+            meter.end_epoch()
+        assert reads == []
+        meter.measured()
+    assert reads[0] == "cpu"
+    assert set(reads[1:]) <= {"numpy", "tolist"}, "of what the transfer brought to the host"
+
+
+class Policy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 8)
+        self.heads = nn.ModuleDict({name: nn.Linear(8, size) for name, size in SIZES.items()})
+
+    def forward(self, observations):
+        features = self.body(observations).tanh()
+        return [head(features) for head in self.heads.values()]
+
+
+def trained(meter, policy, compiled=None):
+    observations = torch.randn(64, 6, generator=torch.Generator().manual_seed(3))
+
+    def loss(batch):
+        logits = policy(batch)
+        meter.add(logits)
+        return sum(part.square().mean() for part in logits)
+
+    step = torch.compile(loss, backend=compiled, fullgraph=True) if compiled else loss
+    for batch in observations.split(32):
+        policy.zero_grad()
+        step(batch).backward()
+        meter.gradients(policy.heads)
+    return meter.result()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_loss_without_graph_breaks(backend):
+    torch.manual_seed(0)
+    policy = Policy()
+    expected = trained(HeadMeter(SIZES), policy)
+    torch._dynamo.reset()
+    found = trained(HeadMeter(SIZES), policy, backend)
+    for number, heads in expected.items():
+        for name, value in heads.items():
+            assert found[number][name] == pytest.approx(value, rel=1e-5, abs=1e-6)
+
+
+def test_a_compiled_loss_outlives_its_meter():
+    policy, meter = Policy(), HeadMeter(SIZES)
+    torch._dynamo.reset()
+    step = torch.compile(lambda batch: meter.add(policy(batch)), backend="eager", fullgraph=True)
+    step(torch.zeros(4, 6))
+    assert meter.result()["entropy"]["arm"] > 0
+
+
+def test_under_autocast_entropies_are_single_precision():
+    torch.manual_seed(0)
+    policy, meter = Policy(), HeadMeter(SIZES)
+    observations = torch.randn(64, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = policy(observations)
+        assert logits[1].dtype is torch.bfloat16
+        meter.add(logits)
+    found = meter.result()["entropy"]["leg"]
+    exact = torch.distributions.Categorical(logits=logits[1].double()).entropy().mean().item()
+    assert found == pytest.approx(exact, abs=1e-6)
+
+
+def test_gradient_norms_before_clipping():
+    torch.manual_seed(0)
+    flat, policy = nn.Linear(6, TOTAL), Policy()
+    by_row, by_name = HeadMeter(SIZES), HeadMeter(SIZES)
+    norms = []
+    for step in range(2):
+        for module in (flat, policy):
+            module.zero_grad()
+        batch = torch.randn(32, 6)
+        logits, parts = flat(batch), policy(batch)
+        (logits.square().mean() * (step + 1)).backward()
+        sum(part.square().mean() for part in parts).backward()
+        by_row.add(logits)
+        by_name.add(parts)
+        by_row.gradients(flat)
+        by_name.gradients({name: policy.heads[name] for name in ("arm", "leg")})
+        rows = torch.cat([flat.weight.grad, flat.bias.grad[:, None]], 1)
+        norms.append([part.norm().item() for part in split(rows.T).values()])
+        nn.utils.clip_grad_norm_(flat.parameters(), 1e-6)
+    found = by_row.result()["head_gradient_norm"]
+    assert list(found.values()) == pytest.approx(np.mean(norms, 0).tolist(), rel=1e-5)
+    assert set(by_name.result()["head_gradient_norm"]) == {"arm", "leg"}, "fixed was not given"
+
+
+@pytest.mark.parametrize("consult", [None, ((), ("arm",), ("arm", "leg"))])
+def test_operations_are_those_of_the_trainer(consult):
+    sizes = {"op": 3, "arm": 4, "leg": 2}
+    generator = np.random.default_rng(0)
+    masks = generator.random((50, 3, 9)) < 0.6
+    masks[:, :, :3] = masks[:, :1, :3]
+    masks[:, :, [0, 3, 7]] = True
+    logits = generator.standard_normal((50, 9)).astype(np.float32)
+    operations = np.array([generator.choice(np.flatnonzero(row[0, :3])) for row in masks])
+    actions = np.stack([operations, np.zeros(50, int), np.zeros(50, int)], 1)
+    meter = HeadMeter(sizes, operations=Operations("op", consult))
+    meter.add(torch.tensor(logits), torch.tensor(masks), actions=torch.tensor(actions))
+    found = meter.result()
+    used = None if consult is None else np.array([[True, n in one, n in one] for one in consult for n in [0]])
+    if consult is not None:
+        used = np.array([[True, "arm" in one, "leg" in one] for one in consult])
+    expected = step_masks(masks, operations, meter._layout, used)
+    assert list(found["open_share"].values()) == pytest.approx(expected.open.mean(0).tolist())
+    choice = expected.choice if used is None else expected.choice & used[operations]
+    assert list(found["choice_share"].values()) == pytest.approx(choice.mean(0).tolist())
+    under_step = measured(torch.tensor(logits), torch.tensor(expected.step), sizes)["entropy"]
+    assert found["entropy"] == pytest.approx(under_step, abs=1e-6)
+
+
+def part_of_rank(rank, folder, queue):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    logits, masks = logits_and_masks()
+    meter = HeadMeter(SIZES)
+    own = slice(0, 120) if rank == 0 else slice(120, 200)
+    meter.add(logits[own], masks[own])
+    queue.put(meter.result(group=dist.group.WORLD))
+    if rank == 1:
+        meter._failure = ZeroDivisionError("planted")
+    meter.add(logits[own], masks[own])
+    queue.put(meter.result(group=dist.group.WORLD))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_add_up_and_one_that_fails_keeps_no_other_waiting(tmp_path):
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=part_of_rank, args=(rank, tmp_path, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = [queue.get(timeout=120) for _ in range(4)]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    expected = measured(*logits_and_masks())
+    whole = [one for one in found if one]
+    assert len(whole) == 2, "after a failure no process has numbers"
+    for one in whole:
+        for number, heads in expected.items():
+            for name, value in heads.items():
+                assert one[number][name] == pytest.approx(value, abs=1e-6)
+
+
+LOGITS, MASKS = logits_and_masks()
+BAD = {
+    "shape": ((LOGITS[:, :-1],), ValueError, r"logits have shape \(200, 8\), but the heads have 9 choices together"),
+    "head": (([LOGITS[:, :3], LOGITS[:, :4], LOGITS[:, :1]],), ValueError, r"head 'leg' have shape \(200, 4\).*5"),
+    "heads": (([LOGITS[:, :3]],), ValueError, "logits are of 1 heads; the meter was declared with arm, leg, fixed"),
+    "names": (({"arm": LOGITS[:, :3]},), ValueError, "logits are of heads arm; the meter was declared with"),
+    "integers": ((torch.zeros(4, TOTAL, dtype=torch.int64),), TypeError, "logits are int64; give floating-point"),
+    "no tensor": (("logits",), TypeError, "logits are str; give tensors"),
+    "masks of other steps": ((LOGITS, MASKS[:7]), ValueError, "masks are of 7 steps, logits of 200"),
+    "masks of numbers": ((LOGITS, LOGITS), TypeError, "masks are float32; give booleans"),
+    "masks of nothing": ((LOGITS, MASKS & False), ValueError, "the mask of head 'arm' allows no action in row"),
+    "devices": ((LOGITS.to("meta"), MASKS), NotImplementedError, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [name for name in BAD if name != "devices"])
+def test_bad_input_is_one_line_from_the_first_add(case):
+    arguments, error, reason = BAD[case]
+    with pytest.raises(error) as caught:
+        HeadMeter(SIZES).add(*arguments)
+    assert re.search(reason, str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("valid", torch.ones(3), r"valid has shape \(3,\), but the logits are of 200 steps"),
+        ("actions", torch.ones(200, 2), "but the logits are of 200 steps and 3 heads"),
+        ("consulted", torch.ones(200), "but the logits are of 200 steps and 3 heads"),
+    ],
+)
+def test_values_of_steps_must_fit(name, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        HeadMeter(SIZES).add(LOGITS, MASKS, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("operations", "reason"),
+    [
+        (Operations("operation"), "no head 'operation' selects operations"),
+        (Operations("arm", (("leg",),)), "1 operations; list, for each of the 3 actions"),
+        (Operations("arm", ((), (), ("wing",))), r"unknown heads \['wing'\]"),
+    ],
+)
+def test_operations_must_fit(operations, reason):
+    with pytest.raises(ValueError, match=reason):
+        HeadMeter(SIZES, operations=operations)
+
+
+@pytest.mark.parametrize("case", [name for name in BAD if name not in {"devices", "masks of nothing"}])
+def test_later_nothing_raises(case, caplog):
+    errors = []
+    meter = HeadMeter(SIZES, count_error=lambda: errors.append(1))
+    meter.add(LOGITS, MASKS)
+    meter.add(*BAD[case][0])
+    meter.add(LOGITS, MASKS)
+    meter.gradients(nn.Linear(2, 2))
+    assert meter.result() == {}
+    assert errors == [1]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    meter.add(LOGITS, MASKS)
+    assert meter.result() == measured(LOGITS, MASKS)
+
+
+def test_a_lenient_meter_never_raises():
+    meter = HeadMeter(SIZES, lenient=True)
+    meter.add("nothing")
+    assert meter.result() == {}
