@@ -15,26 +15,13 @@ from rl_exporter.heads import Heads
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.meter import compiled
 from rl_exporter.integrations.meter.arguments import record_arguments
-from rl_exporter.integrations.meter.epoch import Extras
 from rl_exporter.integrations.meter.exchange import ALONE, GroupExchange
-from rl_exporter.integrations.meter.form import (
-    PerHead,
-    logit_rows,
-    mask_rows,
-    require_some_choice,
-    step_values,
-)
-from rl_exporter.integrations.meter.gradients import Parameters, head_gradient_norms
+from rl_exporter.integrations.meter.form import PerHead, logit_rows
+from rl_exporter.integrations.meter.gradients import Parameters, gradient_norms
+from rl_exporter.integrations.meter.intake import Intake
 from rl_exporter.integrations.meter.layout import HeadLayout
-from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
-from rl_exporter.integrations.meter.minibatch import evaluate, inferred_masks
-from rl_exporter.integrations.meter.operations import (
-    OperationLayout,
-    Operations,
-    StepMasks,
-    masks_of_operations,
-    masks_of_rows,
-)
+from rl_exporter.integrations.meter.margin import AdvantageSums
+from rl_exporter.integrations.meter.operations import Operations
 from rl_exporter.integrations.meter.update import MeteredUpdate, MeterResult
 
 _LOG = logging.getLogger("rl_exporter")
@@ -85,11 +72,11 @@ class HeadMeter:
         counts: Callable[[], None] = getattr(heads, "count_record_error", _nothing)
         self._guard = ErrorGuard(count_error or counts)
         self._operations, self._clip = operations, clip
+        self._former: AdvantageSums | None = None
+        self._update: MeteredUpdate
         self._place(torch.device("cpu"))
-        self._update = MeteredUpdate(self._layout, clip)
         self._failure: Exception | None = None
         self._said_epochs, self._epochs = 0, 1
-        self._former: AdvantageSums | None = None
         self._partial_epochs = partial_epochs
         self._checked = self._warned = lenient
         self._token = compiled.register(self)
@@ -138,10 +125,10 @@ class HeadMeter:
     def add_eagerly(self, logits: PerHead, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> None:
         """What ``add`` does, outside a compiled graph."""
         if not self._checked:
-            self._add(logits, masks, **given)
+            self._add(logits, masks, given)
             self._checked = True
             return
-        self._attempt(partial(self._add, logits, masks, **given))
+        self._attempt(partial(self._add, logits, masks, given))
 
     def add_rollout(self, actions: Tensor, advantages: Tensor, masks: PerHead | None = None) -> None:
         """What a whole rollout sampled, (…, H), and its normalized advantages, (…), for the advantage margin.
@@ -149,7 +136,7 @@ class HeadMeter:
         Instead of ``actions`` and ``advantages`` of each ``add``, for loops whose minibatches lack them.
         ``masks`` as for ``add``; left out, every step is a choice step of each head with two choices or more.
         """
-        self._attempt(partial(self._add_rollout, actions, advantages, masks))
+        self._attempt(lambda: self._update.add_advantages(self._intake.rollout(actions, advantages, masks)))
 
     def end_epoch(self) -> None:
         """Every step of the rollout was added once since the last call."""
@@ -161,7 +148,7 @@ class HeadMeter:
 
         ``owners``: the layer that puts out all logits, one row each, or modules or parameters by head.
         """
-        self._attempt(lambda: self._update.add_gradients(head_gradient_norms(owners, self._layout)))
+        self._attempt(lambda: self._update.add_gradients(gradient_norms(owners, self._layout)))
 
     def result(self, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
         """The numbers of the update as arguments of ``HeadRecorder.record``; begins the next update.
@@ -196,66 +183,12 @@ class HeadMeter:
                 self._failure = error
 
     @torch.no_grad()
-    def _add(
-        self,
-        logits: PerHead,
-        masks: PerHead | None = None,
-        *,
-        valid: Tensor | None = None,
-        consulted: Tensor | None = None,
-        actions: Tensor | None = None,
-        advantages: Tensor | None = None,
-        log_probs: Tensor | None = None,
-        old_log_probs: Tensor | None = None,
-    ) -> None:
+    def _add(self, logits: PerHead, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> None:
         rows = logit_rows(logits, self._layout)
         if rows.device != self._layout.segment.device:
             self._place(rows.device)
-        steps, heads = len(rows), len(self._layout.sizes)
-        chosen = None if actions is None else step_values(actions, steps, "actions", heads).long()
-        used = None if consulted is None else step_values(consulted, steps, "consulted", heads) != 0
-        allowed = self._masks(rows, masks, chosen, used)
-        counted = None if valid is None else step_values(valid, steps, "valid") != 0
-        found, distributions = evaluate(rows, allowed, counted, self._layout)
-        paid = None if advantages is None else step_values(advantages, steps, "advantages").float()
-        ratio = importance_ratio(log_probs, old_log_probs, found.choice)
-        self._update.add(
-            found, distributions, Extras(ratio, chosen, paid, masks is not None or consulted is not None)
-        )
+        self._update.add(self._intake.minibatch(rows, masks, given, check=not self._checked))
         self._end_where_due()
-
-    def _add_rollout(self, actions: Tensor, advantages: Tensor, masks: PerHead | None) -> None:
-        layout, device = self._layout, self._layout.segment.device
-        paid = advantages.reshape(-1).to(device)
-        chosen = step_values(actions, len(paid), "actions", len(layout.sizes)).to(device).long()
-        everything = paid.new_zeros(len(paid), layout.total)
-        allowed = torch.ones_like(everything, dtype=torch.bool)
-        if masks is not None:
-            allowed = mask_rows(masks, layout, everything)
-        choice = masks_of_rows(allowed, None, layout).choice
-        self._update.add_advantages(advantage_sums(choice, chosen, paid, layout))
-
-    def _masks(
-        self, rows: Tensor, given: PerHead | None, actions: Tensor | None, consulted: Tensor | None
-    ) -> StepMasks:
-        layout, operations = self._layout, self._of_operations
-        if given is None:
-            masks = inferred_masks(rows, layout)
-        else:
-            masks = mask_rows(given, layout, rows, 1 if operations is None else operations.number)
-            if not self._checked:
-                require_some_choice(masks, layout)
-        if operations is None:
-            return masks_of_rows(masks, consulted, layout)
-        if actions is None:
-            raise ValueError(
-                "actions are missing; with operations, give the sampled actions of every step, (…, H)"
-            )
-        sampled = actions[:, operations.head]
-        if masks.ndim > 2:
-            return masks_of_operations(masks, sampled, operations, layout)
-        used = consulted if operations.consult is None else operations.consult[sampled]
-        return masks_of_rows(masks, used, layout)
 
     def _end_where_due(self) -> None:
         due = self.epoch_steps
@@ -271,10 +204,10 @@ class HeadMeter:
         self._update.end_epoch()
 
     def _place(self, device: torch.device) -> None:
-        """Heads and operations on the device of the logits."""
-        sizes = [head.choices for head in self._heads]
-        self._layout = HeadLayout(self._heads.names, sizes, device)
-        self._of_operations = OperationLayout.of(self._operations, self._layout)
+        """Heads and operations on the device of the logits; nothing was measured on another one."""
+        self._layout = HeadLayout(self._heads.names, [head.choices for head in self._heads], device)
+        self._intake = Intake(self._layout, self._operations)
+        self._update = MeteredUpdate(self._layout, self._clip, self._former)
 
     def _report(self, found: MeterResult) -> None:
         """Warn once of masks that allow nothing."""
@@ -282,20 +215,6 @@ class HeadMeter:
             self._warned = True
             listed = ", ".join(f"{name} at {count} steps" for name, count in found.empty_masks.items())
             _LOG.warning("masks allow no action of heads %s; such heads are not measured", listed)
-
-
-def importance_ratio(log_probs: Tensor | None, old: Tensor | None, choice: Tensor) -> Tensor | None:
-    """(S, H) or (S, 1) from log-probabilities (…, H) or (…); 1 where nothing was decided."""
-    if log_probs is None or old is None:
-        return None
-    steps, heads = choice.shape
-    joint = log_probs.numel() == steps and heads > 1
-    width = None if joint else heads
-    ratio = (
-        step_values(log_probs, steps, "log_probs", width) - step_values(old, steps, "old_log_probs", width)
-    ).exp()
-    decided = choice.any(1, keepdim=True) if joint else choice
-    return torch.where(decided, ratio.reshape(decided.shape), 1.0)
 
 
 def _declared(heads: DeclaresHeads | Heads | Mapping[str, SupportsIndex]) -> Heads:

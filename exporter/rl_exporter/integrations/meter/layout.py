@@ -41,6 +41,7 @@ class HeadLayout:
         self.first = torch.as_tensor(self.offsets, device=device)
         self.grid = torch.as_tensor(np.where(outside, 0, rows) + self.offsets, device=device)
         self.outside = torch.as_tensor(outside, device=device)
+        self.head_of_column = tuple(np.repeat(np.arange(len(sizes)), sizes).tolist())
         self._parts: dict[tuple[int, ...], LayoutPart] = {}
 
     @cached_property

@@ -1,15 +1,16 @@
-"""What one minibatch says of the heads, evaluated from logits and masks; nothing of it holds the graph."""
+"""What a minibatch says of the heads, evaluated from logits and masks; steps come last."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rl_exporter.integrations.meter.layout import HeadLayout
-from rl_exporter.integrations.meter.operations import StepMasks
-from rl_exporter.integrations.meter.softmax import MaskBits, Softmax, wide_logits
+from rl_exporter.integrations.meter.operations import StepMasks, masks_of_columns
+from rl_exporter.integrations.meter.softmax import MaskBits, Softmax
 
 MASKED = 1e4
 """An action whose logit lies this far below the largest of its head was not valid there.
@@ -19,85 +20,128 @@ tell is 104 below: no probability shows a mask, not even one that is 0.
 """
 
 
+class Minibatch(NamedTuple):
+    """S steps as a loop gave them; None: it did not."""
+
+    logits: Tensor
+    """(Σn, S) in single or double precision, copied: a compiler, or the loop, may write over its own."""
+    decision: Tensor | None
+    """(Σn, S) bool, copied; None: what the logits show."""
+    step: Tensor | None
+    """(Σn, S) bool, the step masks where operations make them differ; so are the next two."""
+    choice: Tensor | None
+    """(H, S) bool"""
+    open: Tensor | None
+    """(H, S) bool"""
+    consulted: Tensor | None
+    """(H, S) bool, the sampled operation uses the head."""
+    counted: Tensor | None
+    """(S,) bool, the step is none of padding."""
+    log_ratio: Tensor | None
+    """(H, S), or (1, S) of all heads together: logarithms of importance ratios."""
+    actions: Tensor | None
+    """(H, S)"""
+    advantages: Tensor | None
+    """(S,) normalized"""
+
+    @property
+    def masked(self) -> bool:
+        """Whether the loop said anything of what the heads could do."""
+        return self.decision is not None or self.consulted is not None
+
+    @property
+    def steps(self) -> int:
+        """S, padding among them."""
+        return self.logits.shape[-1]
+
+
 class Steps(NamedTuple):
-    """S steps of H heads. A step of padding counts nowhere."""
+    """What S steps of H heads say. A step of padding counts nowhere."""
 
     entropy: Tensor
-    """(S, H) nats under the step mask; NaN where the step does not count, or a logit is not finite."""
+    """(H, S) nats under the step mask; NaN where the step does not count, or a logit is not finite."""
     decided: Tensor
-    """(S, H) nats under the decision mask."""
+    """(H, S) nats under the decision mask."""
     log_valid: Tensor
-    """(S, H) ln of the valid choices under the decision mask."""
+    """(H, S) ln of the valid choices under the decision mask."""
     choice: Tensor
-    """(S, H) bool, the head decided something."""
+    """(H, S) bool, the head decided something."""
     open: Tensor
-    """(S, H) bool"""
+    """(H, S) bool"""
     nan: Tensor
-    """(S, H) bool, a logit of a valid action is NaN."""
+    """(H, S) bool, a logit of a valid action is NaN."""
     inf: Tensor
-    """(S, H) bool, one is infinite, and none NaN."""
+    """(H, S) bool, one is infinite, and none NaN."""
     empty: Tensor
-    """(S, H) bool, the mask allows no action."""
+    """(H, S) bool, the mask allows no action."""
     counted: Tensor
     """(S,) bool, the step is none of padding."""
-    masked: Tensor
+    invalid: Tensor
     """(S,) number of actions that were not valid."""
+    probabilities: Tensor
+    """(Σn, S) under the decision mask where the head decided something, else 0."""
+    deciding: Tensor
+    """(Σn, S) 1 where an action was valid and the head decided something, in the same dtype."""
 
     @property
     def choosing(self) -> Tensor:
-        """(S, H) bool, the head decided something, and it is known what."""
+        """(H, S) bool, the head decided something, and it is known what."""
         return self.choice & ~self.decided.isnan()
 
 
-class Distributions(NamedTuple):
-    """What the heads did at their choice steps; 0 elsewhere."""
-
-    probabilities: Tensor
-    """(Σn, S) under the decision masks."""
-    deciding: Tensor
-    """(Σn, S) 1 where an action was valid, in the same dtype."""
-
-
-def inferred_masks(logits: Tensor, layout: HeadLayout) -> Tensor:
-    """The masks (S, Σn) that logits or log-probabilities show, see ``MASKED``. A NaN hides none."""
-    columns = wide_logits(logits).T
-    lowest = layout.maxima(columns.nan_to_num(-torch.inf, torch.inf, -torch.inf)) - MASKED
-    return ~(columns < layout.spread(lowest)).T
+def joined(minibatches: Sequence[Minibatch]) -> Minibatch:
+    """Their steps one after the other. Raises ValueError where only some have masks."""
+    parts = {}
+    for name, values in zip(Minibatch._fields, zip(*minibatches, strict=True), strict=True):
+        known = [value for value in values if value is not None]
+        if known and len(known) < len(values) and name in {"decision", "consulted", "counted"}:
+            raise ValueError(f"{name} masks came with some minibatches of an epoch only; give all or none")
+        parts[name] = torch.cat(known, -1) if len(known) == len(values) else None
+    return Minibatch(**parts)  # type: ignore[arg-type] # logits are never None
 
 
-def evaluate(
-    logits: Tensor, masks: StepMasks, counted: Tensor | None, layout: HeadLayout
-) -> tuple[Steps, Distributions]:
-    """Distributions of S steps from logits (S, Σn); ``counted`` (S,) is False for padding."""
-    columns = wide_logits(logits).T.contiguous()
-    decision = masks.decision.T.contiguous()
-    valid = layout.sums(decision.to(columns.dtype))
-    present = torch.ones_like(valid[0], dtype=torch.bool) if counted is None else counted
+def evaluate(given: Minibatch, layout: HeadLayout) -> Steps:
+    """The distributions of these steps."""
+    decision = _inferred(given.logits, layout) if given.decision is None else given.decision
+    if given.step is not None and given.choice is not None and given.open is not None:
+        masks = StepMasks(decision, given.step, given.choice, given.open)
+    else:
+        masks = masks_of_columns(decision, given.consulted, layout)
+    valid = layout.sums(decision.to(given.logits.dtype))
+    present = torch.ones_like(valid[0], dtype=torch.bool) if given.counted is None else given.counted
     usable = present & (valid > 0)
-    softmax, decided = _softmax(columns, decision, layout)
+    softmax, decided = _softmax(given.logits, decision, layout)
     entropy, peak = decided, softmax.peak
     if masks.step is not masks.decision:
-        under_step, entropy = _softmax(columns, masks.step.T.contiguous(), layout)
+        under_step, entropy = _softmax(given.logits, masks.step, layout)
         peak = under_step.peak
     nan = peak.isnan() & usable
-    steps = Steps(
-        entropy=torch.where(usable, entropy, torch.nan).T,
-        decided=decided.T,
-        log_valid=valid.log().T,
-        choice=masks.choice & usable.T,
-        open=masks.open & usable.T,
-        nan=nan.T,
-        inf=(entropy.isnan() & usable & ~nan).T,
-        empty=(present & (valid == 0)).T,
+    choice = masks.choice & usable
+    deciding = decision & layout.spread(choice & ~decided.isnan())
+    probabilities = torch.where(deciding, softmax.probabilities(), 0.0)
+    return Steps(
+        entropy=torch.where(usable, entropy, torch.nan),
+        decided=decided,
+        log_valid=valid.log(),
+        choice=choice,
+        open=masks.open & usable,
+        nan=nan,
+        inf=entropy.isnan() & usable & ~nan,
+        empty=present & (valid == 0),
         counted=present,
-        masked=(~decision).sum(0) * present,
+        invalid=(~decision).sum(0) * present,
+        probabilities=probabilities,
+        deciding=deciding.to(probabilities.dtype),
     )
-    deciding = decision & layout.spread(steps.choosing.T)
-    kept = torch.where(deciding, softmax.probabilities(), 0.0)
-    return steps, Distributions(kept, deciding.to(kept.dtype))
 
 
-def _softmax(columns: Tensor, valid: Tensor, layout: HeadLayout) -> tuple[Softmax, Tensor]:
+def _inferred(logits: Tensor, layout: HeadLayout) -> Tensor:
+    """The masks (Σn, S) that logits or log-probabilities show, see ``MASKED``. A NaN hides none."""
+    lowest = layout.maxima(logits.nan_to_num(-torch.inf, torch.inf, -torch.inf)) - MASKED
+    return ~(logits < layout.spread(lowest))
+
+
+def _softmax(logits: Tensor, valid: Tensor, layout: HeadLayout) -> tuple[Softmax, Tensor]:
     """Distributions of all heads under a mask (Σn, S), and their entropies (H, S)."""
-    softmax = Softmax(MaskBits.of(valid, columns.dtype).scores(columns), layout)
+    softmax = Softmax(MaskBits.of(valid, logits.dtype).scores(logits), layout)
     return softmax, softmax.entropy()

@@ -62,19 +62,19 @@ class StepMasks(NamedTuple):
     """What the heads could do at each of S steps."""
 
     decision: Tensor
-    """(S, Σn) under the sampled operation."""
+    """(Σn, S) under the sampled operation."""
     step: Tensor
-    """(S, Σn) what any valid operation that consults a head would allow it; without operations the same."""
+    """(Σn, S) what any valid operation that consults a head would allow it; without operations the same."""
     choice: Tensor
-    """(S, H) the head decided something."""
+    """(H, S) the head decided something."""
     open: Tensor
-    """(S, H) some valid operation would have let the head decide."""
+    """(H, S) some valid operation would have let the head decide."""
 
 
-def masks_of_rows(masks: Tensor, consulted: Tensor | None, layout: HeadLayout) -> StepMasks:
-    """From decision masks (S, Σn) alone; ``consulted`` (S, H): the sampled operation uses the head."""
-    opened = _counts(masks.T, layout).T >= 2
-    return StepMasks(masks, masks, opened if consulted is None else opened & consulted, opened)
+def masks_of_columns(decision: Tensor, consulted: Tensor | None, layout: HeadLayout) -> StepMasks:
+    """From decision masks (Σn, S) alone; ``consulted`` (H, S): the sampled operation uses the head."""
+    opened = _counts(decision, layout) >= 2
+    return StepMasks(decision, decision, opened if consulted is None else opened & consulted, opened)
 
 
 def masks_of_operations(
@@ -83,7 +83,7 @@ def masks_of_operations(
     """From masks (S, K, Σn), whose row k holds if the operation is k, and the sampled operation (S,)."""
     columns = masks.movedim(-1, 0)  # (Σn, S, K)
     counts = _counts(columns, layout)  # (H, S, K)
-    index = sampled.long().reshape(1, -1, 1)
+    index = sampled.reshape(1, -1, 1)
     decision = columns.gather(2, index.expand(layout.total, -1, 1)).squeeze(2)
     valid = masks[:, 0, layout.slices[operations.head]]  # (S, K)
     if operations.consult is None:
@@ -100,7 +100,7 @@ def masks_of_operations(
     opened = (reachable & several).any(2)
     # The policy samples the operation first, so its own head does not depend on the operation.
     opened[operations.head] = choice[operations.head] = several[operations.head, :, 0]
-    return StepMasks(decision.T, step.T, choice.T, opened.T)
+    return StepMasks(decision, step, choice, opened)
 
 
 def _counts(columns: Tensor, layout: HeadLayout) -> Tensor:

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_exporter.integrations.meter.epoch import WIDE, Epoch, EpochTotals, Extras, Unusable, WideChoices
+from rl_exporter.integrations.meter.epoch import WIDE, Epoch, EpochTotals, Unusable, WideChoices, unusable
 from rl_exporter.integrations.meter.epochs import gradient_sums
 from rl_exporter.integrations.meter.exchange import Exchange
+from rl_exporter.integrations.meter.gradients import GradientNorms, head_norms
 from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
 from rl_exporter.integrations.meter.margin import AdvantageSums
-from rl_exporter.integrations.meter.minibatch import Distributions, Steps
+from rl_exporter.integrations.meter.minibatch import Minibatch
 from rl_exporter.integrations.meter.preference import (
     Attempt,
     ChoiceSteps,
@@ -73,7 +74,7 @@ class MeteredUpdate:
         self._whole: list[EpochTotals] = []
         self._choices: ChoiceSteps | WideChoices | None = None
         self._unusable: list[Unusable] = []
-        self._gradients: list[Tensor] = []
+        self._gradients: list[GradientNorms] = []
         self._minibatches = self._whole_minibatches = 0
         self._has_ratios, self._has_masks = True, False
         self._advantages: AdvantageSums | None = None
@@ -88,20 +89,21 @@ class MeteredUpdate:
         """Epochs that have ended."""
         return len(self._whole)
 
-    def add(self, steps: Steps, distributions: Distributions, extras: Extras) -> None:
+    def add(self, minibatch: Minibatch) -> None:
         """Keep one minibatch."""
-        self._epoch.add(steps, distributions, extras)
+        self._epoch.add(minibatch)
         self._minibatches += 1
-        self._has_ratios &= extras.ratio is not None
-        self._has_masks |= extras.explicit
+        self._has_ratios &= minibatch.log_ratio is not None
+        self._has_masks |= minibatch.masked
 
     def end_epoch(self) -> None:
         """The present epoch has seen every step once; without any step it does not count."""
         if not self._epoch.rows:
             return
-        self._unusable.append(self._epoch.unusable())
-        self._whole.append(self._epoch.totals())
-        self._choices = self._epoch.choices()  # only those of the last whole epoch are used
+        steps = self._epoch.steps()
+        self._unusable.append(unusable(steps))
+        self._whole.append(self._epoch.totals(steps))
+        self._choices = self._epoch.choices(steps)  # only those of the last whole epoch are used
         self._whole_minibatches = self._minibatches
         self._epoch = Epoch(self._layout, self._clip)
 
@@ -109,8 +111,8 @@ class MeteredUpdate:
         """Keep the sums of a whole rollout; they replace those of minibatches."""
         self._advantages = sums
 
-    def add_gradients(self, norms: Tensor) -> None:
-        """Keep the norms (H,) of one optimiser step."""
+    def add_gradients(self, norms: GradientNorms) -> None:
+        """Keep those of one optimiser step."""
         self._gradients.append(norms)
 
     def result(self, exchange: Exchange, failure: Exception | None, epochs: int) -> MeterResult:
@@ -178,7 +180,7 @@ class MeteredUpdate:
 
     def _unusable_steps(self) -> Unusable:
         """Of all epochs, one that was cut short among them."""
-        parts = [*self._unusable, *([self._epoch.unusable()] if self._epoch.rows else [])]
+        parts = [*self._unusable, *([unusable(self._epoch.steps())] if self._epoch.rows else [])]
         zeros = torch.zeros(len(self._layout.sizes), device=self._layout.segment.device)
         return (
             Unusable(*(torch.stack(part).sum(0) for part in zip(*parts, strict=True)))
@@ -187,8 +189,7 @@ class MeteredUpdate:
         )
 
     def _gradient_sums(self) -> dict[str, Tensor]:
-        device, heads = self._layout.segment.device, len(self._layout.sizes)
-        norms = torch.stack(self._gradients) if self._gradients else torch.zeros(0, heads, device=device)
+        norms = head_norms(self._gradients, self._layout)
         # A head without gradients, -1, has no norm: it must count neither as finite nor as NaN.
         sums = gradient_sums(norms.clamp_min(0.0), self._whole_minibatches)
         had_none = (norms[: self._whole_minibatches] < 0).sum(0)
