@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rl_training.action_space import BoolArray
+from rl_training.uploads import upload, upload_together
 
 _IMPOSSIBLE = -1e30
 """Logit of an action that is not valid. Its probability is exactly 0, and so is its part of the entropy:
@@ -41,11 +42,12 @@ class HeadLayout:
         self.slices = tuple(slice(start, start + size) for start, size in zip(self.offsets, sizes, strict=True))
         rows = np.arange(self.width)[:, None]
         outside = rows >= np.asarray(sizes)
-        self.segment = torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=device)
-        self.row = torch.as_tensor(np.concatenate([np.arange(size) for size in sizes]), device=device)
-        self.first = torch.as_tensor(self.offsets, device=device)
-        self.grid = torch.as_tensor(np.where(outside, 0, rows) + self.offsets, device=device)
-        self.outside = torch.as_tensor(outside, device=device)
+        place = torch.device(device)
+        self.segment = upload(np.repeat(np.arange(len(sizes)), sizes), place)
+        self.row = upload(np.concatenate([np.arange(size) for size in sizes]), place)
+        self.first = upload(self.offsets, place)
+        self.grid = upload(np.where(outside, 0, rows) + self.offsets, place)
+        self.outside = upload(outside, place)
         self._parts: dict[tuple[int, ...], LayoutPart] = {}
 
     @cached_property
@@ -60,15 +62,14 @@ class HeadLayout:
         return self.segment.unsqueeze(1) == self.segment
 
     def part(self, heads: tuple[int, ...]) -> LayoutPart:
-        """Where some of the heads lie. Kept, because a device waits for indices from the host."""
+        """Where some of the heads lie. Kept, because each upload takes as long as an operation."""
         if heads not in self._parts:
             device = self.segment.device
             chosen = [self.slices[head] for head in heads]
             columns = np.concatenate([np.arange(own.start, own.stop) for own in chosen])
             self._parts[heads] = LayoutPart(
                 HeadLayout([self.names[head] for head in heads], [self.sizes[head] for head in heads], device),
-                torch.as_tensor(np.asarray(heads), device=device),
-                torch.as_tensor(columns, device=device),
+                *upload_together([np.asarray(heads), columns], device),
             )
         return self._parts[heads]
 

@@ -113,15 +113,16 @@ class FactoredRecurrentActorCritic(nn.Module):
         observations: Tensor,
         actions: Tensor,
         masks: Tensor,
-        starts: BoolArray,
+        starts: BoolArray | Fragments,
         state: LSTMState,
     ) -> Evaluation:
         """Evaluate stored sequences under the masks that the policy sampled with.
 
         ``observations`` (T, B, D), ``actions`` (T, B, H), ``masks`` (T, B, Σn) bool. ``starts`` (T, B) is True
-        where an episode begins, so that the recurrent state is zero there; ``state`` is the one before t = 0.
+        where an episode begins, so that the recurrent state is zero there, or they are the fragments that
+        follow from this; ``state`` is the one before t = 0.
         """
-        fragments = Fragments.of(starts, observations.device)
+        fragments = starts if isinstance(starts, Fragments) else Fragments.of(starts, observations.device)
         features = self._trunks.sequences(observations, fragments, state)
         logits = self.heads(features[0])
         distribution = MaskedCategorical(logits, masks, self.layout, validate=False)
