@@ -98,6 +98,7 @@ References = Annotated[
 ]
 Switch = Annotated[bool, Remedy("true or false")]
 Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
+Precision = Annotated[Literal["float32", "bfloat16"], Remedy("float32 or bfloat16")]
 Schedule = Annotated[Literal["linear", "constant"], Remedy("linear or constant")]
 Text = Annotated[str, Remedy("a text")]
 File = Annotated[Path, Field(strict=False), Remedy("a path")]
@@ -180,6 +181,10 @@ class PPOConfig:
     hidden: Positive = field(default=64, metadata=option("units of each encoder and LSTM", "N"))
     critic: Critic = field(
         default="own", metadata=option("own: an LSTM of its own, values normalized; or shared", "NAME")
+    )
+    precision: Precision = field(
+        default="float32",
+        metadata=option("of products with weights: float32; or bfloat16, but for the recurrent ones", "NAME"),
     )
     telemetry: bool = True
 

@@ -64,7 +64,11 @@ class PPOAgent:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = FactoredRecurrentActorCritic(
-                observation_size, layout, config.hidden, shared_critic=config.critic == "shared"
+                observation_size,
+                layout,
+                config.hidden,
+                shared_critic=config.critic == "shared",
+                bfloat16=config.precision == "bfloat16",
             )
         self.network = network.to(self.device)
         # Listed once: a walk over the modules, after each minibatch, takes as long as an operation.
