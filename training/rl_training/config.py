@@ -127,6 +127,10 @@ class RunConfig:
     updates: Positive | None = field(default=None, metadata=option("end after N updates", "N"))
     seed: Natural = field(default=0, metadata=option("seed of everything random", "N"))
     device: Name = field(default="cpu", metadata=option("torch device", "D"))
+    deterministic: Switch = field(
+        default=False,
+        metadata=option("the same seed gives the same run on one machine, on a GPU, too, for some speed"),
+    )
     run_id: Name | None = field(default=None, metadata=option("name of the run; generated when left out", "ID"))
     run_id_unique: Switch = field(
         default=False, metadata=option("append a number to a run_id that is registered and alive")
