@@ -380,6 +380,13 @@ MUTANTS = (
         ("tests/training/policy/test_fragments.py",),
     ),
     Mutant(
+        "on a GPU: an upload for which the host waits",
+        "exporter/rl_exporter/integrations/meter/uploads.py",
+        "(host.pin_memory() if",
+        "(host if",
+        ("tests/training/telemetry/test_synchronisation.py", "-k", "twice_an_epoch"),
+    ),
+    Mutant(
         "entropy: half of its gradient",
         _DISTRIBUTIONS,
         ".mul_(spread(upstream)), None",

@@ -98,6 +98,7 @@ References = Annotated[
 ]
 Switch = Annotated[bool, Remedy("true or false")]
 Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
+Precision = Annotated[Literal["float32", "bfloat16"], Remedy("float32 or bfloat16")]
 Schedule = Annotated[Literal["linear", "constant"], Remedy("linear or constant")]
 Text = Annotated[str, Remedy("a text")]
 File = Annotated[Path, Field(strict=False), Remedy("a path")]
@@ -126,6 +127,10 @@ class RunConfig:
     updates: Positive | None = field(default=None, metadata=option("end after N updates", "N"))
     seed: Natural = field(default=0, metadata=option("seed of everything random", "N"))
     device: Name = field(default="cpu", metadata=option("torch device", "D"))
+    deterministic: Switch = field(
+        default=False,
+        metadata=option("the same seed gives the same run on one machine, on a GPU, too, for some speed"),
+    )
     run_id: Name | None = field(default=None, metadata=option("name of the run; generated when left out", "ID"))
     run_id_unique: Switch = field(
         default=False, metadata=option("append a number to a run_id that is registered and alive")
@@ -180,6 +185,10 @@ class PPOConfig:
     hidden: Positive = field(default=64, metadata=option("units of each encoder and LSTM", "N"))
     critic: Critic = field(
         default="own", metadata=option("own: an LSTM of its own, values normalized; or shared", "NAME")
+    )
+    precision: Precision = field(
+        default="float32",
+        metadata=option("of products with weights: float32; or bfloat16, but for the recurrent ones", "NAME"),
     )
     telemetry: bool = True
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.uploads import upload
 from rl_training.action_space import BoolArray
 from rl_training.algorithm.episodes import WINDOW, EpisodeReports, EpisodeWindow, Finished
 from rl_training.algorithm.rollout_counts import RolloutCounts, counts_of_all_ranks
@@ -138,9 +139,8 @@ class RolloutCollector:
         ``should_stop`` is asked before every step. Raises RankLostError.
         """
         # Drawn on the host for the whole rollout: samples are then the same on any device.
-        noise = torch.stack(
-            [torch.empty(steps, self._layout.total).exponential_(generator=g) for g in self._generators], 1
-        ).to(self._device)
+        drawn = [torch.empty(steps, self._layout.total).exponential_(generator=g) for g in self._generators]
+        noise = self._tensor(torch.stack(drawn, 1).numpy())
         # The state before the first step: the update replays the rollout from there.
         state = self._state
         before = int(self.episodes.sum())
@@ -206,9 +206,11 @@ class RolloutCollector:
         # On the host, where the masks are: the distributions on the device need not check them again.
         self._layout.require_choices(masks)
         start = self._starts
-        # An episode starts without memory of the one before.
-        keep = self._tensor(~start).unsqueeze(-1)
-        state = (self._state[0] * keep, self._state[1] * keep)
+        state = self._state
+        if start.any():
+            # An episode starts without memory of the one before.
+            keep = self._tensor(~start).unsqueeze(-1)
+            state = (state[0] * keep, state[1] * keep)
         observation = self._observations
         logits, value, self._state = self._network.step(self._tensor(observation), state)
         actions, log_probs = sample_actions(logits, self._tensor(masks), self._layout, noise)
@@ -245,9 +247,8 @@ class RolloutCollector:
             if record["final_value"] is not None:
                 ended = self._tensor(record["ended"])
                 following[index] = torch.where(ended, record["final_value"], following[index])
-            terminated = self._tensor(record["terminated"])
-            following[index] = torch.where(terminated, 0.0, following[index])
-        return following
+        terminated = self._tensor(np.stack([record["terminated"] for record in records]))
+        return following.masked_fill_(terminated, 0.0)
 
     def _count_episodes(self, step: int, reward: npt.NDArray[np.float32], ended: BoolArray) -> None:
         self._returns += reward
@@ -260,7 +261,7 @@ class RolloutCollector:
             self.episodes[place] += 1
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
-        return torch.as_tensor(array, device=self._device)
+        return upload(array, self._device)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

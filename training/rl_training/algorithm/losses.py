@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rl_exporter.integrations.meter.layout import Columns
 from rl_training.config import PPOConfig
+from rl_training.policy.fragments import Fragments
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.measurement import MinibatchTelemetry
-
-Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 class Losses(NamedTuple):
@@ -47,8 +45,8 @@ class Minibatch:
 
     environments: Tensor
     """(B,) indices, on the device."""
-    host_environments: Indices
-    """The same on the host, where NumPy arrays are indexed."""
+    fragments: Fragments
+    """Of their episodes."""
     masks: Tensor
     """(T, B, Σn) bool, see ``Rollout.evaluated_masks``."""
     advantages: Tensor
@@ -86,7 +84,7 @@ def ppo_losses(
         rollout.observations.index_select(1, index),
         rollout.actions.index_select(1, index),
         batch.masks,
-        rollout.starts[:, batch.host_environments],
+        batch.fragments,
         (rollout.state[0].index_select(0, index), rollout.state[1].index_select(0, index)),
     )
     choice = rollout.choice.index_select(1, index)

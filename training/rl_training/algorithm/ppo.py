@@ -14,11 +14,11 @@ from torch import Tensor
 from rl_exporter.heads import Heads
 from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.meter.margin import AdvantageSums
+from rl_exporter.integrations.meter.uploads import upload, upload_together
 from rl_training.algorithm.advantages import generalized_advantages, moments
 from rl_training.algorithm.gradients import GradientClipping, GradientNorms
 from rl_training.algorithm.losses import (
     HeadWeights,
-    Indices,
     Losses,
     Minibatch,
     Targets,
@@ -26,6 +26,7 @@ from rl_training.algorithm.losses import (
     ppo_losses,
 )
 from rl_training.config import PPOConfig
+from rl_training.policy.fragments import Fragments
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
@@ -33,6 +34,8 @@ from rl_training.telemetry.measurement import OptimizerStep
 from rl_training.telemetry.result import UpdateResult
 from rl_training.telemetry.rollout_archive import RolloutArchive
 from rl_training.telemetry.update import UpdateTelemetry
+
+Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 class PPOAgent:
@@ -61,7 +64,11 @@ class PPOAgent:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = FactoredRecurrentActorCritic(
-                observation_size, layout, config.hidden, shared_critic=config.critic == "shared"
+                observation_size,
+                layout,
+                config.hidden,
+                shared_critic=config.critic == "shared",
+                bfloat16=config.precision == "bfloat16",
             )
         self.network = network.to(self.device)
         # Listed once: a walk over the modules, after each minibatch, takes as long as an operation.
@@ -74,7 +81,7 @@ class PPOAgent:
         # Its own generator, which a checkpoint can keep, and which nothing else draws from.
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
-        self._multipliers = torch.tensor(multipliers, device=self.device)
+        self._multipliers = upload(np.asarray(multipliers, dtype=np.float32), self.device)
         self.entropy_coefficient = config.entropy_coefficient
         """Base of the entropy bonus in the next update."""
         self.learning_rate = config.learning_rate
@@ -123,7 +130,7 @@ class PPOAgent:
         config = self.config
         targets = self._targets(rollout)
         masks = rollout.evaluated_masks(self.network.layout)
-        shares = torch.tensor(rollout.choice_share, device=self.device)
+        shares = upload(np.asarray(rollout.choice_share, dtype=np.float32), self.device)
         weights = HeadWeights(self.entropy_coefficient * self._multipliers, shares)
         broken = torch.zeros((), device=self.device)
         telemetry = UpdateTelemetry(
@@ -183,14 +190,17 @@ class PPOAgent:
         """Yield this rank's part of each minibatch of one epoch."""
         steps, own = rollout.values.shape
         first = self._ranks.rank * own
-        for group in minibatches(self._shuffle, own * self._ranks.size, self.config.minibatches):
-            # Every rank shuffles all environments with the same generator and takes its own from each group.
-            here = group[(group >= first) & (group < first + own)] - first
-            index = torch.as_tensor(here, device=self.device)
+        # Every rank shuffles all environments with the same generator and takes its own from each group.
+        groups = minibatches(self._shuffle, own * self._ranks.size, self.config.minibatches)
+        here = [group[(group >= first) & (group < first + own)] - first for group in groups]
+        # Those of the whole epoch at once, so that a GPU does not wait for the host between minibatches.
+        indices = upload_together(here, self.device)
+        fragments = Fragments.of_each([rollout.starts[:, part] for part in here], self.device)
+        for group, index, episodes in zip(groups, indices, fragments, strict=True):
             own_masks, advantages, returns = (
                 part.index_select(1, index) for part in (masks, targets.advantages, targets.returns)
             )
-            yield Minibatch(index, here, own_masks, advantages, returns, steps * len(group))
+            yield Minibatch(index, episodes, own_masks, advantages, returns, steps * len(group))
 
     def _optimizer_step(self, losses: Losses, broken: Tensor) -> tuple[Losses, GradientNorms]:
         """Take one optimiser step, unless something was not finite in this update; ``broken`` remembers it.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.uploads import upload_together
 from rl_training.action_space import BoolArray
 
 
@@ -31,36 +35,19 @@ class Fragments:
     owner: Tensor
     """(F,) environment of each fragment."""
     carried: Tensor
-    """(F, 1) 1 where the fragment continues an episode of the previous rollout, from its state; else 0."""
+    """(F,) 1 where the fragment continues an episode of the previous rollout, from its state; else 0."""
 
     @classmethod
     def of(cls, starts: BoolArray, device: torch.device) -> Fragments:
         """Of a rollout in which an episode begins where ``starts`` (T, B) is True."""
-        steps, environments = starts.shape
-        begins = starts.T.copy()
-        begins[:, 0] = True
-        # Environments come first here, so that the steps of a fragment are neighbours.
-        first = np.flatnonzero(begins)
-        length = np.diff(first, append=begins.size)
-        longest_first = np.argsort(-length, kind="stable")
-        first, length = first[longest_first], length[longest_first]
-        position = np.arange(length[0])[:, None]
-        taken = position < length
-        environment, time = np.divmod((first + position)[taken], steps)
-        order = time * environments + environment
-        alive = taken.sum(1)
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        # The initial states lie before the steps; each step has the place of its fragment among those alive.
-        before = np.concatenate(([0], len(first) + np.cumsum(alive) - alive))[:-1, None]
-        previous = (before + np.arange(len(first)))[taken]
-        owner, offset = np.divmod(first, steps)
-        carried = (offset == 0) & ~starts[0, owner]
-        # One upload: on a GPU each one takes as long as an operation.
-        indices = torch.as_tensor(np.concatenate([order, back, previous, owner, carried]), device=device)
-        sizes = (len(order), len(order), len(order), len(owner), len(owner))
-        to_order, to_back, to_previous, to_owner, continues = torch.split_with_sizes(indices, sizes)
-        return cls(tuple(alive.tolist()), to_order, to_back, to_previous, to_owner, continues.unsqueeze(1))
+        return cls.of_each([starts], device)[0]
+
+    @classmethod
+    def of_each(cls, starts: Sequence[BoolArray], device: torch.device) -> tuple[Fragments, ...]:
+        """Of several rollouts, such as the minibatches of an epoch, in one upload."""
+        plans = [_plan(each) for each in starts]
+        parts = iter(upload_together([part for plan in plans for part in plan.indices], device))
+        return tuple(cls(plan.alive, *(next(parts) for _ in plan.indices)) for plan in plans)
 
     def packed(self, steps: Tensor) -> Tensor:
         """(T, B, …) to (T · B, …)."""
@@ -68,4 +55,35 @@ class Fragments:
 
     def initial(self, state: Tensor) -> Tensor:
         """State (B, …) before the rollout to that before each fragment, (F, …)."""
-        return state.index_select(0, self.owner) * self.carried
+        return state.index_select(0, self.owner) * self.carried.unsqueeze(1)
+
+
+class _Plan(NamedTuple):
+    """Fragments on the host: those alive at each step, and the other fields of ``Fragments`` in their order."""
+
+    alive: tuple[int, ...]
+    indices: tuple[npt.NDArray[np.int64], ...]
+
+
+def _plan(starts: BoolArray) -> _Plan:
+    steps, environments = starts.shape
+    begins = starts.T.copy()
+    begins[:, 0] = True
+    # Environments come first here, so that the steps of a fragment are neighbours.
+    first = np.flatnonzero(begins)
+    length = np.diff(first, append=begins.size)
+    longest_first = np.argsort(-length, kind="stable")
+    first, length = first[longest_first], length[longest_first]
+    position = np.arange(length[0])[:, None]
+    taken = position < length
+    environment, time = np.divmod((first + position)[taken], steps)
+    order = time * environments + environment
+    alive = taken.sum(1)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    # The initial states lie before the steps; each step has the place of its fragment among those alive.
+    before = np.concatenate(([0], len(first) + np.cumsum(alive) - alive))[:-1, None]
+    previous = (before + np.arange(len(first)))[taken]
+    owner, offset = np.divmod(first, steps)
+    carried = ((offset == 0) & ~starts[0, owner]).astype(np.int64)
+    return _Plan(tuple(alive.tolist()), (order, back, previous, owner, carried))

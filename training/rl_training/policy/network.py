@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ class HeadModules(nn.Module):
         hidden = torch.tanh(torch.baddbmm(self.bias_in.unsqueeze(1), seen, self.weight_in))
         # Columns first, as the distributions want them.
         padded = torch.baddbmm(self.bias_out.unsqueeze(2), self.weight_out.mT, hidden.mT)
-        columns = padded.flatten(0, 1).index_select(0, self.get_buffer("flat"))
+        columns = padded.flatten(0, 1).index_select(0, self.get_buffer("flat")).to(features.dtype)
         return torch.unflatten(columns, 1, features.shape[:-1]).movedim(0, -1)
 
     def gradient_norms(self) -> Tensor:
@@ -73,12 +74,23 @@ class FactoredRecurrentActorCritic(nn.Module):
 
     The critic has a trunk of its own. With ``shared_critic`` it reads that of the actor, which its gradient
     then shapes, too, and where returns are large it shapes little else.
+
+    With ``bfloat16``, autocast computes the products of encoders, head modules and value head in that
+    precision, as the policy acts and as it learns, so that importance ratios begin at 1. Parameters, recurrent
+    state, logits and values keep theirs, and so do distributions, losses, and gradients.
     """
 
     def __init__(
-        self, observation_size: int, layout: HeadLayout, hidden: int = 64, *, shared_critic: bool = False
+        self,
+        observation_size: int,
+        layout: HeadLayout,
+        hidden: int = 64,
+        *,
+        shared_critic: bool = False,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__()
+        self._bfloat16 = bfloat16
         self.layout = layout
         self.hidden = hidden
         self.observation_size = observation_size
@@ -106,27 +118,30 @@ class FactoredRecurrentActorCritic(nn.Module):
 
         Without gradient: an update evaluates whole sequences.
         """
-        features, state = self._trunks.step(observation, state)
-        return self.heads(features[0]), self.value(features[-1]), state
+        with self._precision(observation.device):
+            features, state = self._trunks.step(observation, state)
+            return self.heads(features[0]), self.value(features[-1]), state
 
     def evaluate_actions(
         self,
         observations: Tensor,
         actions: Tensor,
         masks: Tensor,
-        starts: BoolArray,
+        starts: BoolArray | Fragments,
         state: LSTMState,
     ) -> Evaluation:
         """Evaluate stored sequences under the masks that the policy sampled with.
 
         ``observations`` (T, B, D), ``actions`` (T, B, H), ``masks`` (T, B, Σn) bool. ``starts`` (T, B) is True
-        where an episode begins, so that the recurrent state is zero there; ``state`` is the one before t = 0.
+        where an episode begins, so that the recurrent state is zero there, or they are the fragments that
+        follow from this; ``state`` is the one before t = 0.
         """
-        fragments = Fragments.of(starts, observations.device)
-        features = self._trunks.sequences(observations, fragments, state)
-        logits = self.heads(features[0])
+        fragments = starts if isinstance(starts, Fragments) else Fragments.of(starts, observations.device)
+        with self._precision(observations.device):
+            features = self._trunks.sequences(observations, fragments, state)
+            logits, values = self.heads(features[0]), self.value(features[-1])
         distribution = MaskedCategorical(logits, masks, self.layout, validate=False)
-        return Evaluation(distribution.log_prob(actions), distribution, self.value(features[-1]), logits)
+        return Evaluation(distribution.log_prob(actions), distribution, values, logits)
 
     def log_probs(
         self, observations: Tensor, actions: Tensor, masks: Tensor, starts: BoolArray, state: LSTMState
@@ -137,5 +152,10 @@ class FactoredRecurrentActorCritic(nn.Module):
         """
         hidden, cell = (part[:, : self.hidden] for part in state)
         fragments = Fragments.of(starts, observations.device)
-        (features,) = self._actor_alone.sequences(observations, fragments, (hidden, cell))
-        return MaskedCategorical(self.heads(features), masks, self.layout, validate=False).log_prob(actions)
+        with self._precision(observations.device):
+            (features,) = self._actor_alone.sequences(observations, fragments, (hidden, cell))
+            logits = self.heads(features)
+        return MaskedCategorical(logits, masks, self.layout, validate=False).log_prob(actions)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16) if self._bfloat16 else nullcontext()

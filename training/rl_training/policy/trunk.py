@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -23,7 +24,11 @@ _LOCKSTEP_DEVICES = ("cpu",)
 
 
 class RecurrentTrunk(nn.Module):
-    """An encoder of observations and an LSTM over it."""
+    """An encoder of observations and an LSTM over it.
+
+    Under autocast only the product of the encoder has the lower precision. The state of the LSTM sums over many
+    steps, and autocast would run that of cuDNN in float16, even where it was told bfloat16.
+    """
 
     def __init__(self, observation_size: int, hidden: int) -> None:
         super().__init__()
@@ -37,16 +42,21 @@ class RecurrentTrunk(nn.Module):
 
     def step(self, observations: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """One step: observations (B, D) to features (B, hidden) and the next state."""
-        encoded = torch.tanh(self.encoder(observations)).unsqueeze(1)
-        features, (hidden, cell) = self.lstm(encoded, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
+        encoded = self._encoded(observations).unsqueeze(1)
+        with _full_precision(observations.device):
+            features, (hidden, cell) = self.lstm(encoded, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
         return features.squeeze(1), (hidden.squeeze(0), cell.squeeze(0))
 
     def sequence(self, observations: Tensor, fragments: Fragments, state: LSTMState) -> Tensor:
         """A rollout: observations (T, B, D) to features (T, B, hidden); ``state`` is that before it."""
-        encoded = torch.tanh(self.encoder(fragments.packed(observations)))
+        packed = PackedSequence(self._encoded(fragments.packed(observations)), torch.tensor(fragments.alive))
         hidden, cell = (fragments.initial(part).unsqueeze(0) for part in state)
-        features, _ = self.lstm(PackedSequence(encoded, torch.tensor(fragments.alive)), (hidden, cell))
+        with _full_precision(observations.device):
+            features, _ = self.lstm(packed, (hidden, cell))
         return torch.unflatten(features.data.index_select(0, fragments.back), 0, observations.shape[:2])
+
+    def _encoded(self, observations: Tensor) -> Tensor:
+        return torch.tanh(self.encoder(observations).to(self.encoder.weight.dtype))
 
     def weights(self) -> tuple[Tensor, ...]:
         """The parameters in the order of ``lockstep.Weights``."""
@@ -58,7 +68,7 @@ class RecurrentTrunk(nn.Module):
 class Trunks:
     """One or two trunks of one width; their states lie side by side in an ``LSTMState``.
 
-    On a CPU they run in lockstep. A GPU has cuDNN, one call for each trunk.
+    On a CPU they run in lockstep, which knows no autocast. Under it, as on a GPU, nn.LSTM runs each by itself.
     """
 
     def __init__(self, trunks: Sequence[RecurrentTrunk]) -> None:
@@ -68,7 +78,7 @@ class Trunks:
     def step(self, observations: Tensor, state: LSTMState) -> tuple[list[Tensor], LSTMState]:
         """One step without gradient: observations (B, D) to features (B, hidden) each and the next state."""
         observations = _within_limits(observations)
-        if observations.device.type in _LOCKSTEP_DEVICES:
+        if _in_lockstep(observations.device):
             together, state = lockstep.step(self._weights(), observations, state)
             return list(together.unbind()), state
         each = zip(self._trunks, self._states(state), strict=True)
@@ -79,7 +89,7 @@ class Trunks:
     def sequences(self, observations: Tensor, fragments: Fragments, state: LSTMState) -> list[Tensor]:
         """A rollout: observations (T, B, D) to features (T, B, hidden) each; ``state`` is that before it."""
         observations = _within_limits(observations)
-        if observations.device.type in _LOCKSTEP_DEVICES:
+        if _in_lockstep(observations.device):
             return list(lockstep.sequences(self._weights(), observations, fragments, state).unbind())
         each = zip(self._trunks, self._states(state), strict=True)
         return [trunk.sequence(observations, fragments, own) for trunk, own in each]
@@ -90,6 +100,15 @@ class Trunks:
     def _states(self, state: LSTMState) -> list[LSTMState]:
         hidden, cell = (part.chunk(len(self._trunks), -1) for part in state)
         return [(own.contiguous(), own_cell.contiguous()) for own, own_cell in zip(hidden, cell, strict=True)]
+
+
+def _in_lockstep(device: torch.device) -> bool:
+    return device.type in _LOCKSTEP_DEVICES and not torch.is_autocast_enabled(device.type)
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    lower = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if lower else nullcontext()
 
 
 def _within_limits(observations: Tensor) -> Tensor:

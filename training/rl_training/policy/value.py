@@ -44,7 +44,8 @@ class PopArtValue(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (…, inputs) to estimated returns (…,)."""
-        normalized = self.output(torch.tanh(self.hidden(features))).squeeze(-1)
+        # Under autocast these products are coarse, but returns of any scale need all digits.
+        normalized = self.output(torch.tanh(self.hidden(features))).squeeze(-1).to(features.dtype)
         estimates: Tensor = normalized * self.scale.to(normalized.dtype) + self.mean.to(normalized.dtype)
         return estimates
 

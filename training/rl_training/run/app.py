@@ -24,6 +24,7 @@ from rl_training.distributed.rendezvous import device_of, failing_together, own_
 from rl_training.environments.adapter import EnvironmentSetupError
 from rl_training.ranks import RankLostError
 from rl_training.run.checkpointer import CheckpointedView, Checkpointer
+from rl_training.run.determinism import deterministic_where_asked
 from rl_training.run.job import Job, make_job, usable_device
 from rl_training.run.outputs import Outputs, Pace, linger, make_outputs
 from rl_training.run.settings import kept_settings
@@ -51,10 +52,11 @@ def _run(settings: Settings) -> int:
     who = f"rank {assignment.rank}: " if assignment.rank else ""
     level = logging.ERROR if assignment.rank else logging.WARNING
     logging.basicConfig(format=f"rl-train: {who}%(levelname)s: %(message)s", level=level)
-    device = usable_device(device_of(settings.run.device, assignment))
     # The policy is small: more threads cost more than they bring, and results would depend on their number.
     torch.set_num_threads(1)
     with ExitStack() as stack:
+        stack.enter_context(deterministic_where_asked(settings.run))
+        device = usable_device(device_of(settings.run.device, assignment))
         ranks = stack.enter_context(rendezvous(assignment, settings.run, device))
         signals = stack.enter_context(StopSignals())
         with failing_together(ranks):

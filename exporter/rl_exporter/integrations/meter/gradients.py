@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.uploads import upload
 
 Parameters = nn.Module | Iterable[nn.Parameter]
 
@@ -49,11 +51,10 @@ def head_norms(parts: Sequence[GradientNorms], layout: HeadLayout) -> Tensor:
     found = []
     for whose, group in groupby(parts, key=lambda part: part.heads):
         squares = torch.stack([part.norms for part in group]).square()
-        index = torch.tensor(whose, dtype=torch.int64, device=device)
-        absent = [head for head in range(heads) if head not in whose]
+        index = upload(np.asarray(whose, dtype=np.int64), device)
+        present = upload(np.isin(np.arange(heads), whose), device)
         norms = squares.new_zeros(len(squares), heads).index_add(1, index, squares).sqrt()
-        norms[:, absent] = -1.0
-        found.append(norms)
+        found.append(torch.where(present, norms, -1.0))
     return torch.cat(found)
 
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.uploads import upload, upload_together
+
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -36,11 +38,12 @@ class HeadLayout:
         self.slices = tuple(slice(start, start + size) for start, size in zip(self.offsets, sizes, strict=True))
         rows = np.arange(self.width)[:, None]
         outside = rows >= np.asarray(sizes)
-        self.segment = torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=device)
-        self.row = torch.as_tensor(np.concatenate([np.arange(size) for size in sizes]), device=device)
-        self.first = torch.as_tensor(self.offsets, device=device)
-        self.grid = torch.as_tensor(np.where(outside, 0, rows) + self.offsets, device=device)
-        self.outside = torch.as_tensor(outside, device=device)
+        place = torch.device(device)
+        self.segment = upload(np.repeat(np.arange(len(sizes)), sizes), place)
+        self.row = upload(np.concatenate([np.arange(size) for size in sizes]), place)
+        self.first = upload(self.offsets, place)
+        self.grid = upload(np.where(outside, 0, rows) + self.offsets, place)
+        self.outside = upload(outside, place)
         self.head_of_column = tuple(np.repeat(np.arange(len(sizes)), sizes).tolist())
         self._parts: dict[tuple[int, ...], LayoutPart] = {}
 
@@ -56,15 +59,14 @@ class HeadLayout:
         return self.segment.unsqueeze(1) == self.segment
 
     def part(self, heads: tuple[int, ...]) -> LayoutPart:
-        """Where some of the heads lie. Kept, because a device waits for indices from the host."""
+        """Where some of the heads lie. Kept, because each upload takes as long as an operation."""
         if heads not in self._parts:
             device = self.segment.device
             chosen = [self.slices[head] for head in heads]
             columns = np.concatenate([np.arange(own.start, own.stop) for own in chosen])
             self._parts[heads] = LayoutPart(
                 HeadLayout([self.names[head] for head in heads], [self.sizes[head] for head in heads], device),
-                torch.as_tensor(np.asarray(heads), device=device),
-                torch.as_tensor(columns, device=device),
+                *upload_together([np.asarray(heads), columns], device),
             )
         return self._parts[heads]
 
