@@ -10,9 +10,10 @@ from rl_exporter.discovery.registration import RegistrationError
 from rl_exporter.heads import Head, Heads
 from rl_exporter.health import HeadState, Level, level
 from rl_exporter.payload import HeadMeasurement, PPOUpdateHandler, PPOUpdatePayload
-from rl_exporter.recorder import HeadRecorder, serve
+from rl_exporter.recorder import HeadRecorder
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import ListenAddress
+from rl_exporter.serving import serve
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
 
 __version__ = version("rl-policy-exporter")

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ from rl_exporter.heads import Heads
 from rl_exporter.histogram import Histogram
 from rl_exporter.numbers import PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import NOT_MEASURED, PPOUpdatePayload
-from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
+from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState, first_reading
 from rl_exporter.tracker import HeadTracker
 from rl_exporter.validity import COUNTS, DURATIONS, GAUGES, Dropped, HeadsValidity, check_run
 
@@ -46,7 +47,7 @@ class SanctumAggregator:
         former = resumed or SanctumSnapshot(
             run=run, tamiyo=TamiyoState.before_first_update(heads), start_timestamp=0.0
         )
-        _require_same_heads(former, heads)
+        require_same_heads(former, heads)
         self._heads = heads
         self._names = frozenset(heads.names)
         self._order = heads.names
@@ -207,12 +208,37 @@ class SanctumAggregator:
         )
 
 
-def _require_same_heads(former: SanctumSnapshot, heads: Heads) -> None:
-    if former.tamiyo.heads.sizes != heads.sizes:
+def require_same_heads(former: SanctumSnapshot, heads: Heads) -> None:
+    """Raise ValueError, with both, where a run to resume had other heads. Their order does not matter."""
+    if dict(former.tamiyo.heads.sizes) != dict(heads.sizes):
         raise ValueError(
-            f"cannot resume run {former.run.run_id!r}: its heads {former.tamiyo.heads.names} are not this "
-            f"policy's {heads.names}, or differ in size; resume with the same policy"
+            f"cannot resume run {former.run.run_id!r}: its heads {listed(former.tamiyo.heads)} are not this "
+            f"policy's {listed(heads)}; resume with the same policy"
         )
+
+
+def kept_heads(former: SanctumSnapshot, heads: Heads) -> tuple[str, ...]:
+    """Names of the heads that ``former`` has, too, with as many choices."""
+    sizes = dict(former.tamiyo.heads.sizes)
+    return tuple(name for name, choices in heads.sizes if sizes.get(name) == choices)
+
+
+def with_heads(former: SanctumSnapshot, heads: Heads) -> SanctumSnapshot:
+    """``former`` as the snapshot of a policy with ``heads``. A head that it lacks has not been measured yet."""
+    kept, readings = kept_heads(former, heads), former.tamiyo.readings
+    tamiyo = replace(
+        former.tamiyo,
+        heads=heads,
+        readings=MappingProxyType(
+            {head.name: readings[head.name] if head.name in kept else first_reading(head) for head in heads}
+        ),
+    )
+    return replace(former, tamiyo=tamiyo)
+
+
+def listed(heads: Heads) -> str:
+    """Names and sizes of heads, as people read them."""
+    return ", ".join(f"{name} ({choices})" for name, choices in heads.sizes)
 
 
 def _aggregate(readings: dict[str, HeadReading], update: int) -> float | None:

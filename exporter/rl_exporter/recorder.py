@@ -3,116 +3,29 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from pathlib import Path
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, SupportsFloat, SupportsIndex
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.arguments import payload
 from rl_exporter.forks import in_forked_child
-from rl_exporter.heads import MAXIMUM, Head, Heads
-from rl_exporter.identity import Identity, Registrar, identify
+from rl_exporter.heads import Heads
+from rl_exporter.identity import Identity, identify
 from rl_exporter.leaving import left_by, left_by_interpreter
-from rl_exporter.payload import PPOUpdateHandler
-from rl_exporter.server.gate import Gate
+from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.http import MetricsServer
-from rl_exporter.server.listen import ListenAddress, parse_listen_address
-from rl_exporter.snapshot import RunInfo, RunState, SanctumSnapshot
+from rl_exporter.server.scrapers import while_lingering
+from rl_exporter.snapshot import RunState, SanctumSnapshot
 
 LINGER_SECONDS = 60.0
 
+_LOG = logging.getLogger("rl_exporter")
+
 PerHead = Mapping[str, SupportsFloat | None]
 """A number for each head by name; a head that is left out, or None, was not measured."""
-
-
-def serve(
-    heads: Mapping[str, SupportsIndex] | Heads,
-    *,
-    run_id: str | None = None,
-    listen: str | ListenAddress | None = None,
-    entropy_multipliers: Mapping[str, float] | None = None,
-    thresholds: Mapping[str, tuple[float, float]] | None = None,
-    reference: str | float | Mapping[str, str | float] = MAXIMUM,
-    actions: Mapping[str, Sequence[str]] | None = None,
-    experiment: str = "",
-    algorithm: str = "",
-    environment: str = "",
-    seed: object = "",
-    device: str = "",
-    world_size: int = 1,
-    linger: float = LINGER_SECONDS,
-    register: Registrar | None = None,
-    web_config: Path | str | None = None,
-    allowed_hosts: Sequence[str] = (),
-) -> HeadRecorder:
-    """Serve ``/metrics`` for a policy with these heads, on background threads, until ``close``.
-
-    ``heads`` maps names to numbers of choices, such as ``{"gripper": 4, "arm": 9}``. ``run_id`` is generated
-    when left out. ``listen`` is ``HOST:PORT``, by default 127.0.0.1:28008; port 0 takes a free one.
-    ``entropy_multipliers`` are the factors on the base entropy coefficient, 1.0 for a head left out.
-    ``thresholds`` are (warning, critical) of a head's effective ratio, (0.5, 0.25) for a head left out; 0
-    switches one off. ``reference`` is the entropy that counts as 1, of all heads or by head: ``"maximum"``,
-    ``"start"`` (the median of the first ten updates) or nats. ``actions`` names the actions of heads, in order.
-    ``register``, such as a ``Discovery``, lists the run where Prometheus discovers it, until its end.
-    ``web_config`` is a file in the format of Prometheus' exporter-toolkit: TLS and who may read.
-    ``allowed_hosts`` are names under which scrapers reach this machine, beside its own.
-
-    Raises ValueError for heads, names or files that are impossible, and names that are taken, and OSError if it
-    cannot listen. Both come before training starts, in one line with the remedy.
-    """
-    declared = (
-        heads
-        if isinstance(heads, Heads)
-        else declare_heads(heads, entropy_multipliers or {}, thresholds or {}, reference, actions or {})
-    )
-    address = parse_listen_address(listen) if isinstance(listen, str) else listen
-    gate = Gate(web_config, allowed_hosts)
-    with ExitStack() as undo:
-        identity = undo.enter_context(closing(identify(run_id, register)))
-        run = RunInfo(
-            run_id=identity.run_id,
-            experiment=experiment,
-            algorithm=algorithm,
-            environment=environment,
-            seed=str(seed),
-            device=device,
-            world_size=world_size,
-        )
-        aggregator = SanctumAggregator(declared, run)
-        server = undo.enter_context(MetricsServer(aggregator.snapshot, address, gate=gate))
-        server.reached_at(identity.listening(server.address, server.scheme))
-        undo.pop_all()
-    return HeadRecorder(aggregator, server, linger=linger, identity=identity)
-
-
-def declare_heads(
-    sizes: Mapping[str, SupportsIndex],
-    multipliers: Mapping[str, float],
-    thresholds: Mapping[str, tuple[float, float]],
-    reference: str | float | Mapping[str, str | float],
-    actions: Mapping[str, Sequence[str]],
-) -> Heads:
-    """The heads from what ``serve`` takes. Raises ValueError."""
-    references = reference if isinstance(reference, Mapping) else dict.fromkeys(sizes, reference)
-    heads = Heads(
-        [
-            Head(
-                name,
-                choices,  # type: ignore[arg-type] # Head makes an int of it
-                multipliers.get(name, 1.0),
-                warning=thresholds[name][0] if name in thresholds else None,
-                critical=thresholds[name][1] if name in thresholds else None,
-                reference=references.get(name, MAXIMUM),
-                actions=tuple(actions.get(name, ())),
-            )
-            for name, choices in sizes.items()
-        ]
-    )
-    for name in (*multipliers, *thresholds, *references, *actions):
-        heads.named(name)
-    return heads
 
 
 class HeadRecorder:
@@ -120,7 +33,8 @@ class HeadRecorder:
 
     ``completed`` at its end, ``interrupted`` by Ctrl-C, ``failed`` by any other exception. ``sys.exit`` counts
     by its status: 0 is ``completed``, 128 + n ``interrupted`` where signal n asks for an end, as SIGTERM does.
-    A recorder that nobody closes ends the run with the interpreter. In a forked child it does nothing.
+    A recorder that nobody closes ends the run with the interpreter. In a forked child it does nothing. Its repr
+    says which run it is, how that is, and where.
     """
 
     def __init__(
@@ -132,10 +46,11 @@ class HeadRecorder:
         identity: Identity | None = None,
     ) -> None:
         self._aggregator = aggregator
+        self._handler: PPOUpdateHandler = aggregator
         self._server = server
         self._linger = linger
         self._identity = identity or identify(aggregator.snapshot().run.run_id)
-        self._closed = False
+        self._closed = self._placed = False
         atexit.register(self._end_with_interpreter)
         in_forked_child(self._let_go)
 
@@ -147,7 +62,18 @@ class HeadRecorder:
     @property
     def handler(self) -> PPOUpdateHandler:
         """The one-method seam, for whoever builds payloads."""
-        return self._aggregator
+        return self._handler
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has ended, or another recorder has taken the place of this one."""
+        return self._closed
+
+    def __repr__(self) -> str:
+        snapshot = self.snapshot()
+        state = "replaced" if isinstance(self._handler, _Replaced) else snapshot.run_state
+        where = f"at {self.url}/metrics" if self._server.is_running else "no longer served"
+        return f"<{type(self).__name__} of run {snapshot.run.run_id!r}: {state}, {where}>"
 
     @property
     def heads(self) -> Heads:
@@ -212,7 +138,7 @@ class HeadRecorder:
         number, such as a text, and then counts nothing of the update. An impossible number never raises: it is
         counted by field, logged once and not exported.
         """
-        self._aggregator.handle_ppo_update(payload(locals()))
+        self._handler.handle_ppo_update(payload(locals()))
 
     def count_record_error(self) -> None:
         """Count an error in telemetry around this recorder that lost an update, or a part of it."""
@@ -221,7 +147,8 @@ class HeadRecorder:
     def close(self, state: RunState = RunState.COMPLETED) -> None:
         """End the run. Serve on, ``linger`` seconds at most, until its scrapers have fetched the final state.
 
-        Its scrapers are those of the last minutes; a registered run waits for at least one.
+        Its scrapers are those of the last minutes; a registered run waits for at least one. The log says for
+        whom it waits. Ctrl-C ends the wait and nothing else.
         """
         if self._closed:
             return
@@ -230,10 +157,34 @@ class HeadRecorder:
         self._aggregator.set_run_state(state)
         self._server.scrapers.run_ended(expected=self._identity.listed)
         try:
-            self._server.scrapers.wait(self._linger)
+            with suppress(KeyboardInterrupt):
+                self._say_who_is_waited_for(state)
+                self._server.scrapers.wait(self._linger)
         finally:
             self._identity.close()
             self._server.stop()
+
+    def _say_who_is_waited_for(self, state: RunState) -> None:
+        """A program that stands still at its end looks broken to whoever does not know why."""
+        who = self._server.scrapers.waits_for()
+        if who and self._linger > 0:
+            run_id, why = self.snapshot().run.run_id, while_lingering(who, self._linger)
+            with suppress(Exception):  # of a program's own handler, which may send the record anywhere
+                _LOG.warning("run %r %s; %s", run_id, state, why)
+
+    def give_way(self) -> None:
+        """Hand the run to another recorder; from now on this one does nothing. ``serve`` calls it."""
+        self._closed = True
+        atexit.unregister(self._end_with_interpreter)
+        self._handler = _Replaced(self.snapshot().run.run_id)
+
+    def print_place(self) -> None:
+        """Print, once, the run and the address of its ``/metrics``."""
+        if self._placed:
+            return
+        self._placed = True
+        with suppress(OSError, ValueError):  # of a standard output that is closed
+            print(f"run {self.snapshot().run.run_id}: {self.url}/metrics", flush=True)  # noqa: T201 - its subject
 
     def _let_go(self) -> None:
         """In a forked child: the run is the parent's to end."""
@@ -249,6 +200,26 @@ class HeadRecorder:
         self.close(left_by(error))
 
     def _end_with_interpreter(self) -> None:
-        # Ctrl-C while recent scrapers fetch the final state: no more waiting, and no traceback of atexit.
+        # Ctrl-C a second time, while the server stops: no traceback of atexit.
         with suppress(KeyboardInterrupt):
             self.close(left_by_interpreter())
+
+
+class _Replaced:
+    """Takes the updates of a recorder that gave way. Nobody serves them, which the log says once."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._said = False
+
+    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
+        """Drop the update."""
+        del payload
+        if not self._said:
+            self._said = True
+            with suppress(Exception):  # as above
+                _LOG.warning(
+                    "an update of run %r is dropped, and so are later ones: a later serve() replaced this "
+                    "recorder; record with the one that it returned",
+                    self._run_id,
+                )

@@ -1,4 +1,7 @@
 import math
+import signal
+import subprocess
+import sys
 import urllib.request
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -8,6 +11,7 @@ import pytest
 
 import rl_exporter
 from rl_exporter import Level, RunState
+from tests.support.scraping import scrape
 
 
 @pytest.fixture
@@ -130,3 +134,62 @@ def test_the_handler_takes_payloads(heads):
     measured = SimpleNamespace(head=rl_exporter.HeadMeasurement(0.4))
     heads.handler.handle_ppo_update(rl_exporter.PPOUpdatePayload(heads={"arm": measured.head}))
     assert heads.snapshot().tamiyo.head_arm_entropy == 0.4
+
+
+def test_its_repr_says_which_run_it_is_and_where(heads):
+    assert repr(heads) == f"<HeadRecorder of run 'grasp-17': running, at {heads.url}/metrics>"
+    heads.close(RunState.INTERRUPTED)
+    assert repr(heads) == "<HeadRecorder of run 'grasp-17': interrupted, no longer served>"
+
+
+def scraped(recorder, agent):
+    headers = {"X-Prometheus-Scrape-Timeout-Seconds": "10", "User-Agent": agent}
+    urllib.request.urlopen(
+        urllib.request.Request(recorder.url + "/metrics", headers=headers), timeout=10
+    ).close()
+
+
+def test_the_end_of_a_run_says_for_whom_it_waits_and_how_long(caplog):
+    recorder = rl_exporter.serve({"arm": 2}, run_id="grasp", listen="127.0.0.1:0", linger=0.01)
+    scraped(recorder, "Prometheus/2.42.0")
+    recorder.close()
+    assert [record.message for record in caplog.records] == [
+        "run 'grasp' completed; waits up to 0.01 s for Prometheus/2.42.0 at 127.0.0.1 to fetch the final state; "
+        "Ctrl-C skips the wait"
+    ]
+
+
+@pytest.mark.parametrize("linger", [0, 60])
+def test_the_end_of_a_run_says_nothing_where_it_does_not_wait(caplog, linger):
+    recorder = rl_exporter.serve({"arm": 2}, listen="127.0.0.1:0", linger=linger)
+    if not linger:
+        scraped(recorder, "Prometheus/2.42.0")
+    recorder.close()
+    assert caplog.records == []
+
+
+WAITING = """
+import rl_exporter
+with rl_exporter.serve({"arm": 2}, run_id="grasp", listen="127.0.0.1:0", linger=600) as heads:
+    print(heads.url, flush=True)
+    input()
+print(heads.snapshot().run_state, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_skips_the_wait_and_nothing_else():
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            scrape(process.stdout.readline().strip() + "/metrics")
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stderr.readline().rstrip().endswith("; Ctrl-C skips the wait")
+            process.send_signal(signal.SIGINT)
+            printed, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, printed, errors) == (0, "completed\n", "")

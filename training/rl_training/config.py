@@ -39,7 +39,7 @@ def option(help_: str, metavar: str = "", name: str = "") -> Mapping[str, Any]:
 
 
 def _address(text: str) -> str:
-    parse_listen_address(text)
+    parse_listen_address(text, auto=True)
     return text
 
 
@@ -104,7 +104,7 @@ Text = Annotated[str, Remedy("a text")]
 File = Annotated[Path, Field(strict=False), Remedy("a path")]
 Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
 Which = Annotated[str, AfterValidator(_which), Remedy("best, or the number of an update")]
-Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT")]
+Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT or auto")]
 Advertised = Annotated[str, AfterValidator(_advertised), Remedy("HOST or HOST:PORT")]
 Labels = Annotated[
     Mapping[str, str], AfterValidator(check_labels), Remedy("a text for each label, such as cluster=lab")
@@ -199,7 +199,7 @@ class OutputConfig:
 
     listen: Address = field(
         default=str(ListenAddress()),
-        metadata=option("address of /metrics; port 0 takes a free one", "HOST:PORT"),
+        metadata=option("address of /metrics; port 0 takes a free one, auto the next free one", "HOST:PORT"),
     )
     web_config_file: File | None = field(
         default=None,

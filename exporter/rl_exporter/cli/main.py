@@ -23,7 +23,7 @@ from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.server.gate import Gate
-from rl_exporter.server.listen import PAGES_ADDRESS, parse_listen_address
+from rl_exporter.server.listen import PAGES_ADDRESS, ListenError, parse_listen_address
 from rl_exporter.standard_streams import discard_output, open_standard_streams
 
 T = TypeVar("T")
@@ -119,7 +119,12 @@ def _pages(options: argparse.Namespace) -> int:
     except ValueError as error:
         sys.stderr.write(f"rl-exporter pages: error: {error}\n")
         return 2
-    return serve_pages(options.listen, gate, options.secret_file)
+    try:
+        return serve_pages(options.listen, gate, options.secret_file)
+    except ListenError as error:
+        # Alertmanager must know where pages go, so the port cannot be the next free one.
+        sys.stderr.write(f"rl-exporter: error: {error.worded('--listen {}', auto=False)}\n")
+        return 2
 
 
 def _bundle(options: argparse.Namespace) -> int:

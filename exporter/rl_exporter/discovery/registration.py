@@ -103,7 +103,8 @@ def _run_id_taken(run_id: str, entry: Entry | None) -> RegistrationError:
     where = f"at {entry.address}" if entry.address else "and starting"
     return RegistrationError(
         f"run_id {run_id!r} is already registered {where}, last heartbeat {entry.age:.0f} s ago "
-        f"({str(entry.path)!r}); give another, or let a number be appended (--run-id-unique)"
+        f"({str(entry.path)!r}); give another, or let a number be appended "
+        "(Discovery(unique=True), --run-id-unique)"
     )
 
 

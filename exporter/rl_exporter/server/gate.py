@@ -76,7 +76,9 @@ class Gate:
             self._names |= {"127.0.0.1", "::1"}
         elif not self.configured:
             _LOG.warning(
-                "%s is open to whoever reaches it: limit that, or say who may read (--web.config.file)", address
+                "%s is open to whoever reaches it: limit that, or say who may read "
+                "(web_config=, --web.config.file)",
+                address,
             )
 
     def allow_host(self, name: str) -> None:
@@ -110,7 +112,8 @@ class Gate:
             if host is not None and not self._is_own(host):
                 return text_response(
                     "403 Forbidden",
-                    f"this server does not answer to the name {host[:100]!r}; --allow-host NAME allows one",
+                    f"this server does not answer to the name {host[:100]!r}; "
+                    "allowed_hosts=[NAME] or --allow-host NAME allows one",
                 )
         users = self._web.get().config.basic_auth_users if self._web else {}
         if not users or self._logins is None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class MetricsServer(HttpServer):
     """Serves a run's snapshots from a daemon thread. A context manager, or call ``start`` and ``stop``.
 
-    It calls ``snapshot`` for every request, so that must be fast and thread-safe.
+    It calls ``snapshot`` for every request, so that must be fast and thread-safe. ``scrapers`` are those of a
+    server that this one replaces.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class MetricsServer(HttpServer):
         *,
         limits: Limits | None = None,
         gate: Gate | None = None,
+        scrapers: Scrapers | None = None,
     ) -> None:
         super().__init__(self._application, listen or ListenAddress(), limits, gate)
         self._snapshot = snapshot
         self._renderer = Renderer(snapshot)
-        self.scrapers = Scrapers()
+        self.scrapers = scrapers or Scrapers()
         self._routes: dict[str, Callable[[WSGIEnvironment], Response]] = {
             "/": self._landing,
             "/metrics": self._metrics,

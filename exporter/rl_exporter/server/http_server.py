@@ -19,7 +19,7 @@ from rl_exporter.forks import in_forked_child, let_go_of, let_go_of_port
 from rl_exporter.server.connection import Connection
 from rl_exporter.server.gate import Gate, without_port
 from rl_exporter.server.limits import Limits
-from rl_exporter.server.listen import ListenAddress
+from rl_exporter.server.listen import ListenAddress, ListenError
 from rl_exporter.server.pace import Pace
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class HttpServer:
         gate: Gate | None = None,
     ) -> None:
         self.address = listen
-        """Where it listens. Once it has started, the port that the system chose replaces port 0."""
+        """Where it listens. Once it has started, the port that it got replaces port 0 and AUTO."""
 
         self._application = application
         self._limits = limits or Limits()
@@ -60,6 +60,11 @@ class HttpServer:
         self._stopping = False
         # The flag keeps none of it alive in a finished process.
         self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it serves now."""
+        return self._thread.is_alive()
 
     @property
     def scheme(self) -> str:
@@ -77,15 +82,8 @@ class HttpServer:
         self._gate.allow_host(without_port(address))
 
     def start(self) -> None:
-        """Listen and serve. Raises OSError with the address and the remedy if it cannot listen."""
-        try:
-            self._listener = _listener(self.address)
-        except OSError as error:
-            reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or error
-            raise OSError(
-                f"cannot listen on {self.address}: {reason}; give another address with --listen HOST:PORT "
-                "(port 0 takes a free one)"
-            ) from error
+        """Listen and serve. Raises ListenError, an OSError with address and remedy, if it cannot listen."""
+        self._listener = _first_free(self.address)
         host, port = self._listener.getsockname()[:2]
         self.address = ListenAddress(host, port)
         self._gate.listening(self.address)
@@ -200,6 +198,21 @@ class HttpServer:
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._stop_when_alone()
+
+
+def _first_free(address: ListenAddress) -> socket.socket:
+    """A socket that listens at the first of the address's candidates that is free. Raises ListenError."""
+    in_use, candidates = None, address.candidates()
+    for candidate in candidates:
+        try:
+            return _listener(candidate)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ListenError(address, str(error.strerror or error)) from error
+            in_use = error
+    several = f"ports {candidates[0].port} to {candidates[-1].port} are"
+    which = several if len(candidates) > 1 else "the port is"
+    raise ListenError(address, f"{which} in use", in_use=True) from in_use
 
 
 def _listener(address: ListenAddress) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,9 @@ MOST = 256
 """Scrapers remembered, more than a server has connections: no other one displaces who keeps its connection."""
 
 _AGENT_LENGTH = 100
+
+_NAMED = 3
+"""Scrapers that a line names; it counts the others."""
 
 Client = tuple[str, str]
 """Remote address and user agent."""
@@ -82,6 +86,16 @@ class Scrapers:
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting(), timeout=seconds)
 
+    def waits_for(self) -> str:
+        """Whom the end of the run still waits for, as people read it; empty where that is nobody."""
+        with self._changed:
+            who = Counter(_described(scraper.client) for scraper in self._known if scraper.waited_for)
+            if not who:
+                return "a first scraper, for nobody has come yet," if self._anybody else ""
+        named = [f"{count} of {name}" if count > 1 else name for name, count in who.most_common(_NAMED)]
+        more = sum(who.values()) - sum(count for _, count in who.most_common(_NAMED))
+        return _enumerated([*named, *([f"{more} more"] if more else [])])
+
     def _waiting(self) -> bool:
         return self._anybody or any(scraper.waited_for for scraper in self._known)
 
@@ -99,3 +113,22 @@ class Scrapers:
             self._known.remove(min(self._known, key=lambda scraper: (scraper.connection.is_open, scraper.last)))
         self._known.append(_Scraper(client, connection, self._clock()))
         return self._known[-1]
+
+
+def while_lingering(waits_for: str, seconds: float) -> str:
+    """What to tell a person who sees a program wait for ``waits_for`` at its end; it waits ``seconds`` at most.
+
+    The answer to Ctrl-C is true of a recorder and of rl-train alike.
+    """
+    return f"waits up to {seconds:g} s for {waits_for} to fetch the final state; Ctrl-C skips the wait"
+
+
+def _described(client: Client) -> str:
+    address, agent = client
+    # A stranger chose it, and it goes to a terminal, which obeys some characters.
+    printable = agent.encode("ascii", "backslashreplace").decode()
+    return f"{printable or 'a scraper'} at {address}"
+
+
+def _enumerated(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

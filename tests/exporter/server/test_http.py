@@ -227,7 +227,7 @@ def test_it_stops_without_waiting_for_a_deadline(aggregator):
 
 
 def test_a_busy_port_is_one_clear_line(server, aggregator):
-    with pytest.raises(OSError, match=rf"127.0.0.1:{server.address.port}: the port is in use.*--listen"):
+    with pytest.raises(OSError, match=rf"127.0.0.1:{server.address.port}: the port is in use.*listen="):
         MetricsServer(aggregator.snapshot, server.address).start()
 
 

@@ -86,3 +86,41 @@ def test_made_up_scrapers_fill_a_table_of_bounded_size_and_push_nobody_out_who_k
     assert len(scrapers._known) == MOST
     assert sum(len(scraper.client[1]) for scraper in scrapers._known) < 200 * MOST
     assert kept in [scraper.connection for scraper in scrapers._known]
+
+
+def test_it_names_whom_the_end_waits_for():
+    scrapers = Scrapers()
+    for client in (ONE, TWO):
+        scrapers.scraped(client, connection(), final=False)
+    assert scrapers.waits_for() == "", "the run has not ended"
+    scrapers.run_ended()
+    assert scrapers.waits_for() == "Prometheus/3 at 10.0.0.1 and Prometheus/3 at 10.0.0.2"
+    scrapers.scraped(ONE, connection(), final=True)
+    assert scrapers.waits_for() == "Prometheus/3 at 10.0.0.2"
+    scrapers.scraped(TWO, connection(), final=True)
+    assert scrapers.waits_for() == ""
+
+
+def test_it_counts_those_that_look_alike_and_those_that_are_many():
+    scrapers = Scrapers()
+    for number in range(6):
+        scrapers.scraped((f"10.0.1.{number}", ""), connection(is_open=True), final=False)
+    for _ in range(2):
+        scrapers.scraped(ONE, connection(is_open=True), final=False)
+    scrapers.run_ended()
+    assert scrapers.waits_for() == (
+        "2 of Prometheus/3 at 10.0.0.1, a scraper at 10.0.1.0, a scraper at 10.0.1.1 and 4 more"
+    )
+
+
+def test_it_names_nobody_before_the_first_scrape():
+    scrapers = Scrapers()
+    scrapers.run_ended(expected=True)
+    assert scrapers.waits_for() == "a first scraper, for nobody has come yet,"
+
+
+def test_what_a_scraper_calls_itself_cannot_steer_a_terminal():
+    scrapers = Scrapers()
+    scrapers.scraped(("10.0.0.1", "\x9b31mPrometheus\u202e"), connection(), final=False)
+    scrapers.run_ended()
+    assert scrapers.waits_for() == r"\x9b31mPrometheus\u202e at 10.0.0.1"

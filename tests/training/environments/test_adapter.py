@@ -6,7 +6,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
+from rl_training.environments.adapter import TrainingEnvironment, make_environment
+from rl_training.environments.declared import EnvironmentSetupError
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from dataclasses import asdict
 import pytest
 
 from rl_exporter.metrics import UPDATE_METRICS
+from rl_exporter.server import listen
 from rl_training.config import Settings
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.run.cli import main, parser, settings_from
+from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 FIXED = ["--env", "heads", "--num-envs", "8", "--listen", "127.0.0.1:0", "--linger", "0"]
@@ -63,8 +65,33 @@ def test_a_busy_port_is_one_line_and_status_2(capsys):
         taken.listen()
         assert main(["--env", "heads", "--listen", f"127.0.0.1:{taken.getsockname()[1]}"]) == 2
     error = capsys.readouterr().err
-    assert "the port is in use" in error
+    assert "the port is in use; give another address with --listen HOST:PORT " in error
+    assert error.endswith(", or take the next free port with --listen auto\n")
     assert error.count("\n") == 1
+
+
+def test_listen_auto_takes_the_next_free_port_and_prints_it(capsys, monkeypatch):
+    ports = free_ports(2)
+    monkeypatch.setattr(listen, "AUTO_PORTS", ports)
+    with socket.create_server(("127.0.0.1", ports[0])):
+        assert main([*FIXED, "--updates", "1", "--run-id", "next", "--listen", "auto"]) == 0
+    assert f"run next: http://127.0.0.1:{ports[1]}/metrics" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_end_says_for_whom_it_waits_and_ctrl_c_skips_the_wait(tmp_path):
+    command = [sys.executable, "-m", "rl_training", *FIXED, "--updates", "1", "--register", tmp_path]
+    with subprocess.Popen([*command, "--linger", "600"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            waits = next(line for line in process.stdout if "Ctrl-C" in line)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert waits == (
+        "waits up to 600 s for a first scraper, for nobody has come yet, to fetch the final state; "
+        "Ctrl-C skips the wait\n"
+    )
 
 
 @pytest.mark.slow

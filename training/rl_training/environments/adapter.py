@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +14,16 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from rl_exporter.heads import Head, Heads
+from rl_exporter.heads import Heads
 from rl_training.action_space import HEADS, BoolArray
+from rl_training.environments.declared import (
+    EnvironmentSetupError,
+    checked_masks,
+    declared_heads,
+    declared_masks,
+    reason_of,
+    require_a_choice,
+)
 from rl_training.environments.growing.environment import GrowingNetworkEnv
 from rl_training.environments.growing.vector import GrowingVectorEnv
 from rl_training.environments.heads.environment import HeadsEnv, HeadsVectorEnv
@@ -31,10 +40,6 @@ OUR_SINGLES: Mapping[str, Callable[..., gymnasium.Env[Any, Any]]] = MappingProxy
 """The same as single environments; each takes its options."""
 
 _SETUP_ERRORS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError)
-
-
-class EnvironmentSetupError(ValueError):
-    """An environment that the trainer cannot use; the message names it, the reason and the remedy."""
 
 
 class TrainingEnvironment:
@@ -57,7 +62,7 @@ class TrainingEnvironment:
         # Of each copy, where it has masks: a wrapper's, else the environment's own.
         self._copy_masks: list[Callable[[], Any]] = []
         if isinstance(vector, SyncVectorEnv):
-            found = [_attribute(env, "action_masks") for env in vector.envs]
+            found = [declared_masks(env) for env in vector.envs]
             self._copy_masks = [masks for masks in found if masks is not None]
         # A vector environment of its own kind gives the masks of all copies in one call.
         self._native_masks = getattr(vector, "action_masks", None)
@@ -106,29 +111,21 @@ class TrainingEnvironment:
         if self._native_masks is not None:
             masks = np.asarray(self._native_masks(), dtype=np.bool_)
         elif self._copy_masks:
-            masks = np.stack([self._checked(masks()) for masks in self._copy_masks])
+            masks = np.stack([checked_masks(masks(), self.heads) for masks in self._copy_masks])
         else:
             return self._all_valid
         return masks[:, None] if masks.ndim == 2 else masks
 
     def require_masks(self) -> None:
         """Raise EnvironmentSetupError, before training, where the first copy gives masks that do not fit."""
-        if self._copy_masks and isinstance(self.vector, SyncVectorEnv):
+        if not (self._copy_masks and isinstance(self.vector, SyncVectorEnv)):
+            return
+        try:
             self.vector.envs[0].reset(seed=0)
-            self._checked(self._copy_masks[0]())
-
-    def _checked(self, masks: Any) -> BoolArray:
-        """The masks of one copy. Raises EnvironmentSetupError for another shape or type."""
-        actions = self._all_valid.shape[-1]
-        array = np.asarray(masks)
-        shapes = [(actions,), (next(iter(self.heads)).choices, actions)]
-        if array.shape not in shapes or not (array.dtype == np.bool_ or _is_binary(array)):
-            wanted = " or ".join(map(str, dict.fromkeys(shapes)))
-            raise EnvironmentSetupError(
-                f"action_masks() returned {array.dtype} of shape {array.shape}; "
-                f"return booleans of shape {wanted}: all actions of {', '.join(self.heads.names)} in a row"
-            )
-        return array.astype(np.bool_)
+            given = self._copy_masks[0]()
+        except Exception as error:
+            raise EnvironmentSetupError(f"reset() or action_masks() raised {reason_of(error)}") from error
+        require_a_choice(checked_masks(given, self.heads), self.heads)
 
     def close(self) -> None:
         """End worker processes and free what the environments hold."""
@@ -136,19 +133,6 @@ class TrainingEnvironment:
 
     def _flat(self, observations: Any) -> npt.NDArray[np.float32]:
         return np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1)
-
-
-def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
-    """What the outermost wrapper that has the attribute says, or the environment; None where none has it."""
-    try:
-        return env.get_wrapper_attr(name)
-    except AttributeError:
-        return None
-
-
-def _is_binary(array: npt.NDArray[Any]) -> bool:
-    """Whether numbers can be read as booleans."""
-    return bool(array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all())
 
 
 def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> TrainingEnvironment:
@@ -165,13 +149,20 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
         )
     except _SETUP_ERRORS as error:
         raise _cannot_be_made(name, error) from error
-    environment = TrainingEnvironment(vector, _heads_of(name, vector))
-    try:
+    with _named(name, vector):
+        environment = TrainingEnvironment(vector, _heads_of(vector))
         environment.require_masks()
-    except EnvironmentSetupError as error:
-        environment.close()
-        raise EnvironmentSetupError(f"environment {name!r}: {error}") from error
     return environment
+
+
+@contextmanager
+def _named(name: str, vector: SyncVectorEnv) -> Iterator[None]:
+    """Close the environments where they cannot be used, and name them in the error."""
+    try:
+        yield
+    except EnvironmentSetupError as error:
+        vector.close()
+        raise EnvironmentSetupError(f"environment {name!r}: {error}") from error
 
 
 def make_single(name: str, arguments: Mapping[str, Any], *, render: bool = False) -> TrainingEnvironment:
@@ -194,7 +185,8 @@ def make_single(name: str, arguments: Mapping[str, Any], *, render: bool = False
     except _SETUP_ERRORS as error:
         raise _cannot_be_made(name, error) from error
     vector = SyncVectorEnv([lambda: _flat_observations(environment)], autoreset_mode=AutoresetMode.DISABLED)
-    return TrainingEnvironment(vector, HEADS if own is not None else _heads_of(name, vector))
+    with _named(name, vector):
+        return TrainingEnvironment(vector, HEADS if own is not None else _heads_of(vector))
 
 
 def _render_mode(name: str, environment: gymnasium.Env[Any, Any]) -> str:
@@ -223,32 +215,11 @@ def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     return Reporting(gymnasium.wrappers.FlattenObservation(env))
 
 
-def _heads_of(name: str, vector: SyncVectorEnv) -> Heads:
+def _heads_of(vector: SyncVectorEnv) -> Heads:
     space = vector.single_action_space
-    environment = vector.envs[0]
     # A space that starts elsewhere than at 0 would need a shift of every action.
     if isinstance(space, spaces.Discrete) and space.start == 0:
-        return _named_heads(name, environment, ["action"], [space.n])
+        return declared_heads(vector.envs[0], [int(space.n)], ["action"])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-        names = _attribute(environment, "head_names")
-        names = names or [f"head_{index}" for index in range(len(space.nvec))]
-        return _named_heads(name, environment, names, space.nvec.tolist())
-    raise EnvironmentSetupError(
-        f"environment {name!r} has action space {space}; the policy needs MultiDiscrete or Discrete, from 0"
-    )
-
-
-def _named_heads(
-    name: str, environment: gymnasium.Env[Any, Any], names: Sequence[str], sizes: Sequence[int]
-) -> Heads:
-    """The heads, with the names of their actions where the environment has ``action_names`` (head to names)."""
-    actions: Mapping[str, Sequence[str]] = _attribute(environment, "action_names") or {}
-    try:
-        return Heads(
-            [
-                Head(str(head), int(size), actions=tuple(map(str, actions.get(head, ()))))
-                for head, size in zip(names, sizes, strict=True)
-            ]
-        )
-    except ValueError as error:
-        raise EnvironmentSetupError(f"environment {name!r}: {error}") from error
+        return declared_heads(vector.envs[0], space.nvec.tolist(), None)
+    raise EnvironmentSetupError(f"action space {space}; the policy needs MultiDiscrete or Discrete, from 0")

@@ -21,7 +21,7 @@ from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.episodes import Drawing
 from rl_training.config import DEFAULT_EPISODES, RunConfig, Settings
 from rl_training.distributed.rendezvous import device_of, failing_together, own_assignment, rendezvous
-from rl_training.environments.adapter import EnvironmentSetupError
+from rl_training.environments.declared import EnvironmentSetupError
 from rl_training.ranks import RankLostError
 from rl_training.run.checkpointer import CheckpointedView, Checkpointer
 from rl_training.run.determinism import deterministic_where_asked

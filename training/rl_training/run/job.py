@@ -14,7 +14,8 @@ from rl_exporter.snapshot import RunInfo
 from rl_training.algorithm.ppo import PPOAgent, with_multipliers
 from rl_training.config import BadInputError, Settings
 from rl_training.distributed.rendezvous import require_same, require_shareable
-from rl_training.environments.adapter import EnvironmentSetupError, TrainingEnvironment, make_environment
+from rl_training.environments.adapter import TrainingEnvironment, make_environment
+from rl_training.environments.declared import EnvironmentSetupError
 from rl_training.ranks import Ranks
 from rl_training.run.checkpoint import Checkpoint, CheckpointError, load, prepare
 from rl_training.run.registration import take_identity

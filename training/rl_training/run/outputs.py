@@ -13,7 +13,8 @@ from rich.console import Console
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.http import MetricsServer
-from rl_exporter.server.listen import parse_listen_address
+from rl_exporter.server.listen import ListenError, parse_listen_address
+from rl_exporter.server.scrapers import while_lingering
 from rl_exporter.snapshot import SanctumSnapshot
 from rl_exporter.whole_files import check_writable
 from rl_training.config import BadInputError, OutputConfig
@@ -93,8 +94,10 @@ def _server(snapshot: Callable[[], SanctumSnapshot], output: OutputConfig) -> It
     names = (name.strip() for name in output.allow_host.split(",") if name.strip())
     try:
         gate = Gate(output.web_config_file, names)
-        server = MetricsServer(snapshot, parse_listen_address(output.listen), gate=gate)
+        server = MetricsServer(snapshot, parse_listen_address(output.listen, auto=True), gate=gate)
         server.start()
+    except ListenError as error:
+        raise BadInputError(error.worded("--listen {}")) from error
     except (OSError, ValueError) as error:
         raise BadInputError(str(error)) from error
     try:
@@ -113,6 +116,13 @@ def _writable(path: Path, option: str) -> Iterator[None]:
         ) from error
 
 
+def _say_who_is_waited_for(server: MetricsServer, output: OutputConfig, console: Console) -> None:
+    who = server.scrapers.waits_for()
+    if who and output.linger:
+        # Without markup: a scraper chose its own name.
+        console.print(while_lingering(who, output.linger), markup=False, highlight=False, soft_wrap=True)
+
+
 def linger(
     server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console, before: int
 ) -> None:
@@ -121,6 +131,8 @@ def linger(
     hold = output.hold and console.is_terminal and not before and not signals.hung_up
     if hold:
         console.print(f"{server.url}/metrics stays up until Ctrl-C", highlight=False, soft_wrap=True)
+    elif signals.count <= before and not output.quiet:
+        _say_who_is_waited_for(server, output, console)
     deadline = time.monotonic() + output.linger
     while signals.count <= before and (hold or time.monotonic() < deadline):
         hold = hold and not signals.hung_up

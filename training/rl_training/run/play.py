@@ -17,7 +17,8 @@ from rl_exporter.environment_metrics import EnvironmentMetrics
 from rl_exporter.view import cells
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import BadInputError, PPOConfig, Settings
-from rl_training.environments.adapter import EnvironmentSetupError, make_single
+from rl_training.environments.adapter import make_single
+from rl_training.environments.declared import EnvironmentSetupError
 from rl_training.run.checkpoint import Checkpoint, CheckpointError, Origin, Remedies, load, read_origin
 from rl_training.run.job import usable_device
 from rl_training.run.player import Played, Player, RenderError

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -40,8 +39,9 @@ from rl_exporter.integrations.sb3.policy import (
 from rl_exporter.integrations.sb3.reports import ReportWindow, log_heads
 from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
-from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
+from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
+from rl_exporter.serving import serve
 from rl_exporter.snapshot import RunState
 
 _LOG = logging.getLogger("rl_exporter")
@@ -164,7 +164,8 @@ class HeadEntropyCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._stop_listening()  # a learn() that an exception ended left its taps
-        if not self._running:
+        # A later callback for the same run may have taken the place of the recorder.
+        if not self._running or (self._owned and self.recorder.closed):
             self._start()
         self._guard = ErrorGuard(self.recorder.count_record_error)
         self._steps_seen = self.num_timesteps
@@ -214,8 +215,7 @@ class HeadEntropyCallback(BaseCallback):
         atexit.register(at_exit)
         self._unregister = partial(atexit.unregister, at_exit)
         if self.verbose:
-            with suppress(OSError, ValueError):  # a standard output that is closed
-                print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201 - verbose=1 asks for it
+            recorder.print_place()
 
     def _end(self, end: Callable[[HeadRecorder], None]) -> None:
         if not (self._owned and self._running):

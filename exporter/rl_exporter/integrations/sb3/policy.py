@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli
 
 from rl_exporter.heads import MAXIMUM, Head, Heads
-from rl_exporter.recorder import declare_heads
+from rl_exporter.serving import declare_heads
 
 ALGORITHMS = ("PPO", "A2C", "MaskablePPO")
 """Their loss evaluates every step of the rollout once an epoch, without padding."""

@@ -12,7 +12,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 import rl_exporter
 from rl_exporter import RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
+from rl_exporter.server import listen
 from tests.support import ROOT
+from tests.support.ports import free_ports
 from tests.support.sb3_reach import At, Reach, assert_untouched, fail, local
 from tests.support.sb3_reach import small_ppo as ppo
 from tests.support.scraping import scrape, scrape_to_the_end
@@ -80,6 +82,34 @@ def test_a_port_in_use_is_refused_before_training():
         with pytest.raises(OSError, match="port is in use"):
             model.learn(16, callback=local(listen=other.url.removeprefix("http://")))
         assert model.num_timesteps == 0
+
+
+def test_the_cell_runs_again_after_ctrl_c(capsys):
+    address = f"127.0.0.1:{free_ports()[0]}"
+
+    def cell():
+        callback = local(listen=address, verbose=1)
+        with pytest.raises(KeyboardInterrupt):
+            ppo().learn(64, callback=[callback, At(3, fail(KeyboardInterrupt))])
+        return callback
+
+    first, again = cell(), cell()
+    assert again.recorder.snapshot().tamiyo.updates == 4
+    assert again.recorder.snapshot().run.run_id == first.recorder.snapshot().run.run_id
+    # The former callback starts a recorder of its own again, instead of one that nobody reads.
+    ppo().learn(32, callback=first)
+    assert first.recorder.snapshot().tamiyo.updates == 6
+    assert first.recorder.snapshot().run_state is RunState.COMPLETED
+    assert again.recorder.closed
+    run_id = first.recorder.snapshot().run.run_id
+    assert capsys.readouterr().out.splitlines().count(f"run {run_id}: http://{address}/metrics") == 3
+
+
+def test_a_callback_prints_the_port_that_auto_takes_once(capsys, monkeypatch):
+    monkeypatch.setattr(listen, "AUTO_PORTS", free_ports())
+    callback = local(run_id="grasp", listen="auto", verbose=1)
+    ppo().learn(16, callback=callback)
+    assert capsys.readouterr().out.count(f"run grasp: {callback.recorder.url}/metrics\n") == 1
 
 
 @pytest.mark.parametrize("stop", [None, lambda model: False])
