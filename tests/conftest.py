@@ -14,12 +14,24 @@ from stack.servers import MissingServerError, find_alertmanager, find_server
 settings.register_profile("first-failure", phases=(Phase.explicit, Phase.generate))
 
 
+LEARNING = Path(__file__).parent / "training/algorithm/test_learning.py"
+STACK = Path(__file__).parent / "stack"
+
+
+def pytest_collection_modifyitems(items):
+    """Put the minutes of computing before the tests that wait for real servers: at the end a process would be alone."""
+    learning = [item for item in items if item.path == LEARNING]
+    others = [item for item in items if item.path != LEARNING]
+    place = next((at for at, item in enumerate(others) if STACK in item.path.parents), len(others))
+    items[:] = [*others[:place], *learning, *others[place:]]
+
+
 def server(find, *names):
     folder = Path(os.environ.get("RL_TEST_SERVERS", ".servers"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in two processes, and one of them unpacks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes, and one of them unpacks
             return find(*names, folder)
     except MissingServerError as error:
         if os.environ.get("CI") == "true":

@@ -10,13 +10,14 @@ from types import MappingProxyType
 
 import yaml
 
-from tests.alerts.rule_cases import collapse, ends, pods, states, training, verdict
+from tests.alerts.rule_cases import collapse, ends, pages, pods, states, training, verdict
 from tests.alerts.rule_cases.case import RULE_FILES, Case, group, settings
 
 SUBJECTS: Mapping[str, Callable[[], Iterable[Case]]] = MappingProxyType(
     {
         "collapse": collapse.cases,
         "ends": ends.cases,
+        "pages": pages.cases,
         "pods": pods.cases,
         "states": states.cases,
         "training": training.cases,

@@ -12,8 +12,8 @@ from rl_training.run.cli import main
 from stack.drill import DRILL, HEALTHY_TWIN
 
 pytestmark = pytest.mark.slow
-HEADS = ("--env", "heads", "--updates", "56")
-"""57,600 steps, of which a perfect episode returns 16."""
+HEADS = ("--env", "heads", "--updates", "40")
+"""40,960 steps, of which a perfect episode returns 16. docs/learning.md has 57,600."""
 
 
 def played(arguments, seed, tmp_path):
@@ -24,18 +24,38 @@ def played(arguments, seed, tmp_path):
 
 
 def final_return(arguments, seed, tmp_path):
-    return played(arguments, seed, tmp_path)[-1]["rl_training_episode_return"]
+    end = played(arguments, seed, tmp_path)[-1]["rl_training_episode_return"]
+    print(f"seed {seed} ends at {end:.2f}")
+    return end
+
+
+def median_exceeds(bound, arguments, tmp_path):
+    """Whether the median of three seeds does. Two seeds on one side of the bound decide it without the third."""
+    first, second = (final_return(arguments, seed, tmp_path) > bound for seed in range(2))
+    return first if first == second else final_return(arguments, 2, tmp_path) > bound
 
 
 @pytest.mark.parametrize("arguments", [(), ("--env-arg", "delay=1"), ("--env-arg", "consult=table")])
 def test_heads_is_learned_with_the_defaults(arguments, tmp_path):
     """delay=1 needs memory; with consult=table the operation decides which heads count."""
-    assert median(final_return((*HEADS, *arguments), seed, tmp_path) for seed in range(3)) > 15.6
+    assert median_exceeds(15.6, (*HEADS, *arguments), tmp_path)
 
 
 def test_cartpole_is_learned_with_the_defaults(tmp_path):
-    cartpole = ("--env", "CartPole-v1", "--updates", "98")
-    assert median(final_return(cartpole, seed, tmp_path) for seed in range(3)) > 440
+    assert median_exceeds(440, ("--env", "CartPole-v1", "--updates", "98"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ends", "exceeds"),
+    [((2, 2), True), ((0, 0), False), ((2, 0, 2), True), ((0, 2, 0), False), ((1, 2, 1), False)],
+)
+def test_two_seeds_on_one_side_decide_the_median_of_three(ends, exceeds, monkeypatch, tmp_path):
+    for third in ends[2:] or (0, 2):
+        assert (median((*ends[:2], third)) > 1) == exceeds
+    remaining = iter(ends)
+    monkeypatch.setitem(globals(), "final_return", lambda *_: next(remaining))
+    assert median_exceeds(1, (), tmp_path) == exceeds
+    assert list(remaining) == []
 
 
 def test_that_proof_fails_with_the_advantage_upside_down(monkeypatch, tmp_path):
