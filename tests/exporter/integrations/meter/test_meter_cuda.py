@@ -8,7 +8,11 @@ from torch import nn
 
 from rl_exporter.integrations.torch import HeadMeter
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    # torch warns of its own compiler and of its counter of waits.
+    pytest.mark.filterwarnings("default"),
+]
 
 SIZES = {"arm": 3, "leg": 5, "fixed": 1}
 
