@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import atexit
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 try:
     from stable_baselines3.common.callbacks import BaseCallback
@@ -22,7 +20,6 @@ except ModuleNotFoundError as error:
         "rl_exporter.integrations.sb3 needs Stable-Baselines3; pip install stable-baselines3"
     ) from error
 
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.discovery.identity import Discovery
 from rl_exporter.heads import MAXIMUM
@@ -36,7 +33,7 @@ from rl_exporter.integrations.sb3.policy import (
     require_every_rollout,
     supported,
 )
-from rl_exporter.integrations.sb3.reports import ReportWindow, log_heads
+from rl_exporter.integrations.sb3.reports import ReportWindow, episode_mean, log_heads, logged_numbers
 from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
@@ -45,19 +42,6 @@ from rl_exporter.serving import serve
 from rl_exporter.snapshot import RunState
 
 _LOG = logging.getLogger("rl_exporter")
-
-_LOGGED = {
-    "kl_divergence": ("train/approx_kl",),
-    "clipped_share": ("train/clip_fraction",),
-    "policy_loss": ("train/policy_gradient_loss", "train/policy_loss"),
-    "value_loss": ("train/value_loss",),
-    "explained_variance": ("train/explained_variance",),
-    "learning_rate": ("train/learning_rate",),
-}
-"""Payload fields and the names under which PPO, A2C and MaskablePPO log them."""
-
-_FACTORS = {"value_loss": 0.5}
-"""They log the whole squared error of the value estimates; rl_value_loss is half of it."""
 
 
 class HeadEntropyCallback(BaseCallback):
@@ -245,13 +229,13 @@ class HeadEntropyCallback(BaseCallback):
                 heads=self._measured(),
                 environment_steps=self.num_timesteps - self._steps_seen,
                 episodes=self._episodes,
-                episode_return=_mean(self._algorithm, "r"),
-                episode_length=_mean(self._algorithm, "l"),
+                episode_return=episode_mean(self._algorithm, "r"),
+                episode_length=episode_mean(self._algorithm, "l"),
                 environment_metrics=self._reports.means(),
                 entropy_coefficient=self._algorithm.ent_coef,
                 rollout_duration=rollout_duration,
                 update_duration=update_duration,
-                **_logged(self._algorithm),
+                **logged_numbers(self._algorithm),
             )
             self._steps_seen, self._episodes = self.num_timesteps, 0
             self.recorder.handler.handle_ppo_update(payload)
@@ -282,27 +266,6 @@ class HeadEntropyCallback(BaseCallback):
                 name,
                 steps,
             )
-
-
-def _mean(model: OnPolicyAlgorithm, key: str) -> float | None:
-    """Mean return or length of the last episodes; None before the first, or without a Monitor wrapper."""
-    episodes = model.ep_info_buffer
-    return fmean(episode[key] for episode in episodes) if episodes else None
-
-
-def _logged(model: OnPolicyAlgorithm) -> dict[str, Any]:
-    """What the model logged of this update: means over its minibatches, an aborted epoch included."""
-    logged = model.logger.name_to_value
-    found = {
-        field: _FACTORS.get(field, 1.0) * float(logged[key])
-        for field, keys in _LOGGED.items()
-        for key in keys
-        if key in logged
-    }
-    if math.isnan(found.get("explained_variance", 0.0)):
-        # The model's word for returns that do not vary: there is no share to explain.
-        del found["explained_variance"]
-    return found
 
 
 def _end_at_exit(recorder: HeadRecorder) -> None:

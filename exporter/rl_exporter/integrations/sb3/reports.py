@@ -1,18 +1,34 @@
-"""What environments report to the exporter, and the exporter to the logger of a model."""
+"""What a model logs and its environments report, and what the exporter gives to the logger of the model."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.environment_metrics import EnvironmentMetrics, episode_means
 from rl_exporter.heads import Heads
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
+
+_LOGGED = {
+    "kl_divergence": ("train/approx_kl",),
+    "clipped_share": ("train/clip_fraction",),
+    "policy_loss": ("train/policy_gradient_loss", "train/policy_loss"),
+    "value_loss": ("train/value_loss",),
+    "explained_variance": ("train/explained_variance",),
+    "learning_rate": ("train/learning_rate",),
+}
+"""Payload fields and the names under which PPO, A2C and MaskablePPO log them."""
+
+_FACTORS = {"value_loss": 0.5}
+"""They log the whole squared error of the value estimates; rl_value_loss is half of it."""
 
 _EPISODES = 100
 _LOG = logging.getLogger("rl_exporter")
@@ -48,3 +64,24 @@ def log_heads(logger: Logger, measured: Mapping[str, HeadMeasurement], heads: He
                 logger.record(f"heads/{head.name}/{number.name}", value)
         if found.entropy is not None:
             logger.record(f"heads/{head.name}/normalized_entropy", head.normalize(found.entropy))
+
+
+def episode_mean(model: OnPolicyAlgorithm, key: str) -> float | None:
+    """Mean return or length of the last episodes; None before the first, or without a Monitor wrapper."""
+    episodes = model.ep_info_buffer
+    return fmean(episode[key] for episode in episodes) if episodes else None
+
+
+def logged_numbers(model: OnPolicyAlgorithm) -> dict[str, Any]:
+    """What the model logged of this update: means over its minibatches, an aborted epoch included."""
+    logged = model.logger.name_to_value
+    found = {
+        field: _FACTORS.get(field, 1.0) * float(logged[key])
+        for field, keys in _LOGGED.items()
+        for key in keys
+        if key in logged
+    }
+    if math.isnan(found.get("explained_variance", 0.0)):
+        # The model's word for returns that do not vary: there is no share to explain.
+        del found["explained_variance"]
+    return found
