@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.support import ROOT
@@ -38,6 +39,9 @@ def test_an_example_trains_and_serves_its_heads(name):
             0
         ]
         assert f"{head:8} {float(entropy):.3f} nats" in printed
+    if name == "cleanrl_style":  # the largest object of four leaves one speed
+        (share,) = re.findall(r'rl_policy_head_choice_steps_ratio{head="speed",run_id="example"} (.*)', body)
+        assert 0.6 < float(share) < 0.9
 
 
 @pytest.mark.slow
@@ -59,6 +63,24 @@ def test_the_example_of_trl_trains_and_serves_its_tokens(tmp_path):
     assert 'rl_training_episodes_total{run_id="example"} 64.0' in body
     (entropy,) = re.findall(r'rl_policy_head_entropy_nats{head="token",run_id="example"} (.*)', body)
     assert f"token {float(entropy):.3f} nats" in printed
+
+
+def test_each_correct_head_of_the_environment_earns_a_third(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from picking import BINS, SIZES, Picking
+
+    environment = Picking()
+    observation, _ = environment.reset(seed=1)
+    for wrong in range(4):
+        size, box = observation[:SIZES].argmax(), observation[SIZES:].argmax()
+        masks = environment.action_masks()
+        assert masks.shape == (sum(environment.action_space.nvec),)
+        assert masks[size], "the right gripper is valid"
+        assert masks[SIZES + box], "the right bin is open"
+        assert list(masks[-3:]) == [True, size < SIZES - 1, size < SIZES - 1]
+        action = [(size + (wrong > 0)) % SIZES, (box + (wrong > 1)) % BINS, int(wrong > 2)]
+        observation, reward, *_ = environment.step(np.array(action))
+        assert reward == pytest.approx(1 - wrong / 3)
 
 
 def test_an_integration_takes_forty_lines():
