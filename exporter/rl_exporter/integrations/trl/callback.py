@@ -25,8 +25,9 @@ from rl_exporter.heads import START, Head, Heads
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.trl.log import HEAD, Window, measures_policy, record_arguments, reports
 from rl_exporter.leaving import left_by_interpreter
-from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
+from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
+from rl_exporter.serving import serve
 from rl_exporter.snapshot import RunState
 
 _LOG = logging.getLogger("rl_exporter")
@@ -127,7 +128,8 @@ class HeadEntropyCallback(TrainerCallback):
         warning, critical = self._thresholds
         size = vocabulary_size(model)
         head = Head(HEAD, size, warning=warning, critical=critical, reference=self._reference)
-        if not self._running:
+        # A later callback for the same run may have taken the place of the recorder.
+        if not self._running or (self._owned and self.recorder.closed):
             self._start(head, args)
         served = self.recorder.heads.named(HEAD)
         if served.choices != head.choices:
@@ -213,8 +215,7 @@ class HeadEntropyCallback(TrainerCallback):
         atexit.register(at_exit)
         self._unregister = partial(atexit.unregister, at_exit)
         if self._verbose:
-            with suppress(OSError, ValueError):  # a standard output that is closed
-                print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201 - verbose=1 asks for it
+            recorder.print_place()
 
     def _end(self, end: Callable[[HeadRecorder], None]) -> None:
         if not (self._owned and self._running):

@@ -124,6 +124,19 @@ def test_without_a_block_the_next_train_takes_over_after_an_error(model):
     assert (snapshot.run_state, snapshot.tamiyo.updates) == (RunState.COMPLETED, 2)
 
 
+def test_the_callback_of_the_cell_that_runs_again_replaces_the_former_one(model):
+    former, again = local(), local()
+    with pytest.raises(KeyboardInterrupt):
+        learn(model, former, rewards=[raising(KeyboardInterrupt, 2)])
+    learn(model, again)
+    assert former.recorder.closed
+    snapshot = again.recorder.snapshot()
+    assert (snapshot.run_state, snapshot.tamiyo.updates) == (RunState.COMPLETED, 3)
+    learn(model, former)  # it serves anew
+    snapshot = former.recorder.snapshot()
+    assert (snapshot.run_state, snapshot.tamiyo.updates) == (RunState.COMPLETED, 2)
+
+
 def test_what_does_not_fit_is_refused_before_training(model):
     with rl_exporter.serve({"token": VOCABULARY + 1}, listen="127.0.0.1:0", linger=0) as other:
         refused = [
@@ -261,7 +274,7 @@ def test_without_trl_the_import_says_what_to_install():
 
 
 TWO = """
-import os, sys, torch
+import os, pathlib, sys, torch
 torch.set_num_threads(1)
 from rl_exporter.integrations.trl import HeadEntropyCallback
 from tests.support import tiny_language
@@ -269,16 +282,18 @@ from tests.support import tiny_language
 callback = HeadEntropyCallback("test", listen="127.0.0.1:0", linger=0)
 trainer = tiny_language.trainer(sys.argv[1], [callback], max_steps=2)
 trainer.train()
-if os.environ["RANK"] == "0":
+rank = os.environ["RANK"]
+said = pathlib.Path(sys.argv[2], rank)  # lines of two processes may mix
+if rank == "0":
     snapshot = callback.recorder.snapshot()
     entropy = trainer.state.log_history[-2]["entropy"]
     assert snapshot.tamiyo.readings["token"].entropy == entropy
-    print("says", snapshot.run.world_size, snapshot.tamiyo.updates, snapshot.episodes, snapshot.run_state.value)
+    said.write_text(f"{snapshot.run.world_size} {snapshot.tamiyo.updates} {snapshot.episodes} {snapshot.run_state}")
 else:
     try:
         callback.recorder
     except RuntimeError as error:
-        print("says", error)
+        said.write_text(str(error))
 """
 
 
@@ -287,10 +302,15 @@ def test_of_two_processes_the_first_one_serves(model, tmp_path):
     program.write_text(TWO)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     result = subprocess.run(
-        [*launch, program, model], check=False, capture_output=True, text=True, timeout=300, **program_options()
+        [*launch, program, model, tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **program_options(),
     )
     assert result.returncode == 0, result.stderr
-    assert sorted(line for line in result.stdout.splitlines() if line.startswith("says")) == [
-        "says 2 2 16 completed",
-        "says nothing is served; train() starts the run, in the first process alone",
-    ]
+    assert (tmp_path / "0").read_text() == "2 2 16 completed"
+    assert (
+        tmp_path / "1"
+    ).read_text() == "nothing is served; train() starts the run, in the first process alone"
