@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ class HeadEntropyCallback(TrainerCallback):
         linger: float = LINGER_SECONDS,
         register: Discovery | None = None,
         web_config: Path | str | None = None,
-        allowed_hosts: tuple[str, ...] = (),
+        allowed_hosts: Sequence[str] = (),
         recorder: HeadRecorder | None = None,
         verbose: int = 0,
     ) -> None:
@@ -150,7 +150,7 @@ class HeadEntropyCallback(TrainerCallback):
         if self._serves and state.num_input_tokens_seen != self._tokens_seen:
             # The trainer adds up tokens whenever it generates, and generates batches of one size.
             self._tokens_seen = state.num_input_tokens_seen
-            self._completions += getattr(args, "generation_batch_size", None) or 0
+            self._completions += getattr(args, "generation_batch_size", 0)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
