@@ -257,6 +257,13 @@ def test_a_trainer_that_logs_no_entropy_is_named_once(model, caplog):
     assert snapshot.tamiyo.policy_loss > 0
 
 
+def test_a_divergence_from_no_reference_model_is_not_called_one():
+    from rl_exporter.integrations.trl.log import reports
+
+    assert reports({"kl": 0.1}, penalized=True) == {"reference_kl_nats": 0.1}
+    assert reports({"kl": 0.1}, penalized=False) == {}
+
+
 def test_no_model_with_a_vocabulary_is_refused():
     from rl_exporter.integrations.trl.callback import vocabulary_size
 
