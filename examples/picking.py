@@ -16,7 +16,8 @@ class Picking(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.int64]]):
     """Three heads: ``gripper`` must match the observed size, ``arm`` the observed bin, ``speed`` must be slow.
 
     ``gripper`` and ``arm`` have to learn from the observation. For ``speed`` one action is always best: its
-    entropy falls first, and here that is right.
+    entropy falls first, and here that is right. Policies may take ``action_masks``: half of the other bins are
+    closed, and the largest object leaves no speed but slow.
     """
 
     head_names = ("gripper", "arm", "speed")
@@ -38,13 +39,20 @@ class Picking(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.int64]]):
         self, action: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Pick once. Each correct head earns a third of the reward."""
-        gripper, arm, speed = action
-        reward = float((gripper == self._size) + (arm == self._bin) + (speed == 0)) / 3
+        reward = float(np.mean(action == [self._size, self._bin, 0]))
         self._steps += 1
         return self._next_object(), reward, self._steps == self._episode_steps, False, {}
 
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Which actions are valid now, of all heads in one row."""
+        return np.concatenate(
+            [np.ones(SIZES, bool), self._open, [True] + [self._size < SIZES - 1] * (SPEEDS - 1)]
+        )
+
     def _next_object(self) -> npt.NDArray[np.float32]:
         self._size, self._bin = self.np_random.integers(SIZES), self.np_random.integers(BINS)
+        self._open = self.np_random.random(BINS) < 0.5
+        self._open[self._bin] = True
         observation = np.zeros(SIZES + BINS, np.float32)
         observation[[self._size, SIZES + self._bin]] = 1.0
         return observation
