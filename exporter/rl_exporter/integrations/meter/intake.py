@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.consulting import Operations
 from rl_exporter.integrations.meter.form import PerHead, mask_rows, require_some_choice, step_values
 from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
 from rl_exporter.integrations.meter.minibatch import Minibatch
 from rl_exporter.integrations.meter.operations import (
     OperationLayout,
-    Operations,
     masks_of_columns,
     masks_of_operations,
 )

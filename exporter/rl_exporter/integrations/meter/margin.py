@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from rl_exporter.decisions import DECAY
 from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
+from rl_exporter.integrations.meter.sums import ActionSums, FloatArray, UpdateSums
 
 
-class AdvantageSums(NamedTuple):
-    """Choice steps at which each action was sampled, and sums of their normalized advantages; (Σn,) each."""
+class AdvantageSums(ActionSums[Tensor]):
+    """The sums as tensors."""
 
-    steps: Tensor
-    total: Tensor
-    squares: Tensor
+    __slots__ = ()
 
     @classmethod
     def none(cls, actions: int, device: torch.device | None = None) -> AdvantageSums:
@@ -24,9 +20,11 @@ class AdvantageSums(NamedTuple):
         exact = torch.float64 if device is None else exact_dtype(device)
         return cls(*torch.zeros(3, actions, dtype=exact, device=device))
 
-    def after(self, update: AdvantageSums) -> AdvantageSums:
-        """These sums, decayed, with those of one update more."""
-        return AdvantageSums(*(DECAY * old + new for old, new in zip(self, update, strict=True)))
+    @classmethod
+    def of(cls, sums: UpdateSums[FloatArray]) -> AdvantageSums:
+        """Those of one update, over all ranks."""
+        sampled = (sums.sampled_steps, sums.sampled_advantage, sums.sampled_advantage_square)
+        return cls(*map(torch.from_numpy, sampled))
 
 
 def advantage_sums(choice: Tensor, actions: Tensor, advantages: Tensor, layout: HeadLayout) -> AdvantageSums:

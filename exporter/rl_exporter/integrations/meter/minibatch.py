@@ -9,15 +9,9 @@ import torch
 from torch import Tensor
 
 from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.limits import MASKED
 from rl_exporter.integrations.meter.operations import StepMasks, masks_of_columns
 from rl_exporter.integrations.meter.softmax import MaskBits, Softmax
-
-MASKED = 1e4
-"""An action whose logit lies this far below the largest of its head was not valid there.
-
-Policies that mask their own logits write -inf, -1e8 or the like. A head that collapsed as far as float32 can
-tell is 104 below: no probability shows a mask, not even one that is 0.
-"""
 
 
 class Minibatch(NamedTuple):
