@@ -67,7 +67,7 @@ class Steps(NamedTuple):
     inf: Tensor
     """(H, S) bool, one is infinite, and none NaN."""
     empty: Tensor
-    """(H, S) bool, the mask allows no action."""
+    """(H, S) bool, a mask allows no action."""
     counted: Tensor
     """(S,) bool, the step is none of padding."""
     invalid: Tensor
@@ -107,6 +107,7 @@ def evaluate(given: Minibatch, layout: HeadLayout) -> Steps:
     softmax, decided = _softmax(given.logits, decision, layout)
     entropy, peak = decided, softmax.peak
     if masks.step is not masks.decision:
+        usable &= layout.sums(masks.step.to(given.logits.dtype)) > 0
         under_step, entropy = _softmax(given.logits, masks.step, layout)
         peak = under_step.peak
     nan = peak.isnan() & usable
@@ -121,7 +122,7 @@ def evaluate(given: Minibatch, layout: HeadLayout) -> Steps:
         open=masks.open & usable,
         nan=nan,
         inf=entropy.isnan() & usable & ~nan,
-        empty=present & (valid == 0),
+        empty=present & ~usable,
         counted=present,
         invalid=(~decision).sum(0) * present,
         probabilities=probabilities,
