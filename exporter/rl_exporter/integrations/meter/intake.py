@@ -69,14 +69,18 @@ class Intake:
             raise ValueError(
                 "actions are missing; with operations, give the sampled actions of every step, (…, H)"
             )
-        sampled = None if operations is None or found.actions is None else found.actions[operations.head]
+        sampled = None
+        if operations is not None and found.actions is not None:
+            # Padding may hold any action; as an index it would be an error, which on a GPU ends the program.
+            sampled = found.actions[operations.head].clamp(0, operations.number - 1)
         if sampled is not None and operations is not None and operations.consult is not None:
             found = found._replace(consulted=operations.consult[sampled].T)
         if given is None:
             return found
         masks = mask_rows(given, layout, rows, 1 if operations is None else operations.number)
         if check:
-            require_some_choice(masks, layout)
+            padding = None if found.counted is None else ~found.counted
+            require_some_choice(masks, layout, padding)
         if operations is None or sampled is None or masks.ndim == 2:
             return found._replace(decision=masks.T.clone(memory_format=torch.contiguous_format))
         allowed = masks_of_operations(masks, sampled, operations, layout)

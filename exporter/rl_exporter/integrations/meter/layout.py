@@ -22,9 +22,10 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 class HeadLayout(Segments):
     """Where each head's segment lies in a flat row of Σn logits.
 
-    ``segment`` (Σn,) holds the head of each column, ``row`` (Σn,) its place in it. ``grid`` (widest head, H)
-    lists the columns of each head, for reductions that need a rectangle. Where a head has no more columns, it
-    repeats the first one and ``outside`` (widest head, H) is True.
+    ``segment`` (Σn,) holds the head of each column, ``row`` (Σn,) its place in it; ``first`` and ``widths``
+    (H,) are the first column and the number of choices of each head. ``grid`` (widest head, H) lists the
+    columns of each head, for reductions that need a rectangle. Where a head has no more columns, it repeats the
+    first one and ``outside`` (widest head, H) is True.
     """
 
     def __init__(self, names: Sequence[str], sizes: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -35,6 +36,7 @@ class HeadLayout(Segments):
         self.segment = upload(np.repeat(np.arange(len(sizes)), sizes), place)
         self.row = upload(np.concatenate([np.arange(size) for size in sizes]), place)
         self.first = upload(self.offsets, place)
+        self.widths = upload(np.asarray(sizes, np.int64), place)
         self.grid = upload(np.where(outside, 0, rows) + self.offsets, place)
         self.outside = upload(outside, place)
         self.head_of_column = tuple(np.repeat(np.arange(len(sizes)), sizes).tolist())

@@ -30,10 +30,12 @@ class AdvantageSums(ActionSums[Tensor]):
 def advantage_sums(choice: Tensor, actions: Tensor, advantages: Tensor, layout: HeadLayout) -> AdvantageSums:
     """The sums of some steps, on the device: choice steps and actions (…, H), normalized advantages (…)."""
     exact = exact_dtype(advantages.device)
-    counted = choice & torch.isfinite(advantages).unsqueeze(-1)
+    # Padding may hold any action; as an index it would be an error, which on a GPU ends the program.
+    valid = (actions >= 0) & (actions < layout.widths)
+    counted = choice & valid & torch.isfinite(advantages).unsqueeze(-1)
     # An advantage that is not finite has no place in a sum, not even times 0.
     kept = torch.nan_to_num(advantages, 0.0, 0.0, 0.0).to(exact).unsqueeze(-1)
-    columns = (actions + layout.first).flatten()
+    columns = (torch.where(valid, actions, 0) + layout.first).flatten()
     values = counted.to(exact).unsqueeze(0) * torch.stack([torch.ones_like(kept), kept, kept * kept])
     sums = values.new_zeros(3, layout.total).index_add_(1, columns, values.flatten(1))
     return AdvantageSums(*sums)

@@ -211,3 +211,21 @@ def test_a_layer_with_one_row_for_each_head_is_the_same():
     array.gradients([gradient, gradient[:, 0]])
     tensor.gradients([parameter_with(gradient), parameter_with(gradient[:, 0])])
     assert_same(array.result(), tensor.result())
+
+
+@pytest.mark.parametrize("operations", ["none", "row", "table"])
+def test_padding_may_hold_anything(operations):
+    """Masks without any action, actions that no head has, logits that are NaN."""
+    loop = Loop((4, 3), operations=operations, padding=True, epochs=1, minibatches=1)
+    (((arguments,), _),) = loop.epochs_of_minibatches()
+    padding = ~arguments["valid"]
+    odd = {name: part.copy() for name, part in arguments.items()}
+    odd["actions"][padding], odd["masks"][padding], odd["logits"][padding] = -100, False, np.nan
+    for meter, convert in zip(meters_of(loop), (dict, tensors), strict=True):
+        results = []
+        for given_ in (odd, arguments):
+            meter.add(**convert(given_))
+            results.append(meter.measured())
+        assert results[0].head_entropy_history == results[1].head_entropy_history
+        assert results[0].choice_share == results[1].choice_share
+        assert results[0].head_advantage_margin.keys() == {"h0", "h1"}
