@@ -229,3 +229,15 @@ def test_padding_may_hold_anything(operations):
         assert results[0].head_entropy_history == results[1].head_entropy_history
         assert results[0].choice_share == results[1].choice_share
         assert results[0].head_advantage_margin.keys() == {"h0", "h1"}
+
+
+def test_importance_ratios_of_half_precision_are_exact():
+    """In bfloat16 the difference would be -0.1797 and the ratio 1.1953."""
+    new, old = (np.full((4, 2), value, ml_dtypes.bfloat16) for value in (-1.0, -1.18))
+    array, tensor = both({"a": 4, "b": 3}, clip=0.196)
+    array.add(np.zeros((4, 7)), log_probs=new, old_log_probs=old)
+    new, old = (torch.from_numpy(part.astype(np.float32)).bfloat16() for part in (new, old))
+    tensor.add(torch.zeros(4, 7), log_probs=new, old_log_probs=old)
+    found = array.result()
+    assert_same(found, tensor.result())
+    assert found["clipped_share"] == 1.0
