@@ -11,8 +11,9 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
 
 from rl_exporter.decisions import state_information
+from rl_exporter.integrations.meter.attempt import Attempt
 from rl_exporter.integrations.meter.layout import HeadLayout
-from rl_exporter.integrations.meter.preference import Attempt, ChoiceSteps, fit_preferences
+from rl_exporter.integrations.meter.preference import ChoiceSteps, fit_preferences
 from rl_training.ranks import SINGLE_PROCESS
 from tests.support.ranks import at_once, thread_ranks
 

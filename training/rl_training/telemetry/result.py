@@ -38,7 +38,7 @@ def divide(
     )
     return UpdateResult(
         nonfinite=nonfinite,
-        **head_results(sums, layout, former, choice_share, open_share),
+        **head_results(sums, layout, former.after(AdvantageSums.of(sums)), choice_share, open_share),
         **(_run_numbers(sums, rollout.steps) if len(sums.optimizer_steps) else {}),
     )
 

@@ -7,16 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.attempt import Attempt
 from rl_exporter.integrations.meter.layout import Columns, HeadLayout
 from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
+from rl_exporter.integrations.meter.packing import failed_sums, on_host, pack
 from rl_exporter.integrations.meter.preference import (
-    Attempt,
     ChoiceSteps,
     Preferences,
     fit_preferences,
     no_choice_steps,
 )
-from rl_exporter.integrations.meter.sums import Extent, UpdateSums, combine, failed_sums, on_host, pack
+from rl_exporter.integrations.meter.sums import Extent, UpdateSums, combine
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
 from rl_training.telemetry.measurement import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rl_exporter.integrations.meter.update import MeterResult
+from rl_exporter.integrations.meter.meter_result import MeterResult
 from rl_exporter.numbers import HeadNumbers, attributes
 
 _ARGUMENTS = {number.name: number.row.argument or number.name for number in attributes(HeadNumbers)}

@@ -10,17 +10,10 @@ from torch import Tensor
 
 from rl_exporter.integrations.meter.epochs import EpochSteps, entropy_sums, ratio_sums
 from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
+from rl_exporter.integrations.meter.limits import WIDE
 from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
 from rl_exporter.integrations.meter.minibatch import Minibatch, Steps, evaluate, joined
 from rl_exporter.integrations.meter.preference import ChoiceSteps
-
-WIDE = 1024
-"""Choices of a head beyond which its distributions are added up at once rather than kept until the epoch ends.
-
-The vocabulary of a language model times the tokens of a batch would not fit. State information then exists for
-steps without masks alone, where the best preference is the mean distribution.
-"""
-
 
 _STEPS_AT_A_TIME = 8192
 """Steps that are evaluated together: fewer would wait for Python, more would not fit the cache."""

@@ -71,9 +71,14 @@ def step_values(given: Tensor, steps: int, what: str, heads: int | None = None) 
     return values.reshape(steps) if heads is None else values.reshape(steps, heads)
 
 
-def require_some_choice(masks: Tensor, layout: HeadLayout) -> None:
-    """Raise ValueError where a mask (S, …, Σn) allows a head nothing. The host waits for the device."""
-    layout.require_choices(masks.cpu().numpy())
+def require_some_choice(masks: Tensor, layout: HeadLayout, padding: Tensor | None = None) -> None:
+    """Raise ValueError where a mask (S, …, Σn) allows a head nothing, except at ``padding`` (S,).
+
+    The host waits for the device.
+    """
+    shape = (-1, *[1] * (masks.ndim - 1))
+    needed = masks if padding is None else masks | padding.reshape(shape)
+    layout.require_choices(needed.cpu().numpy())
 
 
 def _rows(given: PerHead, layout: HeadLayout, what: str, device: torch.device | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 import torch.distributed as dist
@@ -15,27 +15,18 @@ from rl_exporter.heads import Heads
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.meter import compiled
 from rl_exporter.integrations.meter.arguments import record_arguments
+from rl_exporter.integrations.meter.consulting import Operations
+from rl_exporter.integrations.meter.declaration import DeclaresHeads, declared_heads, error_counter
 from rl_exporter.integrations.meter.exchange import ALONE, GroupExchange
 from rl_exporter.integrations.meter.form import PerHead, logit_rows
 from rl_exporter.integrations.meter.gradients import Parameters, gradient_norms
 from rl_exporter.integrations.meter.intake import Intake
 from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.meter.margin import AdvantageSums
-from rl_exporter.integrations.meter.operations import Operations
-from rl_exporter.integrations.meter.update import MeteredUpdate, MeterResult
+from rl_exporter.integrations.meter.meter_result import MeterResult
+from rl_exporter.integrations.meter.update import MeteredUpdate
 
 _LOG = logging.getLogger("rl_exporter")
-
-
-class DeclaresHeads(Protocol):
-    """A recorder: it knows the heads, and counts errors in telemetry."""
-
-    @property
-    def heads(self) -> Heads:
-        """The heads it was declared with."""
-
-    def count_record_error(self) -> None:
-        """Count an error that lost a part of an update."""
 
 
 class HeadMeter:
@@ -68,9 +59,8 @@ class HeadMeter:
         lenient: bool = False,
         count_error: Callable[[], None] | None = None,
     ) -> None:
-        self._heads = _declared(heads)
-        counts: Callable[[], None] = getattr(heads, "count_record_error", _nothing)
-        self._guard = ErrorGuard(count_error or counts)
+        self._heads = declared_heads(heads)
+        self._guard = ErrorGuard(count_error or error_counter(heads))
         self._operations, self._clip = operations, clip
         self._former: AdvantageSums | None = None
         self._update: MeteredUpdate
@@ -215,13 +205,3 @@ class HeadMeter:
             self._warned = True
             listed = ", ".join(f"{name} at {count} steps" for name, count in found.empty_masks.items())
             _LOG.warning("masks allow no action of heads %s; such heads are not measured", listed)
-
-
-def _declared(heads: DeclaresHeads | Heads | Mapping[str, SupportsIndex]) -> Heads:
-    if isinstance(heads, Heads):
-        return heads
-    return Heads.of(heads) if isinstance(heads, Mapping) else heads.heads
-
-
-def _nothing() -> None:
-    """Nobody counts errors."""

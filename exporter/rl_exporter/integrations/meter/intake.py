@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.consulting import Operations
 from rl_exporter.integrations.meter.form import PerHead, mask_rows, require_some_choice, step_values
 from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
 from rl_exporter.integrations.meter.minibatch import Minibatch
 from rl_exporter.integrations.meter.operations import (
     OperationLayout,
-    Operations,
     masks_of_columns,
     masks_of_operations,
 )
@@ -69,14 +69,18 @@ class Intake:
             raise ValueError(
                 "actions are missing; with operations, give the sampled actions of every step, (…, H)"
             )
-        sampled = None if operations is None or found.actions is None else found.actions[operations.head]
+        sampled = None
+        if operations is not None and found.actions is not None:
+            # Padding may hold any action; as an index it would be an error, which on a GPU ends the program.
+            sampled = found.actions[operations.head].clamp(0, operations.number - 1)
         if sampled is not None and operations is not None and operations.consult is not None:
             found = found._replace(consulted=operations.consult[sampled].T)
         if given is None:
             return found
         masks = mask_rows(given, layout, rows, 1 if operations is None else operations.number)
         if check:
-            require_some_choice(masks, layout)
+            padding = None if found.counted is None else ~found.counted
+            require_some_choice(masks, layout, padding)
         if operations is None or sampled is None or masks.ndim == 2:
             return found._replace(decision=masks.T.clone(memory_format=torch.contiguous_format))
         allowed = masks_of_operations(masks, sampled, operations, layout)
@@ -92,11 +96,10 @@ class Intake:
         heads = len(self._layout.sizes)
         together = new.numel() == steps
         width = None if together and heads > 1 else heads
-        return (
-            (step_values(new, steps, "log_probs", width) - step_values(old, steps, "old_log_probs", width))
-            .reshape(steps, -1)
-            .T
-        )
+        parts = (step_values(new, steps, "log_probs", width), step_values(old, steps, "old_log_probs", width))
+        # Half precision has a ratio of 1.2 as 1.195: too coarse to say whether it is inside the clip range.
+        exact, former = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts)
+        return (exact - former).reshape(steps, -1).T
 
 
 _BY_HEAD = frozenset({"actions", "consulted"})

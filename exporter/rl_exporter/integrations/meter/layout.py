@@ -7,13 +7,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.segments import Segments
 from rl_exporter.integrations.meter.uploads import upload, upload_together
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -21,27 +19,24 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-class HeadLayout:
+class HeadLayout(Segments):
     """Where each head's segment lies in a flat row of Σn logits.
 
-    ``segment`` (Σn,) holds the head of each column, ``row`` (Σn,) its place in it. ``grid`` (widest head, H)
-    lists the columns of each head, for reductions that need a rectangle. Where a head has no more columns, it
-    repeats the first one and ``outside`` (widest head, H) is True.
+    ``segment`` (Σn,) holds the head of each column, ``row`` (Σn,) its place in it; ``first`` and ``widths``
+    (H,) are the first column and the number of choices of each head. ``grid`` (widest head, H) lists the
+    columns of each head, for reductions that need a rectangle. Where a head has no more columns, it repeats the
+    first one and ``outside`` (widest head, H) is True.
     """
 
     def __init__(self, names: Sequence[str], sizes: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self.names = tuple(names)
-        self.sizes = tuple(sizes)
-        self.total = sum(sizes)
-        self.width = max(sizes)
-        self.offsets = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.int64)
-        self.slices = tuple(slice(start, start + size) for start, size in zip(self.offsets, sizes, strict=True))
+        super().__init__(names, sizes)
         rows = np.arange(self.width)[:, None]
         outside = rows >= np.asarray(sizes)
         place = torch.device(device)
         self.segment = upload(np.repeat(np.arange(len(sizes)), sizes), place)
         self.row = upload(np.concatenate([np.arange(size) for size in sizes]), place)
         self.first = upload(self.offsets, place)
+        self.widths = upload(np.asarray(sizes, np.int64), place)
         self.grid = upload(np.where(outside, 0, rows) + self.offsets, place)
         self.outside = upload(outside, place)
         self.head_of_column = tuple(np.repeat(np.arange(len(sizes)), sizes).tolist())
@@ -69,20 +64,6 @@ class HeadLayout:
                 *upload_together([np.asarray(heads), columns], device),
             )
         return self._parts[heads]
-
-    def counts(self, masks: BoolArray) -> npt.NDArray[np.int64]:
-        """Number of valid choices of each head: (…, Σn) to (…, H)."""
-        return np.add.reduceat(masks, self.offsets, axis=-1, dtype=np.int64)
-
-    def require_choices(self, masks: BoolArray) -> None:
-        """Raise ValueError, with head and row, where masks (…, Σn) allow a head no action."""
-        empty = self.counts(masks) == 0
-        if empty.any():
-            *row, head = (int(index) for index in np.argwhere(empty)[0])
-            raise ValueError(
-                f"the mask of head {self.names[head]!r} allows no action in row {tuple(row)}; "
-                "every mask must leave at least one valid action"
-            )
 
     def sums(self, columns: Tensor) -> Tensor:
         """Sum of each head's columns: (Σn, …) to (H, …). A NaN stays within its head."""

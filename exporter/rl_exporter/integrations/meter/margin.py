@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from rl_exporter.decisions import DECAY
 from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
+from rl_exporter.integrations.meter.sums import ActionSums, FloatArray, UpdateSums
 
 
-class AdvantageSums(NamedTuple):
-    """Choice steps at which each action was sampled, and sums of their normalized advantages; (Σn,) each."""
+class AdvantageSums(ActionSums[Tensor]):
+    """The sums as tensors."""
 
-    steps: Tensor
-    total: Tensor
-    squares: Tensor
+    __slots__ = ()
 
     @classmethod
     def none(cls, actions: int, device: torch.device | None = None) -> AdvantageSums:
@@ -24,18 +20,22 @@ class AdvantageSums(NamedTuple):
         exact = torch.float64 if device is None else exact_dtype(device)
         return cls(*torch.zeros(3, actions, dtype=exact, device=device))
 
-    def after(self, update: AdvantageSums) -> AdvantageSums:
-        """These sums, decayed, with those of one update more."""
-        return AdvantageSums(*(DECAY * old + new for old, new in zip(self, update, strict=True)))
+    @classmethod
+    def of(cls, sums: UpdateSums[FloatArray]) -> AdvantageSums:
+        """Those of one update, over all ranks."""
+        sampled = (sums.sampled_steps, sums.sampled_advantage, sums.sampled_advantage_square)
+        return cls(*map(torch.from_numpy, sampled))
 
 
 def advantage_sums(choice: Tensor, actions: Tensor, advantages: Tensor, layout: HeadLayout) -> AdvantageSums:
     """The sums of some steps, on the device: choice steps and actions (…, H), normalized advantages (…)."""
     exact = exact_dtype(advantages.device)
-    counted = choice & torch.isfinite(advantages).unsqueeze(-1)
+    # Padding may hold any action; as an index it would be an error, which on a GPU ends the program.
+    valid = (actions >= 0) & (actions < layout.widths)
+    counted = choice & valid & torch.isfinite(advantages).unsqueeze(-1)
     # An advantage that is not finite has no place in a sum, not even times 0.
     kept = torch.nan_to_num(advantages, 0.0, 0.0, 0.0).to(exact).unsqueeze(-1)
-    columns = (actions + layout.first).flatten()
+    columns = (torch.where(valid, actions, 0) + layout.first).flatten()
     values = counted.to(exact).unsqueeze(0) * torch.stack([torch.ones_like(kept), kept, kept * kept])
     sums = values.new_zeros(3, layout.total).index_add_(1, columns, values.flatten(1))
     return AdvantageSums(*sums)

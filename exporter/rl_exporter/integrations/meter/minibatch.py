@@ -9,15 +9,9 @@ import torch
 from torch import Tensor
 
 from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.limits import MASKED
 from rl_exporter.integrations.meter.operations import StepMasks, masks_of_columns
 from rl_exporter.integrations.meter.softmax import MaskBits, Softmax
-
-MASKED = 1e4
-"""An action whose logit lies this far below the largest of its head was not valid there.
-
-Policies that mask their own logits write -inf, -1e8 or the like. A head that collapsed as far as float32 can
-tell is 104 below: no probability shows a mask, not even one that is 0.
-"""
 
 
 class Minibatch(NamedTuple):
@@ -73,7 +67,7 @@ class Steps(NamedTuple):
     inf: Tensor
     """(H, S) bool, one is infinite, and none NaN."""
     empty: Tensor
-    """(H, S) bool, the mask allows no action."""
+    """(H, S) bool, a mask allows no action."""
     counted: Tensor
     """(S,) bool, the step is none of padding."""
     invalid: Tensor
@@ -113,6 +107,7 @@ def evaluate(given: Minibatch, layout: HeadLayout) -> Steps:
     softmax, decided = _softmax(given.logits, decision, layout)
     entropy, peak = decided, softmax.peak
     if masks.step is not masks.decision:
+        usable &= layout.sums(masks.step.to(given.logits.dtype)) > 0
         under_step, entropy = _softmax(given.logits, masks.step, layout)
         peak = under_step.peak
     nan = peak.isnan() & usable
@@ -127,7 +122,7 @@ def evaluate(given: Minibatch, layout: HeadLayout) -> Steps:
         open=masks.open & usable,
         nan=nan,
         inf=entropy.isnan() & usable & ~nan,
-        empty=present & (valid == 0),
+        empty=present & ~usable,
         counted=present,
         invalid=(~decision).sum(0) * present,
         probabilities=probabilities,

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rl_exporter.integrations.meter.consulting import Consulting, Operations
 from rl_exporter.integrations.meter.layout import HeadLayout
-
-
-@dataclass(frozen=True, slots=True)
-class Operations:
-    """One head of the policy selects an operation, and each operation uses some of the other heads.
-
-    ``head``: its name. ``consult``: for each of its actions, in order, the names of the heads that it uses.
-    Where it is left out, a head whose mask allows only the first action counts as not used.
-    """
-
-    head: str
-    consult: tuple[tuple[str, ...], ...] | None = None
+from rl_exporter.integrations.meter.uploads import upload
 
 
 class OperationLayout(NamedTuple):
@@ -37,25 +26,8 @@ class OperationLayout(NamedTuple):
         """Raises ValueError for heads that do not exist and operations that are not described."""
         if operations is None:
             return None
-        if operations.head not in layout.names:
-            raise ValueError(
-                f"no head {operations.head!r} selects operations; heads: {', '.join(layout.names)}"
-            )
-        head = layout.names.index(operations.head)
-        number = layout.sizes[head]
-        if operations.consult is None:
-            return cls(head, number, None)
-        unknown = {name for used in operations.consult for name in used} - set(layout.names)
-        if len(operations.consult) != number or unknown:
-            wrong = f"unknown heads {sorted(unknown)}" if unknown else f"{len(operations.consult)} operations"
-            raise ValueError(
-                f"operations consult {wrong}; list, for each of the {number} actions of {operations.head!r}, "
-                "the heads that it uses"
-            )
-        used = [
-            [name in names or name == operations.head for name in layout.names] for names in operations.consult
-        ]
-        return cls(head, number, torch.tensor(used, device=layout.segment.device))
+        head, number, used = Consulting.of(operations, layout)
+        return cls(head, number, None if used is None else upload(used, layout.segment.device))
 
 
 class StepMasks(NamedTuple):

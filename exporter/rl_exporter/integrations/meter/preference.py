@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rl_exporter.decisions import MINORIZE_STEPS, MINORIZE_STEPS_ALONE, NEWTON_CHOICES, NEWTON_STEPS
+from rl_exporter.integrations.meter.attempt import Attempt
 from rl_exporter.integrations.meter.equations import equations_of
 from rl_exporter.integrations.meter.exchange import Exchange
 from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
@@ -52,26 +53,6 @@ class Preferences(NamedTuple):
     """(H,) sum of ln Σ_b m(b) w_b."""
     weights: Tensor
     """(Σn,) the same on every rank."""
-
-
-class Attempt:
-    """Computes the parts that one rank adds to sums over all ranks.
-
-    After an error, which may have come before, it gives zeros, because the other ranks still wait for a part in
-    each exchange.
-    """
-
-    def __init__(self, failure: Exception | None = None) -> None:
-        self.failure = failure
-
-    def part(self, compute: Callable[[], Tensor], otherwise: Callable[[], Tensor]) -> Tensor:
-        """The result of ``compute``; after an error, in it or earlier, that of ``otherwise``."""
-        if self.failure is None:
-            try:
-                return compute()
-            except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
-                self.failure = error
-        return otherwise()
 
 
 def fit_preferences(

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
-
 from rl_exporter.decisions import Information, Margin, margin, state_information
-from rl_exporter.integrations.meter.layout import HeadLayout
-from rl_exporter.integrations.meter.margin import AdvantageSums
-from rl_exporter.integrations.meter.sums import FloatArray, UpdateSums
+from rl_exporter.integrations.meter.segments import Segments
+from rl_exporter.integrations.meter.sums import ActionSums, FloatArray, UpdateSums
 from rl_exporter.payload import HeadMeasurement
 
 
@@ -48,7 +45,7 @@ class HeadResults:
     head_state_information: Mapping[str, Information] = field(default_factory=dict)
     """In nats; a head with too few choice steps is absent."""
     head_advantage_margin: Mapping[str, Margin] = field(default_factory=dict)
-    advantage_sums: AdvantageSums | None = None
+    advantage_sums: Any = None
     """Decayed sums up to this update; None where telemetry failed."""
     head_nonfinite: Mapping[str, NonfiniteCounts] = field(default_factory=dict)
     """Only heads that had something to count."""
@@ -92,12 +89,15 @@ class RankTelemetryError(RuntimeError):
 
 def head_results(
     sums: UpdateSums[FloatArray],
-    layout: HeadLayout,
-    former: AdvantageSums,
+    layout: Segments,
+    advantages: ActionSums[Any],
     choice_share: Mapping[str, float],
     open_share: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The fields of ``HeadResults`` from the sums of all processes, on the host. Raises RankTelemetryError."""
+    """The fields of ``HeadResults`` from the sums of all processes, on the host. Raises RankTelemetryError.
+
+    ``advantages``: those of past updates, decayed, with those of this one.
+    """
     if sums.failed:
         raise RankTelemetryError(
             f"{sums.failed.item():.0f} other ranks could not measure this update; their logs say why"
@@ -105,8 +105,6 @@ def head_results(
     # Without a whole epoch there is nothing to divide by, and a head without an entropy was not measured.
     any_epoch = len(sums.optimizer_steps) > 0
     names = layout.names
-    sampled = (sums.sampled_steps, sums.sampled_advantage, sums.sampled_advantage_square)
-    advantages = former.after(AdvantageSums(*map(torch.from_numpy, sampled)))
     ratios = zip(names, sums.importance_ratio_max.tolist(), strict=True)
     return {
         "head_entropy_history": epoch_means(names, sums.entropy, sums.entropy_steps),
@@ -135,7 +133,7 @@ def _means(names: Sequence[str], sums: FloatArray, counts: FloatArray) -> dict[s
     return {name: total / count for name, total, count in by_head if count > 0}
 
 
-def _decisions(sums: UpdateSums[FloatArray], layout: HeadLayout, advantages: AdvantageSums) -> dict[str, Any]:
+def _decisions(sums: UpdateSums[FloatArray], layout: Segments, advantages: ActionSums[Any]) -> dict[str, Any]:
     """What the heads did at the choice steps of the last epoch, and whether it paid."""
     parts = (sums.action_probability, sums.preference_weights, *advantages)
     per_action = [part.tolist() for part in parts]

@@ -1,23 +1,24 @@
 """The sums of one update: name, shape and way of combining over ranks, declared once for each.
 
-Every rank packs its sums into one flat row. The ranks exchange these rows, and ``on_host`` moves all of them
-in a single transfer. A new sum is declared here, computed in ``measurement`` and divided in
-``result``; nothing depends on its position.
+Every rank packs its sums into one flat row. The ranks exchange these rows, a single transfer moves all of them
+to the host, and ``combine`` adds them up. A new sum is declared here, computed in ``measurement`` and divided
+in ``result``; nothing depends on its position.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import MappingProxyType
-from typing import Annotated, Generic, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, Self, TypeVar, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from rl_exporter.integrations.meter.layout import exact_dtype
+from rl_exporter.decisions import DECAY
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Extent(NamedTuple):
@@ -31,7 +32,7 @@ class Extent(NamedTuple):
 
 
 FloatArray = npt.NDArray[np.float64]
-Array = TypeVar("Array", Tensor, FloatArray)
+Array = TypeVar("Array", "Tensor", FloatArray)
 Combine = Callable[[FloatArray], FloatArray]
 
 
@@ -135,24 +136,6 @@ DECLARATIONS = MappingProxyType(
 """The declaration of each sum by name, in the order of ``UpdateSums``."""
 
 
-def pack(sums: UpdateSums[Tensor]) -> Tensor:
-    """All of them as one flat row, in double precision."""
-    return torch.cat([part.to(exact_dtype(part.device)).flatten() for part in sums])
-
-
-def failed_sums(extent: Extent, device: torch.device) -> UpdateSums[Tensor]:
-    """What a rank that could not measure sends: a row as long as that of the other ranks."""
-    zeros = {name: torch.zeros(sum_.shape(extent), device=device) for name, sum_ in DECLARATIONS.items()}
-    return UpdateSums(**{**zeros, "failed": torch.ones((), device=device)})
-
-
-def on_host(rows: Tensor) -> FloatArray:
-    """The packed rows of all ranks, (ranks, L), moved to the host."""
-    # The only transfer of an update's telemetry: the host waits for the device here, and nowhere else.
-    moved: FloatArray = rows.cpu().numpy().astype(np.float64, copy=False)
-    return moved
-
-
 def combine(rows: FloatArray, extent: Extent) -> UpdateSums[FloatArray]:
     """The sums of all ranks from their packed rows (ranks, L)."""
     # Whole rows at once: to combine each sum apart would take ten times as long.
@@ -164,3 +147,19 @@ def combine(rows: FloatArray, extent: Extent) -> UpdateSums[FloatArray]:
         parts.append(combined[declared.combine][start:stop].reshape(shape))
         start = stop
     return UpdateSums(*parts)
+
+
+Numbers = TypeVar("Numbers")
+
+
+class ActionSums(NamedTuple, Generic[Numbers]):
+    """Choice steps at which each action was sampled, and sums of their normalized advantages; (Σn,) each."""
+
+    steps: Numbers
+    total: Numbers
+    squares: Numbers
+
+    def after(self, update: Self) -> Self:
+        """These sums, decayed, with those of one update more."""
+        parts: Iterable[tuple[Any, Any]] = zip(self, update, strict=True)
+        return type(self)(*(DECAY * old + new for old, new in parts))

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rl_exporter.integrations.meter.epoch import WIDE, Epoch, EpochTotals, Unusable, WideChoices, unusable
+from rl_exporter.integrations.meter.attempt import Attempt
+from rl_exporter.integrations.meter.epoch import Epoch, EpochTotals, Unusable, WideChoices, unusable
 from rl_exporter.integrations.meter.epochs import gradient_sums
 from rl_exporter.integrations.meter.exchange import Exchange
 from rl_exporter.integrations.meter.gradients import GradientNorms, head_norms
 from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
+from rl_exporter.integrations.meter.limits import WIDE
 from rl_exporter.integrations.meter.margin import AdvantageSums
+from rl_exporter.integrations.meter.meter_result import MeterResult, divided
 from rl_exporter.integrations.meter.minibatch import Minibatch
+from rl_exporter.integrations.meter.packing import failed_sums, on_host, pack
 from rl_exporter.integrations.meter.preference import (
-    Attempt,
     ChoiceSteps,
     Preferences,
     fit_preferences,
     no_choice_steps,
 )
-from rl_exporter.integrations.meter.result import HeadResults, head_results
-from rl_exporter.integrations.meter.sums import (
-    Extent,
-    FloatArray,
-    UpdateSums,
-    combine,
-    failed_sums,
-    on_host,
-    pack,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeterResult(HeadResults):
-    """What one update measured of the heads."""
-
-    clipped_share: float | None = None
-    """Share of the steps whose importance ratio was outside the clip range."""
-    empty_masks: Mapping[str, int] = field(default_factory=dict)
-    """Steps whose mask allowed the head no action; such a head was not measured."""
+from rl_exporter.integrations.meter.sums import Extent, FloatArray, UpdateSums, combine
 
 
 class Counts(NamedTuple):
@@ -208,47 +190,11 @@ class MeteredUpdate:
         return Counts(zeros(heads), zeros(heads), zeros(heads), zeros(()), zeros(()))
 
     def _divided(self, sums: UpdateSums[FloatArray], row: list[float]) -> MeterResult:
-        return divided(sums, row, self._layout, self._former, ratios=self._has_ratios, masks=self._has_masks)
+        advantages = self._former.after(AdvantageSums.of(sums))
+        return divided(sums, row, self._layout, advantages, ratios=self._has_ratios, masks=self._has_masks)
 
 
 _ENTROPIES = ("entropy", "entropy_steps", "choice_entropy", "choice_entropy_steps")
-
-
-def divided(
-    sums: UpdateSums[FloatArray],
-    row: list[float],
-    layout: HeadLayout,
-    former: AdvantageSums,
-    *,
-    ratios: bool,
-    masks: bool,
-) -> MeterResult:
-    """The means of one update, on the host; ``row`` is that of ``Counts.packed``, over all processes.
-
-    ``ratios``, ``masks``: whether the loop gave any.
-    """
-    names, heads = layout.names, len(layout.names)
-    choice, opened, empty = (row[start : start + heads] for start in range(0, 3 * heads, heads))
-    steps, masked = row[3 * heads :]
-    # Where nothing was ever masked, shares and choice entropies would say the same as the entropies.
-    told = steps > 0 and (masks or masked > 0)
-    shares = [
-        {name: n / steps for name, n in zip(names, part, strict=True)} if told else {}
-        for part in (choice, opened)
-    ]
-    found = head_results(sums, layout, former, *shares)
-    if not told:
-        found["head_choice_entropy_history"] = {}
-    empty_masks = {name: int(count) for name, count in zip(names, empty, strict=True) if count}
-    for name in empty_masks:
-        found["head_entropy_history"][name] = ()
-    if layout.width > WIDE:
-        shares_of = found.get("head_action_shares", {})
-        found["head_action_shares"] = {name: own for name, own in shares_of.items() if len(own) <= WIDE}
-        if masked:
-            found["head_state_information"] = {}
-    clipped = float(sums.clipped_steps.sum()) / (len(sums.clipped_steps) * steps) if ratios and steps else None
-    return MeterResult(clipped_share=clipped, empty_masks=empty_masks, **found)
 
 
 def wide_preferences(

@@ -8,7 +8,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.meter.head_meter import HeadMeter
-from rl_exporter.integrations.meter.update import MeterResult
+from rl_exporter.integrations.meter.meter_result import MeterResult
 from rl_exporter.integrations.sb3.policy import action_layer, head_logits, head_masks
 from rl_exporter.integrations.sb3.taps import EntropyTap, GradientTap
 

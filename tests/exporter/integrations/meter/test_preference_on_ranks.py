@@ -12,8 +12,8 @@ from rl_exporter.decisions import (
     NEWTON_CHOICES,
     NEWTON_STEPS,
 )
+from rl_exporter.integrations.meter.attempt import Attempt
 from rl_exporter.integrations.meter.preference import (
-    Attempt,
     fit_preferences,
 )
 from rl_training.ranks import RankLostError

@@ -5,15 +5,8 @@ import math
 import pytest
 import torch
 
-from rl_exporter.integrations.meter.sums import (
-    DECLARATIONS,
-    Extent,
-    UpdateSums,
-    combine,
-    failed_sums,
-    on_host,
-    pack,
-)
+from rl_exporter.integrations.meter.packing import failed_sums, on_host, pack
+from rl_exporter.integrations.meter.sums import DECLARATIONS, Extent, UpdateSums, combine
 from rl_training.telemetry.update import UpdateTelemetry
 from tests.support.agents import setup
 
