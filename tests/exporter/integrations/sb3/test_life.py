@@ -216,7 +216,7 @@ def test_ctrl_c_while_lingering_keeps_the_model(monkeypatch):
 
 
 def test_the_documented_lines_run():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/integrations.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/sb3.md").read_text(), re.DOTALL)
     assert code.count("127.0.0.1:28008") == code.count("1_000_000") == 1
     names = {"model": ppo(Reach((4, 9)))}
     exec(code.replace(":28008", ":0").replace("1_000_000", "32"), names)
