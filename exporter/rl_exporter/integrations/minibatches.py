@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -99,36 +99,39 @@ def _counted(minibatch: Minibatch, advantages: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(counted > 0, values, 0.0), counted
 
 
-class DeviceSums:
-    """Sums of scalars that lie on the device, by name; the host reads all of them at once."""
+class DeviceMeans:
+    """Means of scalars that lie on the device, by name; the host reads all of them at once."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._numbers: list[tuple[str, float | None]] = []
+        self._values: list[Tensor] = []
 
     def add(self, name: str, value: Tensor, weight: float = 1.0) -> None:
-        """Add ``value``, one number, ``weight`` times."""
-        exact = value.detach().to(exact_dtype(value.device)).reshape(()) * weight
-        self._add(name, torch.stack([exact, torch.full_like(exact, weight)]))
+        """Count ``value``, one number, ``weight`` times."""
+        self._numbers.append((name, weight))
+        self._keep(value)
 
-    def add_mean(self, name: str, values: Tensor, counted: Tensor | None = None) -> None:
-        """Add numbers of S steps, (S,), of which ``counted``, (S,), says which count."""
-        exact = values.detach().to(exact_dtype(values.device))
+    def add_steps(self, name: str, values: Tensor, counted: Tensor | None = None) -> None:
+        """Count numbers of S steps, (S,), at the steps that ``counted``, (S,), names."""
         if counted is None:
-            self.add(name, exact.mean(), len(exact))
-        else:
-            # A product with False would keep NaN.
-            kept = exact.where(counted, exact.new_zeros(()))
-            self._add(name, torch.stack([kept.sum(), counted.sum().to(exact.dtype)]))
+            self.add(name, values.mean(), len(values))
+            return
+        self._numbers.append((name, None))
+        # A product with False would keep NaN.
+        self._keep(values.where(counted, values.new_zeros(())).sum())
+        self._keep(counted.sum())
 
-    def _add(self, name: str, new: Tensor) -> None:
-        self._sums[name] = self._sums[name] + new if name in self._sums else new
+    def _keep(self, value: Tensor) -> None:
+        value = value.detach().reshape(())
+        self._values.append(value if value.is_floating_point() else value.to(exact_dtype(value.device)))
 
     def take(self) -> Callable[[], dict[str, float]]:
         """Begin anew. The function that it returns gives the means, once the host has waited for the device."""
-        if not self._sums:
+        numbers, values = self._numbers, self._values
+        self._numbers, self._values = [], []
+        if not values:
             return dict
-        names, moved = tuple(self._sums), torch.stack(list(self._sums.values()))
-        self._sums = {}
+        moved = torch.stack(values)
         # The host waits for the device when it reads the meter's result, which is queued behind this copy: read
         # after it, these numbers cost no wait of their own.
         on_host, copied = moved.to("cpu", non_blocking=True), None
@@ -139,10 +142,20 @@ class DeviceSums:
         def means() -> dict[str, float]:
             if copied is not None:
                 copied.synchronize()
-            by_name = zip(names, on_host.tolist(), strict=True)
-            return {name: total / weight for name, (total, weight) in by_name if weight}
+            return _means(numbers, iter(on_host.tolist()))
 
         return means
+
+
+def _means(numbers: list[tuple[str, float | None]], values: Iterator[float]) -> dict[str, float]:
+    """A number without weight is a sum, and the next value counts its steps."""
+    sums: dict[str, tuple[float, float]] = {}
+    for name, weight in numbers:
+        total, steps = sums.get(name, (0.0, 0.0))
+        value = next(values)
+        added = (value, next(values)) if weight is None else (value * weight, weight)
+        sums[name] = total + added[0], steps + added[1]
+    return {name: total / steps for name, (total, steps) in sums.items() if steps}
 
 
 def divergences(log_ratios: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.meter.gradients import Parameters
 from rl_exporter.integrations.meter.head_meter import HeadMeter
-from rl_exporter.integrations.minibatches import DeviceSums, EpochBuffer, Minibatch, divergences
+from rl_exporter.integrations.minibatches import DeviceMeans, EpochBuffer, Minibatch, divergences
 from rl_exporter.integrations.skrl.epochs import SampledMinibatches
 from rl_exporter.integrations.skrl.reports import EpisodeHistory, add_rollout, checked, losses
 from rl_exporter.integrations.skrl.spaces import action_heads
@@ -62,7 +62,7 @@ class Measurement:
         self._clips = clip is not None
         self._meter = HeadMeter(recorder, clip=clip or 0.2, lenient=True)
         self._minibatches = SampledMinibatches(EpochBuffer(self._meter))
-        self._numbers = DeviceSums()
+        self._numbers = DeviceMeans()
         self._optimizer_steps = 0
         self._ended: float | None = None
         self._episodes = EpisodeHistory(agent)
@@ -153,7 +153,7 @@ class Measurement:
         new, old = outputs["log_prob"].detach(), sampled.get("log_prob")
         joint = old is not None and _is_joint(self._agent.policy)
         if old is not None and joint:
-            self._numbers.add_mean("kl_divergence", divergences((new - old).reshape(-1)))
+            self._numbers.add_steps("kl_divergence", divergences((new - old).reshape(-1)))
         minibatch = Minibatch(
             logits=_logits(self._agent.policy, outputs["net_output"]),
             actions=actions,

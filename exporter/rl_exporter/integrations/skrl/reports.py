@@ -7,7 +7,7 @@ from collections import deque
 from statistics import fmean
 from typing import Any
 
-from rl_exporter.integrations.minibatches import DeviceSums
+from rl_exporter.integrations.minibatches import DeviceMeans
 
 EPISODES = 100
 """At most so many of the last finished episodes count."""
@@ -38,7 +38,7 @@ class EpisodeHistory:
         return [fmean(one) if isinstance(one, list) else one for one in getattr(self._agent, _TRACKED[name])]
 
 
-def add_rollout(numbers: DeviceSums, agent: Any) -> None:
+def add_rollout(numbers: DeviceMeans, agent: Any) -> None:
     """Episodes that ended in the last rollout, and how far the values explained its returns, on the device."""
     memory = agent.memory
     ended = memory.get_tensor_by_name("terminated") | memory.get_tensor_by_name("truncated")

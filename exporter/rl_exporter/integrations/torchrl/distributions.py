@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import CompositeDistribution
 from torch import Tensor
-from torch.distributions import Independent
+from torch.distributions import Categorical, Independent
 from torchrl.modules import MaskedCategorical
 
 from rl_exporter.heads import Heads
@@ -51,7 +51,7 @@ def decisions(distribution: Any, sampled: TensorDictBase, action: Any, heads: He
         )
     masks = flat != -torch.inf if _has_mask(distribution) else None
     given = None if isinstance(action, list) else sampled.get(action, None)
-    return Decisions(flat, masks, *_decided(flat, given, sizes), flat.numel() // sum(sizes), True)
+    return Decisions(flat, masks, *_decided(distribution, flat, given, sizes), flat.numel() // sum(sizes), True)
 
 
 def _of_composite(parts: dict[str, tuple[Any, Any]], sampled: TensorDictBase, *, complete: bool) -> Decisions:
@@ -63,8 +63,8 @@ def _of_composite(parts: dict[str, tuple[Any, Any]], sampled: TensorDictBase, *,
             for name, (_, part) in parts.items()
         }
     found = [
-        _decided(logits[name], sampled.get(key, None), [logits[name].shape[-1]])
-        for name, (key, _) in parts.items()
+        _decided(part, logits[name], sampled.get(key, None), [logits[name].shape[-1]])
+        for name, (key, part) in parts.items()
     ]
     actions, log_probs = (_joined(part) for part in zip(*found, strict=True))
     steps = next(iter(logits.values())).shape[:-1].numel()
@@ -130,7 +130,7 @@ def _parts(distribution: CompositeDistribution, heads: Heads) -> dict[str, tuple
 
 
 def _decided(
-    logits: Tensor, action: Tensor | None, sizes: Sequence[int]
+    distribution: Any, logits: Tensor, action: Tensor | None, sizes: Sequence[int]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Indices and log-probabilities (S, H) of sampled actions, given as indices or one-hot."""
     if action is None:
@@ -141,11 +141,11 @@ def _decided(
         indices = torch.stack([one_hot.to(torch.int8).argmax(1) for one_hot in by_head], 1)
     else:
         indices = action.detach().reshape(len(rows), len(sizes)).long()
-    by_head = torch.split(rows, list(sizes), 1)
-    log_probs = [
-        part.log_softmax(1).gather(1, indices[:, head : head + 1]) for head, part in enumerate(by_head)
-    ]
-    return indices, torch.cat(log_probs, 1)
+    parts = torch.split(rows, list(sizes), 1) if len(sizes) > 1 else (rows,)
+    if not isinstance(getattr(distribution, "base_dist", distribution), Categorical):
+        parts = tuple(part.log_softmax(1) for part in parts)  # torch's Categorical has done so
+    log_probs = [part.gather(1, indices[:, head : head + 1]) for head, part in enumerate(parts)]
+    return indices, torch.cat(log_probs, 1) if len(log_probs) > 1 else log_probs[0]
 
 
 def stored_log_probs(sampled: TensorDictBase, keys: Any, actions: Any, heads: Heads) -> Tensor | None:

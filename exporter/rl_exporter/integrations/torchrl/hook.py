@@ -17,7 +17,7 @@ from torchrl.objectives.common import AUTO_LOSS_MASK_KEYS
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.meter.gradients import Parameters
 from rl_exporter.integrations.meter.head_meter import HeadMeter
-from rl_exporter.integrations.minibatches import DeviceSums, EpochBuffer, Minibatch, divergences
+from rl_exporter.integrations.minibatches import DeviceMeans, EpochBuffer, Minibatch, divergences
 from rl_exporter.integrations.torchrl.distributions import Decisions, decisions, stored_log_probs
 from rl_exporter.integrations.torchrl.listener import Listener
 from rl_exporter.integrations.torchrl.rollout import rollout_numbers
@@ -58,7 +58,7 @@ class HeadEntropyHook:
         self._guard = ErrorGuard(recorder.count_record_error)
         self._meter = HeadMeter(recorder, lenient=True)
         self._epoch = EpochBuffer(self._meter, standardize=True)
-        self._losses = DeviceSums()
+        self._losses = DeviceMeans()
         self._heard = self._warned = False
         self._started: float | None = None
         self._recorded: float | None = None
@@ -150,7 +150,7 @@ class HeadEntropyHook:
         old = stored_log_probs(sampled, keys.sample_log_prob, keys.action, self._recorder.heads)
         if old is not None and new is not None and found.complete:
             joint = new.sum(1) - old.reshape(len(new), -1).sum(1)
-            self._losses.add_mean("kl_divergence", divergences(joint), valid)
+            self._losses.add_steps("kl_divergence", divergences(joint), valid)
         # One log-probability for all actions together says nothing of a head.
         by_head = isinstance(keys.sample_log_prob, list) or (found.complete and len(self._recorder.heads) == 1)
         minibatch = Minibatch(

@@ -32,9 +32,8 @@ class Listener:
 
     def _get_dist(self, original: Callable[..., Any], sampled: TensorDictBase, *rest: Any, **named: Any) -> Any:
         distribution = original(sampled, *rest, **named)
-        # The first with gradient is that of the policy in training. A loss may ask for the proximal one, too,
-        # and KLPENPPOLoss asks twice.
-        if self._heard is None and torch.is_grad_enabled():
+        # That with gradient is of the policy in training. A loss may ask for the proximal one, too.
+        if torch.is_grad_enabled():
             self._heard = sampled, distribution
         return distribution
 

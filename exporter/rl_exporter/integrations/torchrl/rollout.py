@@ -8,7 +8,7 @@ from typing import Any
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from rl_exporter.integrations.minibatches import DeviceSums
+from rl_exporter.integrations.minibatches import DeviceMeans
 
 _ENDED = {"episode_return": ("next", "episode_reward"), "episode_length": ("next", "step_count")}
 """Where RewardSum and StepCounter write them; at the end of an episode they are those of the whole episode."""
@@ -18,7 +18,7 @@ def rollout_numbers(batch: TensorDictBase | None) -> Callable[[], dict[str, Any]
     """Frames, episodes, mean return and length of a batch; call the result once the host has waited."""
     if batch is None:
         return dict
-    sums = DeviceSums()
+    sums = DeviceMeans()
     padding = batch.get(("collector", "mask"), None)
     if padding is not None:
         sums.add("environment_steps", padding.sum())
@@ -30,7 +30,7 @@ def rollout_numbers(batch: TensorDictBase | None) -> Callable[[], dict[str, Any]
     return lambda: _divided(frames, read())
 
 
-def _add_episodes(sums: DeviceSums, ended: Tensor, batch: TensorDictBase) -> None:
+def _add_episodes(sums: DeviceMeans, ended: Tensor, batch: TensorDictBase) -> None:
     sums.add("episodes", ended.sum())
     for name, key in _ENDED.items():
         values = batch.get(key, None)

@@ -66,7 +66,7 @@ def test_the_weights_stay_the_same(recorder, clip):
         (measurement, "losses"),
         (measurement.EpisodeHistory, "means"),
         (measurement.Measurement, "_listen"),
-        (measurement.DeviceSums, "take"),
+        (measurement.DeviceMeans, "take"),
     ],
 )
 def test_an_error_in_telemetry_never_reaches_the_training(recorder, monkeypatch, caplog, owner, name):

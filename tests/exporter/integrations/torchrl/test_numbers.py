@@ -68,6 +68,40 @@ def test_every_number_of_a_composite_policy(masked):
     assert 0.0 < snapshot.update_durations.sum < 60.0
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of TorchRL's own, about how its collectors will change
+def test_batches_of_a_collector():
+    from torchrl.collectors import Collector
+
+    loop = Loop(("arm",))
+    collector = Collector(loop.environment, loop.actor, frames_per_batch=FRAMES, total_frames=3 * FRAMES)
+    with serve(action_heads(loop.environment), listen="127.0.0.1:0", linger=0) as recorder:
+        hook = HeadEntropyHook(loop.loss, recorder, frames_per_batch=FRAMES)
+        returns = []
+        for batch in collector:
+            for kept in (loop.evaluated, loop.outputs, loop.norms):
+                kept.clear()
+            with torch.no_grad():
+                loop.gae(batch)
+            for _ in loop.epochs(batch.reshape(-1), hook=hook):
+                pass
+            hook.record(batch)
+            returns += batch["next", "episode_reward"][batch["next", "done"]].tolist()
+        snapshot = recorder.snapshot()
+    collector.shutdown()
+    assert (snapshot.record_errors, snapshot.tamiyo.updates) == (0, 3)
+    assert (snapshot.environment_steps, snapshot.episodes) == (3 * FRAMES, len(returns))
+    expected = head_numbers(loop.whole(), 0, masked=True)
+    for number in ("entropy", "choice_entropy", "choice_share", "importance_ratio_max"):
+        assert getattr(snapshot.tamiyo.readings["arm"], number) == pytest.approx(expected[number], **CLOSE)
+
+
+def test_a_loss_that_is_not_functional():
+    loop = Loop(("arm",), functional=False)
+    snapshot, _ = measured(loop)
+    assert_heads(snapshot, loop, loop.whole())
+
+
 def test_rollouts_are_timed_and_updates_are_told_apart():
     loop = Loop()
     snapshot, _ = measured(loop, updates=3)
