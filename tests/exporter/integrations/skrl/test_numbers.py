@@ -320,6 +320,39 @@ def test_a_recurrent_agent():
     assert snapshot.tamiyo.kl_divergence >= 0.0
 
 
+def test_epochs_over_the_same_minibatches_can_be_cut_short(monkeypatch):
+    """PPO_RNN goes back to its first minibatch, of which the memory tells nothing."""
+    env = environment()
+    agent = make_agent(env, Policy, PPO_RNN, learning_epochs=4, learning_rate=0.05, kl_threshold=0.05)
+    epochs, act, clip = [[]], agent.policy.act, torch.nn.utils.clip_grad_norm_
+    stepped = [True]
+
+    def acting(inputs, **options):
+        if "taken_actions" in inputs:
+            if not stepped[0] or len(epochs[-1]) == 3:
+                epochs.append([])
+            stepped[0] = False
+            with torch.no_grad():
+                logits = agent.policy.layer(inputs["observations"]).double()
+            parts = [part.log_softmax(1) for part in logits.split(list(SIZES), 1)]
+            epochs[-1].append([-(part.exp() * part).sum(1) for part in parts])
+        return act(inputs, **options)
+
+    def clipping(*arguments):
+        stepped[0] = True
+        return clip(*arguments)
+
+    monkeypatch.setattr(agent.policy, "act", acting)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clipping)
+    snapshot = measured(env, agent)
+    whole = [epoch for epoch in epochs if len(epoch) == 3]
+    assert (len(epochs), snapshot.record_errors) == (4, 0)
+    assert 1 <= len(whole) < 4
+    for head, reading in enumerate(snapshot.tamiyo.readings.values()):
+        expected = np.mean([torch.cat([part[head] for part in epoch]).mean() for epoch in whole])
+        assert reading.entropy == pytest.approx(expected, **CLOSE)
+
+
 def test_names_of_heads():
     assert action_heads(environment()) == {"head_0": 4, "head_1": 2, "head_2": 6}
     assert action_heads(environment(5)) == {"action": 5}
