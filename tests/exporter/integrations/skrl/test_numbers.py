@@ -84,7 +84,8 @@ def test_every_number_of_a_policy_with_several_heads(monkeypatch, tmp_path):
 def test_the_last_hundred_episodes_count(monkeypatch, tmp_path):
     """Whenever the agent writes its tracking data, it forgets them."""
     env = environment()
-    written = {"write_interval": 5, "checkpoint_interval": 0, "directory": str(tmp_path)}
+    # Three end between the last writing and the last update.
+    written = {"write_interval": 50, "checkpoint_interval": 0, "directory": str(tmp_path)}
     agent = make_agent(env, experiment=written)
     finished, rewards = [], []
 
