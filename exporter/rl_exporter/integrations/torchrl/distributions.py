@@ -13,7 +13,7 @@ from torch.distributions import Categorical, Independent
 from torchrl.modules import MaskedCategorical
 
 from rl_exporter.heads import Heads
-from rl_exporter.integrations.meter.minibatch import MASKED
+from rl_exporter.integrations.meter.limits import MASKED
 from rl_exporter.integrations.torchrl.specs import key_name
 
 _TINY = torch.finfo(torch.float32).tiny
