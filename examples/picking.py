@@ -1,7 +1,11 @@
-"""The environment of the examples: pick an object of one of four sizes from one of nine bins, gently."""
+"""The environment of the examples: pick an object of one of four sizes from one of nine bins, gently.
+
+And the command line of the short ones.
+"""
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import gymnasium
@@ -56,3 +60,27 @@ class Picking(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.int64]]):
         observation = np.zeros(SIZES + BINS, np.float32)
         observation[[self._size, SIZES + self._bin]] = 1.0
         return observation
+
+
+class NamedPicking(Picking):
+    """The same with an action by name for each head, for libraries that keep them apart."""
+
+    def __init__(self, episode_steps: int = 20) -> None:
+        super().__init__(episode_steps)
+        choices = self.action_space.nvec.tolist()
+        self.action_space = spaces.Dict(dict(zip(self.head_names, map(spaces.Discrete, choices), strict=True)))
+
+    def step(
+        self, action: dict[str, npt.NDArray[np.int64]]
+    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Pick once."""
+        return super().step(np.array([action[name] for name in self.head_names]))
+
+
+def command_line(description: str | None) -> argparse.Namespace:
+    """Options of an example."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--total-timesteps", type=int, default=50_000)
+    parser.add_argument("--listen", default="127.0.0.1:28008", help="HOST:PORT of /metrics; port 0: a free one")
+    parser.add_argument("--run-id", help="name of the run; generated when left out")
+    return parser.parse_args()

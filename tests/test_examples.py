@@ -88,6 +88,31 @@ def test_an_integration_takes_forty_lines():
         assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 40
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchrl_composite", "skrl_multicategorical"])
+def test_a_short_example_of_a_library(name, tmp_path):
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 40
+    options = ["--total-timesteps", "4096", "--listen", "127.0.0.1:0", "--run-id", "example"]
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        url = process.stdout.readline().split()[-1]
+        assert url.endswith("/metrics"), process.stderr.read()
+        scrape(url)
+        body = scrape_to_the_end(url)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "telemetry failed" in errors) == (0, False)
+    assert 'rl_training_run_state{run_id="example",state="completed"} 1' in body
+    assert 'rl_training_updates_total{run_id="example"} 4.0' in body
+    assert 'rl_training_environment_steps_total{run_id="example"} 4096.0' in body
+    assert "rl_exporter_record_errors_total 0.0" in body
+    for metric in ("rl_policy_loss", "rl_policy_kl_divergence_nats", "rl_training_episode_return"):
+        assert f'{metric}{{run_id="example"}}' in body
+    for head in ("gripper", "arm", "speed"):
+        assert f'rl_policy_head_entropy_nats{{head="{head}",run_id="example"}}' in body
+
+
 def test_the_examples_say_how_to_run_them():
     for path in EXAMPLES.glob("*.py"):
         if "__main__" in path.read_text():

@@ -47,6 +47,8 @@ class Traffic:
 
     waits: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)
+    downloads: list[str] = field(default_factory=list)
+    """Whoever reads one must have waited for the device since."""
 
 
 class _Operations(TorchDispatchMode):
@@ -152,15 +154,17 @@ class _Place(TorchFunctionMode):
         self._locked[pinned] = True
         return pinned
 
-    def _on_to(self, func, tensor, *args, **kwargs):
+    def _on_to(self, func, tensor, *args, copy=False, **kwargs):
         target, dtype, without_wait, _ = torch._C._nn._parse_to(*args, **kwargs)
         source = self.of(tensor)
         target = source if target is None else torch.device(target.type)
         if source == target:
-            found = tensor if dtype is None else func(tensor, dtype)
+            found = func(tensor, tensor.dtype if dtype is None else dtype, copy=copy)
             return found if found is tensor else self._put(found, target)
         if target == GPU and without_wait and tensor in self._locked:
             self.traffic.uploads.append("to")
+        elif target == HOST and without_wait:
+            self.traffic.downloads.append("to")
         else:
             self.traffic.waits.append("to")
         copied = tensor.clone() if dtype is None else func(tensor, dtype, copy=True)

@@ -28,10 +28,10 @@ def gradient_norms(owners: Parameters | Mapping[str, Parameters], layout: HeadLa
     """From the gradients that a backward pass left, in as few operations as there are parameters.
 
     ``owners``: one layer whose rows are those of the logits, as ``nn.Linear(features, Σn)``, or with one row
-    for each head, as that of Bernoulli distributions; or the modules or parameters of each head by its name.
-    Raises ValueError where that fits no head.
+    for each head, as that of Bernoulli distributions; or the modules or parameters of each head by its name
+    (``nn.ModuleDict`` is such a mapping). Raises ValueError where that fits no head.
     """
-    if isinstance(owners, Mapping):
+    if isinstance(owners, Mapping | nn.ModuleDict):
         return _by_name(owners, layout)
     rows = [_row_norms(gradient, layout) for gradient in _gradients(owners)]
     if not rows:
@@ -58,7 +58,7 @@ def head_norms(parts: Sequence[GradientNorms], layout: HeadLayout) -> Tensor:
     return torch.cat(found)
 
 
-def _by_name(owners: Mapping[str, Parameters], layout: HeadLayout) -> GradientNorms:
+def _by_name(owners: Mapping[str, Parameters] | nn.ModuleDict, layout: HeadLayout) -> GradientNorms:
     unknown = [name for name in owners if name not in layout.names]
     if unknown:
         raise ValueError(f"no head {unknown[0]!r} has gradients; heads: {', '.join(layout.names)}")

@@ -56,15 +56,18 @@ def test_on_a_gpu_the_host_waits_once_an_update(monkeypatch, masked, by_name):
     for module in (layer, policy):
         for parameter in module.parameters():
             parameter.grad = torch.ones_like(parameter)
-    with stand_in_gpu(monkeypatch) as traffic:
+    with stand_in_gpu(monkeypatch, on_host=meter._update._former) as traffic:
         for _ in range(2):
             for part, own in zip(logits.split(50), masks.split(50), strict=True):
                 meter.add(part, own if masked else None, log_probs=part[:, :3], old_log_probs=part[:, :3])
                 meter.gradients(policy.heads if by_name else layer)
             meter.end_epoch()
         assert traffic.waits == []
-        meter.measured()
+        found = meter.measured()
     assert traffic.waits == ["cpu"]
+    # A measurement that failed would wait as often.
+    assert all(len(history) == 2 for history in found.head_entropy_history.values())
+    assert set(found.head_gradient_norm) == set(SIZES)
 
 
 class Policy(nn.Module):
