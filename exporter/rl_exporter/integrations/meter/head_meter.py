@@ -144,6 +144,7 @@ class HeadMeter:
         Before ``result(group)``, for loops whose processes finish different numbers of epochs: they keep the
         smallest of their ``whole_epochs``.
         """
+        self._said_epochs = min(self._said_epochs, number)
         self._update.keep_epochs(number)
 
     def gradients(self, owners: Parameters | Mapping[str, Parameters]) -> None:

@@ -16,8 +16,9 @@ from rl_exporter.heads import MAXIMUM
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.rllib.results import UPDATES, ResultRecorder, heads_of
 from rl_exporter.leaving import left_by
-from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder, serve
+from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
+from rl_exporter.serving import serve
 from rl_exporter.snapshot import RunState
 
 
