@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rl_exporter.heads import Heads
 from rl_exporter.integrations.meter.head_meter import HeadMeter
+from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.rllib.minibatches import EpochCursor, JointRatios, ratio_numbers
 from rl_exporter.integrations.rllib.spaces import flat_actions
 
@@ -54,7 +55,7 @@ class ModuleMeter:
 
     def __init__(self, heads: Heads, clip: float, count_error: Callable[[], None]) -> None:
         self.heads = heads
-        self._sizes = [head.choices for head in heads]
+        self._layout = HeadLayout(heads.names, [head.choices for head in heads])
         self._meter = HeadMeter(heads, clip=clip, partial_epochs=True, lenient=True, count_error=count_error)
         self._cursor, self._joint = EpochCursor(), JointRatios(clip)
         self._parts = 0
@@ -67,8 +68,8 @@ class ModuleMeter:
     def add(self, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
         """One minibatch, as its loss saw it."""
         steps = Steps.of(outputs, batch)
-        log_probs = head_log_probs(steps.logits, steps.actions, self._sizes)
-        acting = head_log_probs(steps.acting, steps.actions, self._sizes)
+        both = torch.stack([steps.logits, steps.acting]), steps.actions.expand(2, *steps.actions.shape)
+        log_probs, acting = head_log_probs(*both, self._layout_on(steps.logits.device))
         log_ratio = log_probs.sum(-1) - steps.acting_log_prob
         self._parts = 0
         for rows, ends in self._cursor.parts(len(steps.logits)):
@@ -85,6 +86,11 @@ class ModuleMeter:
             if ends:
                 self._meter.end_epoch()
                 self._joint.end_epoch()
+
+    def _layout_on(self, device: torch.device) -> HeadLayout:
+        if self._layout.segment.device != device:
+            self._layout = HeadLayout(self._layout.names, self._layout.sizes, device)
+        return self._layout
 
     def gradients(self, layer: nn.Linear) -> None:
         """What the backward pass left of that minibatch, which belongs to the epoch in which it ends."""
@@ -114,7 +120,10 @@ class ModuleMeter:
         return {**found, **{name: value for name, value in numbers.items() if value is not None}}
 
 
-def head_log_probs(logits: Tensor, actions: Tensor, sizes: list[int]) -> Tensor:
+def head_log_probs(logits: Tensor, actions: Tensor, layout: HeadLayout) -> Tensor:
     """Log-probabilities (…, H) of sampled actions (…, H) under logits (…, Σn)."""
-    heads = zip(torch.split(logits.float(), sizes, -1), torch.split(actions, 1, -1), strict=True)
-    return torch.cat([own.log_softmax(-1).gather(-1, chosen) for own, chosen in heads], -1)
+    columns = logits.float().reshape(-1, layout.total).T
+    chosen = actions.reshape(-1, len(layout.sizes)).T + layout.first.unsqueeze(1)
+    peak = layout.maxima(columns)
+    total = layout.sums((columns - layout.spread(peak)).exp())
+    return (columns.gather(0, chosen) - peak - total.log()).T.reshape(actions.shape)
