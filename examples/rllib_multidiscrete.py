@@ -1,7 +1,8 @@
-"""PPO of RLlib with three heads, each of them on /metrics; it needs, in a clone: pip install '.[rllib]'
+"""PPO of RLlib with three heads, each of them on /metrics.
 
     python examples/rllib_multidiscrete.py --total-timesteps 50000
     curl http://127.0.0.1:28008/metrics | grep rl_policy_head
+Needs, in a clone: pip install '.[rllib]'
 """
 
 import argparse
