@@ -24,7 +24,7 @@ help:
 	@echo 'make benchmark  what telemetry costs and how fast the trainer is, as ratios'
 	@echo 'make bench-fleet  what fleets of up to 3,000 simulated runs cost a Prometheus; half an hour'
 	@echo 'make learning   trains rl-train and its peers and writes docs/learning.md; many hours'
-	@echo 'make clean      remove $(VENV), $(SERVERS) and caches'
+	@echo 'make clean      remove $(VENV), $(SERVERS), .libraries and caches'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.12' >&2; exit 2; }
@@ -95,4 +95,4 @@ learning: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.learning --rows all --write docs/learning.md --picture docs/learning.svg $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(SERVERS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(SERVERS) .libraries dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

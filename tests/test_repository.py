@@ -62,7 +62,7 @@ def project_files(root: Path) -> list[str]:
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         found = subprocess.run(listed, cwd=root, capture_output=True, text=True, check=True).stdout
         return [name for name in found.split("\0") if name and (root / name).exists()]
-    made = {".venv", ".servers", "__pycache__", "dist", "build", "PKG-INFO"}
+    made = {".venv", ".servers", ".libraries", "__pycache__", "dist", "build", "PKG-INFO"}
     paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return [
         str(path)

@@ -133,6 +133,20 @@ class HeadMeter:
         self._said_epochs += 1
         self._attempt(self._end_epoch)
 
+    @property
+    def whole_epochs(self) -> int:
+        """Epochs of this update that have ended."""
+        return self._update.whole_epochs
+
+    def keep_epochs(self, number: int) -> None:
+        """Count only the first ``number`` whole epochs of this update in its means.
+
+        Before ``result(group)``, for loops whose processes finish different numbers of epochs: they keep the
+        smallest of their ``whole_epochs``.
+        """
+        self._said_epochs = min(self._said_epochs, number)
+        self._update.keep_epochs(number)
+
     def gradients(self, owners: Parameters | Mapping[str, Parameters]) -> None:
         """Norms of the gradients that a backward pass left; call it before they are clipped.
 

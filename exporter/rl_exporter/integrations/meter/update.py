@@ -89,6 +89,10 @@ class MeteredUpdate:
         self._whole_minibatches = self._minibatches
         self._epoch = Epoch(self._layout, self._clip)
 
+    def keep_epochs(self, number: int) -> None:
+        """Forget the whole epochs after the first ``number``."""
+        del self._whole[number:]
+
     def add_advantages(self, sums: AdvantageSums) -> None:
         """Keep the sums of a whole rollout; they replace those of minibatches."""
         self._advantages = sums
