@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from rl_exporter.cli.main import main as exporter
 from rl_exporter.cli.main import metrics_table
@@ -85,16 +86,25 @@ def test_the_readme_is_read_in_five_minutes():
 def test_the_loop_of_the_readme_records_and_ends_the_run(monkeypatch):
     loop = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     assert loop.count("range(1000)") == loop.count('run_id="grasp-17"') == 1
-    update = SimpleNamespace(entropy={"gripper": 0.8, "arm": 1.2}, episode_return=2.0, steps=64)
-    yours = SimpleNamespace(train_one_update=lambda: update)
+    generator = torch.Generator().manual_seed(0)
+    batch = SimpleNamespace(
+        observations=torch.randn(64, 13, generator=generator), masks=torch.ones(64, 13, dtype=torch.bool)
+    )
+    seen = []
+    yours = SimpleNamespace(
+        minibatches=lambda: [batch] * 2,
+        policy=lambda observations: observations,
+        train_on=lambda *given: seen.append(given),
+    )
     monkeypatch.setitem(sys.modules, "your_project", yours)
     names = {}
     loop = loop.replace("range(1000)", "range(3)")
     exec(loop.replace('run_id="grasp-17"', 'run_id="grasp-17", listen="127.0.0.1:0", linger=0'), names)
     snapshot = names["heads"].snapshot()
     assert snapshot.run_state == "completed"
-    assert (snapshot.tamiyo.updates, snapshot.environment_steps, snapshot.episode_return) == (3, 192, 2.0)
-    assert snapshot.tamiyo.head_arm_entropy == 1.2
+    assert (snapshot.tamiyo.updates, snapshot.environment_steps, len(seen)) == (3, 3 * 2048, 6)
+    expected = torch.distributions.Categorical(logits=batch.observations[:, 4:]).entropy().mean()
+    assert snapshot.tamiyo.head_arm_entropy == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_the_pages_of_the_trainer_name_every_option():
