@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from rl_exporter.discovery.identity import Discovery
 from rl_exporter.heads import MAXIMUM
-from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.rllib.results import UPDATES, ResultRecorder, heads_of
+from rl_exporter.integrations.served_run import ServedRun
 from rl_exporter.leaving import left_by
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
@@ -53,7 +52,7 @@ class HeadEntropyCallback(RLlibCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        self._serve = partial(
+        served = partial(
             serve,
             run_id=run_id,
             listen=listen,
@@ -67,33 +66,28 @@ class HeadEntropyCallback(RLlibCallback):
             allowed_hosts=allowed_hosts,
         )
         self._environment = environment
-        self._verbose = verbose
-        self._recorder: HeadRecorder | None = None
+        missing = "nothing is served yet; building the algorithm starts the run"
+        self._run = ServedRun(served, None, missing, verbose=bool(verbose))
         self._results: ResultRecorder | None = None
         self._left = RunState.COMPLETED
 
     @property
     def recorder(self) -> HeadRecorder:
         """Serves the run, and keeps its last snapshot; RuntimeError before the algorithm was built."""
-        if self._recorder is None:
-            raise RuntimeError("nothing is served yet; building the algorithm starts the run")
-        return self._recorder
+        return self._run.recorder
 
     def on_algorithm_init(self, *, algorithm: Algorithm, **kwargs: Any) -> None:  # noqa: ARG002 - the interface
         """Serve the run. Raises ValueError and OSError before training."""
         config = algorithm.config
-        recorder = self._serve(
+        self._run.start(
             heads_of(algorithm),
             algorithm=type(algorithm).__name__,
             environment=environment_name(config.env) if self._environment is None else self._environment,
             seed="" if config.seed is None else config.seed,
             world_size=max(1, config.num_learners),
         )
-        self._recorder, self._results = recorder, ResultRecorder(algorithm, recorder)
+        self._results = ResultRecorder(algorithm, self.recorder)
         self._follow(algorithm)
-        if self._verbose:
-            with suppress(OSError, ValueError):  # a standard output that is closed
-                print(f"run {recorder.snapshot().run.run_id}: {recorder.url}/metrics", flush=True)  # noqa: T201 - verbose=1 asks for it
 
     def on_train_result(self, *, algorithm: Algorithm, result: dict[str, Any], **kwargs: Any) -> None:  # noqa: ARG002 - the interface
         """Record the updates of an iteration. What only this callback reads leaves the result."""
@@ -120,17 +114,9 @@ class HeadEntropyCallback(RLlibCallback):
             try:
                 cleanup()
             finally:
-                self._end()
+                self._run.end(self._left)
 
         algorithm.step, algorithm.cleanup = followed_step, followed_cleanup
-
-    def _end(self) -> None:
-        recorder = self.recorder
-        try:
-            with ErrorGuard(recorder.count_record_error):
-                recorder.close(self._left)
-        except KeyboardInterrupt:
-            pass  # Ctrl-C while recent scrapers fetch the final state: no more waiting
 
 
 def environment_name(environment: str | Callable[..., Any] | None) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -34,12 +33,11 @@ from rl_exporter.integrations.sb3.policy import (
     supported,
 )
 from rl_exporter.integrations.sb3.reports import ReportWindow, episode_mean, log_heads, logged_numbers
-from rl_exporter.leaving import left_by_interpreter
+from rl_exporter.integrations.served_run import ServedRun
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
 from rl_exporter.serving import serve
-from rl_exporter.snapshot import RunState
 
 _LOG = logging.getLogger("rl_exporter")
 
@@ -96,7 +94,7 @@ class HeadEntropyCallback(BaseCallback):
         self._declaration = Declaration(head_names, thresholds or {}, reference, actions or {})
         if recorder is not None and self._declaration.of_heads:
             raise ValueError("declare thresholds, reference and actions with the heads of the recorder")
-        self._serve = partial(
+        served = partial(
             serve,
             run_id=run_id,
             listen=listen,
@@ -106,12 +104,9 @@ class HeadEntropyCallback(BaseCallback):
             web_config=web_config,
             allowed_hosts=allowed_hosts,
         )
+        missing = "nothing is served yet; learn() starts the run"
+        self._run = ServedRun(served, recorder, missing, verbose=bool(verbose))
         self._environment = environment
-        self._owned = recorder is None
-        self._recorder = recorder
-        self._running = recorder is not None
-        self._in_block = False
-        self._unregister: Callable[[], None] = _nothing
         self._listener: PolicyListener | None = None
         self._warned = False
         self._log_heads = log_heads
@@ -121,24 +116,21 @@ class HeadEntropyCallback(BaseCallback):
     @property
     def recorder(self) -> HeadRecorder:
         """Serves the run, and keeps its last snapshot; RuntimeError before ``learn`` has started it."""
-        if self._recorder is None:
-            raise RuntimeError("nothing is served yet; learn() starts the run")
-        return self._recorder
+        return self._run.recorder
 
     def __enter__(self) -> Self:
-        self._in_block = True
+        self._run.in_block = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._in_block = False
         self._stop_listening()
-        self._end(lambda recorder: recorder.__exit__(kind, error, trace))
+        self._run.left(kind, error, trace)
 
     def _init_callback(self) -> None:
         require_every_rollout(self)
-        declared = self.recorder.heads if self._running else None
+        declared = self.recorder.heads if self._run.running else None
         self._algorithm = supported(self.model)
         self._heads = policy_heads(self._algorithm, self._declaration, declared)
         if self._meter is None:  # another learn() keeps the margins of this one
@@ -148,9 +140,7 @@ class HeadEntropyCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._stop_listening()  # a learn() that an exception ended left its taps
-        # A later callback for the same run may have taken the place of the recorder.
-        if not self._running or (self._owned and self.recorder.closed):
-            self._start()
+        self._start()
         self._guard = ErrorGuard(self.recorder.count_record_error)
         self._steps_seen = self.num_timesteps
         self._episodes = 0
@@ -181,36 +171,18 @@ class HeadEntropyCallback(BaseCallback):
     def _on_training_end(self) -> None:
         self._emit()
         self._stop_listening()
-        if not self._in_block:
-            self._end(lambda recorder: recorder.close(RunState.COMPLETED))
+        self._run.completed()
 
     def _start(self) -> None:
-        """Serve a new run. Raises OSError when the address is taken."""
+        """Serve a run, unless one is running. Raises OSError when the address is taken."""
         model = self._algorithm
-        recorder = self._serve(
+        self._run.start(
             self._heads,
             algorithm=type(model).__name__,
             environment=environment_id(model) if self._environment is None else self._environment,
             seed="" if model.seed is None else model.seed,
             device=str(model.device),
         )
-        self._recorder, self._running = recorder, True
-        at_exit = partial(_end_at_exit, recorder)
-        atexit.register(at_exit)
-        self._unregister = partial(atexit.unregister, at_exit)
-        if self.verbose:
-            recorder.print_place()
-
-    def _end(self, end: Callable[[HeadRecorder], None]) -> None:
-        if not (self._owned and self._running):
-            return
-        self._running = False
-        self._unregister()
-        try:
-            with self._guard:
-                end(self.recorder)
-        except KeyboardInterrupt:
-            pass  # Ctrl-C while recent scrapers fetch the final state: no more waiting, the model is intact
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
@@ -266,13 +238,3 @@ class HeadEntropyCallback(BaseCallback):
                 name,
                 steps,
             )
-
-
-def _end_at_exit(recorder: HeadRecorder) -> None:
-    """After an exception out of ``learn``: ``failed`` if it ended the program, else ``interrupted``."""
-    state = left_by_interpreter()
-    recorder.close(RunState.INTERRUPTED if state is RunState.COMPLETED else state)
-
-
-def _nothing() -> None:
-    return None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +21,11 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from rl_exporter.discovery.identity import Discovery
 from rl_exporter.heads import START, Head, Heads
 from rl_exporter.integrations.guard import ErrorGuard
+from rl_exporter.integrations.served_run import ServedRun
 from rl_exporter.integrations.trl.log import HEAD, Window, measures_policy, record_arguments, reports
-from rl_exporter.leaving import left_by_interpreter
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
 from rl_exporter.serving import serve
-from rl_exporter.snapshot import RunState
 
 _LOG = logging.getLogger("rl_exporter")
 
@@ -74,7 +71,7 @@ class HeadEntropyCallback(TrainerCallback):
         given = (run_id is not None, listen, thresholds, experiment, environment, register, web_config)
         if recorder is not None and any((*given, allowed_hosts, reference != START)):
             raise ValueError("give either a recorder, or run_id, listen and the like for a new one")
-        self._serve = partial(
+        served = partial(
             serve,
             run_id=run_id,
             listen=listen,
@@ -87,31 +84,24 @@ class HeadEntropyCallback(TrainerCallback):
         )
         self._thresholds: tuple[float | None, float | None] = thresholds or (None, None)
         self._reference = reference
-        self._verbose = verbose
-        self._recorder = recorder
-        self._owned = recorder is None
-        self._running = recorder is not None
+        missing = "nothing is served; train() starts the run, in the first process alone"
+        self._run = ServedRun(served, recorder, missing, verbose=bool(verbose))
         self._serves = False
-        self._in_block = False
-        self._unregister: Callable[[], None] = _nothing
         self._warned = False
 
     @property
     def recorder(self) -> HeadRecorder:
         """Serves the run, keeps its last snapshot. RuntimeError before ``train`` and in other processes."""
-        if self._recorder is None:
-            raise RuntimeError("nothing is served; train() starts the run, in the first process alone")
-        return self._recorder
+        return self._run.recorder
 
     def __enter__(self) -> Self:
-        self._in_block = True
+        self._run.in_block = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._in_block = False
-        self._end(lambda recorder: recorder.__exit__(kind, error, trace))
+        self._run.left(kind, error, trace)
 
     def on_train_begin(
         self,
@@ -128,9 +118,7 @@ class HeadEntropyCallback(TrainerCallback):
         warning, critical = self._thresholds
         size = vocabulary_size(model)
         head = Head(HEAD, size, warning=warning, critical=critical, reference=self._reference)
-        # A later callback for the same run may have taken the place of the recorder.
-        if not self._running or (self._owned and self.recorder.closed):
-            self._start(head, args)
+        self._start(head, args)
         served = self.recorder.heads.named(HEAD)
         if served.choices != head.choices:
             raise ValueError(
@@ -174,8 +162,7 @@ class HeadEntropyCallback(TrainerCallback):
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """End the run as completed, unless a block spans it."""
         self._serves = False
-        if not self._in_block:
-            self._end(lambda recorder: recorder.close(RunState.COMPLETED))
+        self._run.completed()
 
     def _record(self, args: TrainingArguments, state: TrainerState, logs: dict[str, Any]) -> None:
         window = Window(state.global_step - self._logged_step, self._completions)
@@ -202,29 +189,14 @@ class HeadEntropyCallback(TrainerCallback):
             )
 
     def _start(self, head: Head, args: TrainingArguments) -> None:
-        """Serve a new run. Raises OSError when the address is taken."""
-        recorder = self._serve(
+        """Serve a run, unless one is running. Raises OSError when the address is taken."""
+        self._run.start(
             Heads([head]),
             algorithm=type(args).__name__.removesuffix("Config"),
             seed=args.seed,
             device=str(args.device),
             world_size=args.world_size,
         )
-        self._recorder, self._running = recorder, True
-        at_exit = partial(_end_at_exit, recorder)
-        atexit.register(at_exit)
-        self._unregister = partial(atexit.unregister, at_exit)
-        if self._verbose:
-            recorder.print_place()
-
-    def _end(self, end: Callable[[HeadRecorder], None]) -> None:
-        if not (self._owned and self._running):
-            return
-        self._running = False
-        self._unregister()
-        # Ctrl-C while recent scrapers fetch the final state: no more waiting, the model is intact.
-        with suppress(KeyboardInterrupt), ErrorGuard(self.recorder.count_record_error):
-            end(self.recorder)
 
 
 def vocabulary_size(model: Any) -> int:
@@ -238,13 +210,3 @@ def vocabulary_size(model: Any) -> int:
             "give a language model of transformers"
         )
     return size
-
-
-def _end_at_exit(recorder: HeadRecorder) -> None:
-    """After an exception out of ``train``: ``failed`` if it ended the program, else ``interrupted``."""
-    state = left_by_interpreter()
-    recorder.close(RunState.INTERRUPTED if state is RunState.COMPLETED else state)
-
-
-def _nothing() -> None:
-    return None
