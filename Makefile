@@ -61,6 +61,7 @@ image-requirements:
 	@$(LOCK) --extra training pyproject.toml --output-file deploy/image/requirements.txt \
 		$$(sed -nE 's/$(CUDA).*/--no-emit-package \1/p' constraints.txt)
 	@grep -E '$(CUDA)' constraints.txt | $(LOCK) --no-deps - --output-file deploy/image/torch.txt
+	@$(LOCK) --extra web pyproject.toml --output-file deploy/image/exporter/requirements.txt
 	@grep '^hatchling==' constraints.txt | $(LOCK) - --output-file deploy/image/build.txt
 
 lint: $(INSTALLED)

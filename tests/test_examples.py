@@ -116,4 +116,5 @@ def test_a_short_example_of_a_library(name, tmp_path):
 def test_the_examples_say_how_to_run_them():
     for path in EXAMPLES.glob("*.py"):
         if "__main__" in path.read_text():
-            assert f"python examples/{path.name} --total-timesteps" in path.read_text()
+            length = "--trials" if path.stem.endswith("_sweep") else "--total-timesteps"
+            assert f"python examples/{path.name} {length}" in path.read_text()

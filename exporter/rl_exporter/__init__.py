@@ -15,6 +15,7 @@ from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import ListenAddress
 from rl_exporter.serving import serve
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState
+from rl_exporter.view.document import document
 
 __version__ = version("rl-policy-exporter")
 
@@ -40,6 +41,7 @@ __all__ = [
     "SanctumSnapshot",
     "TamiyoState",
     "__version__",
+    "document",
     "level",
     "parse_snapshot",
     "serve",

@@ -21,7 +21,7 @@ from tests.support.scraping import scrape, scrape_to_the_end
 from tests.support.waiting import until
 
 SLURM = ROOT / "deploy/slurm"
-BATCH, EPILOG = SLURM / "train-array.sbatch", SLURM / "epilog.sh"
+BATCH, WATCHED, EPILOG = SLURM / "train-array.sbatch", SLURM / "train-watched.sbatch", SLURM / "epilog.sh"
 BIN = Path(sys.executable).parent
 
 DIRECTIVES = {
@@ -45,20 +45,29 @@ STUBS = {
 }
 
 
-@pytest.mark.parametrize("script", [BATCH, EPILOG])
+@pytest.mark.parametrize("script", [BATCH, WATCHED, EPILOG])
 def test_bash_and_shellcheck_accept_it(script):
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     if shutil.which("shellcheck"):
         assert subprocess.run(["shellcheck", script], check=False).returncode == 0
 
 
-def test_the_directives_are_options_of_sbatch_and_come_before_the_first_command():
-    text = BATCH.read_text()
+@pytest.mark.parametrize(
+    ("script", "known"),
+    [(BATCH, DIRECTIVES), (WATCHED, DIRECTIVES - {"array", "nodes", "ntasks-per-node"} | {"ntasks"})],
+)
+def test_the_directives_are_options_of_sbatch_and_come_before_the_first_command(script, known):
+    text = script.read_text()
     found = re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", text, re.MULTILINE)
-    assert {name for name, _ in found} == DIRECTIVES
-    assert len(found) == text.count("#SBATCH") == len(DIRECTIVES)
+    assert {name for name, _ in found} == known
+    assert len(found) == text.count("#SBATCH") == len(known)
     first_command = re.search(r"^[^#\n]", text, re.MULTILINE).start()
     assert text.rindex("#SBATCH") < first_command
+
+
+def test_slurm_signals_the_script_that_watches_and_not_its_run():
+    """Else the run would end twice: Slurm kills a job some seconds after its last step."""
+    assert "#SBATCH --signal=B:TERM@" in WATCHED.read_text()
 
 
 def test_the_run_has_said_its_last_word_before_torchrun_kills_it():

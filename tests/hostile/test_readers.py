@@ -317,7 +317,7 @@ def test_what_is_no_login_costs_no_bcrypt(guarded, authorization):
 def test_a_good_login_reads_every_page_and_costs_bcrypt_once(guarded):
     asked = []
     guarded._gate._logins._checkpw = lambda *given: asked.append(given) or bcrypt.checkpw(*given)
-    for path in ("/metrics", "/", "/-/healthy", "/metrics"):
+    for path in ("/metrics", "/", "/api/v1/heads", "/-/healthy", "/metrics"):
         assert status(guarded, path, login=GOOD) == 200
         assert status(guarded, path) == 401
     assert len(asked) == 1

@@ -112,7 +112,7 @@ def runbook(alert: str) -> Path | None:
 
 def served_runbook(text: str) -> str:
     """A runbook whose links work at any base URL: runbooks stay beside it, files are in the repository."""
-    beside = re.sub(r"\]\((RL\w+)\.md\)", r"](\1)", Links().rewritten(text))
+    beside = re.sub(r"\]\((RL\w+)\.md(#[\w-]+)?\)", r"](\1\2)", Links().rewritten(text))
     return beside.replace("](../", f"]({REPOSITORY_URL}/alerts/")
 
 

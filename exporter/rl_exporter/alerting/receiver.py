@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import re
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -137,7 +139,17 @@ def _get(method: str, path: str) -> Response:
     if found is None:
         return text_response("404 Not Found", f"no page {single_line(path)!r}; /runbooks/ lists what there is")
     text = served_runbook(found.read_text("utf-8"))
-    return _html(found.stem, MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    return _html(found.stem, _rendered(text))
+
+
+def _rendered(text: str) -> str:
+    """Markdown as HTML. Headings have the anchors that GitHub gives them, because runbooks link to them."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(text)
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open":
+            opening.attrSet("id", re.sub(r"[^\w\- ]", "", inline.content.lower()).replace(" ", "-"))
+    return str(markdown.renderer.render(tokens, markdown.options, {}))
 
 
 def _index() -> Response:

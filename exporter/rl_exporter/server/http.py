@@ -1,4 +1,4 @@
-"""The HTTP server of a run: /metrics, health probes, and a landing page."""
+"""The HTTP server of a run: /metrics, the heads as JSON, health probes, and a landing page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rl_exporter.server.listen import ListenAddress
 from rl_exporter.server.scrapers import Scrapers
 from rl_exporter.server.wsgi import Response, text_response
 from rl_exporter.snapshot import RunState, SanctumSnapshot
+from rl_exporter.view.document import json_line
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -40,9 +41,11 @@ class MetricsServer(HttpServer):
         self._snapshot = snapshot
         self._renderer = Renderer(snapshot)
         self.scrapers = scrapers or Scrapers()
+        self._document: tuple[SanctumSnapshot, bytes] | None = None
         self._routes: dict[str, Callable[[WSGIEnvironment], Response]] = {
             "/": self._landing,
             "/metrics": self._metrics,
+            "/api/v1/heads": self._heads,
             "/-/healthy": self._healthy,
             "/-/ready": self._ready,
         }
@@ -74,6 +77,14 @@ class MetricsServer(HttpServer):
             client = (environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", ""))
             self.scrapers.scraped(client, environ["rl_exporter.connection"], final=final)
         return "200 OK", headers, body
+
+    def _heads(self, _environ: WSGIEnvironment) -> Response:
+        snapshot = self._snapshot()
+        # Until the next update the snapshot is the same object, so a poll costs no rendering.
+        if self._document is None or self._document[0] is not snapshot:
+            self._document = snapshot, f"{json_line(snapshot)}\n".encode()
+        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        return "200 OK", headers, self._document[1]
 
     def _healthy(self, _environ: WSGIEnvironment) -> Response:
         return text_response("200 OK", "healthy")

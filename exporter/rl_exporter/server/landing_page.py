@@ -14,6 +14,8 @@ from rl_exporter.view.run_view import RunView, run_view
 
 REFRESH_SECONDS = 3
 
+_LINKS = ("/metrics", "/api/v1/heads", "/-/healthy", "/-/ready")
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """Content-Security-Policy, a second line behind escaping: markup in a run's name could run or load nothing."""
 
@@ -115,5 +117,5 @@ def _part_html(part: Part) -> str:
 
 def _footer_html(view: RunView) -> str:
     lines = ("".join(map(_cell_html, line)) for line in legend(200, view.thresholds))
-    links = " · ".join(f'<a href="{path}">{path}</a>' for path in ("/metrics", "/-/healthy", "/-/ready"))
+    links = " · ".join(f'<a href="{path}">{path}</a>' for path in _LINKS)
     return f"<footer>{''.join(f'<div>{line}</div>' for line in lines)}<p>{links}</p></footer>"

@@ -31,23 +31,31 @@ _WORDS = ("exploding", "dead", "collapsed", "errors", "low", "starved", "settled
 def findings(snapshot: SanctumSnapshot) -> tuple[Finding, ...]:
     """List what stands out, worst first. Names the low heads, and those that look collapsed but are not."""
     tamiyo = snapshot.tamiyo
-    found = [
-        Finding(word, tone, printable(head.name), text)
-        for head in tamiyo.heads
-        for word, tone, text in _head_findings(head, tamiyo.readings[head.name])
-    ]
+    found = [finding for head in tamiyo.heads for finding in head_findings(head, tamiyo.readings[head.name])]
     if snapshot.record_errors:
         fields = ", ".join(printable(field) for field, _ in snapshot.dropped)
         which = f" (impossible: {fields})" if fields else ""
         text = f"telemetry failed {_times(snapshot.record_errors)}: values may be missing or old{which}"
         found.append(Finding("errors", Tone.WARNING, "", text))
     if found:
-        return tuple(sorted(found, key=lambda finding: _WORDS.index(finding.word)))
+        return tuple(sorted(found, key=_badness))
     low = weakest(snapshot)
     if low is None:
         return ()
     text = f"every head; the weakest is {printable(low[0])}, {number(low[1])}"
     return (Finding("healthy", Tone.HEALTHY, "", text),)
+
+
+def head_findings(head: Head, reading: HeadReading) -> tuple[Finding, ...]:
+    """List what stands out in one head, worst first; empty for a healthy one, and for one without numbers."""
+    found = (
+        Finding(word, tone, printable(head.name), text) for word, tone, text in _head_findings(head, reading)
+    )
+    return tuple(sorted(found, key=_badness))
+
+
+def _badness(finding: Finding) -> int:
+    return _WORDS.index(finding.word)
 
 
 def _head_findings(head: Head, reading: HeadReading) -> Iterator[tuple[str, Tone, str]]:

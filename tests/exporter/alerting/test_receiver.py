@@ -138,7 +138,7 @@ def test_a_page_that_cannot_be_written_is_asked_for_again():
 def test_runbooks_are_served_as_html(receiver):
     status, headers, text = ask(receiver, path="/runbooks/RLPolicyHeadCollapsed")
     assert (status, headers["Content-Type"]) == ("200 OK", "text/html; charset=utf-8")
-    assert "<h1>RLPolicyHeadCollapsed</h1>" in text
+    assert '<h1 id="rlpolicyheadcollapsed">RLPolicyHeadCollapsed</h1>' in text
     assert '<a href="/runbooks/RLTrainingStalled">' in ask(receiver, path="/")[2]
     assert ask(receiver, "HEAD", "/runbooks/RLPolicyHeadCollapsed")[2] == ""
 
@@ -147,12 +147,16 @@ def test_every_link_of_a_served_runbook_leads_somewhere(receiver):
     names = re.findall(r'href="/runbooks/(\w+)"', ask(receiver, path="/")[2])
     assert len(names) > 10
     for name in names:
-        for link in re.findall(r'href="([^"#]+)', ask(receiver, path=f"/runbooks/{name}")[2]):
+        for link, anchor in re.findall(
+            r'href="([^"#]*)(?:#([^"]*))?"', ask(receiver, path=f"/runbooks/{name}")[2]
+        ):
             local = link.removeprefix(f"{REPOSITORY_URL}/")
             if local != link:
                 assert (ROOT / local).exists(), f"{name}: {link}"
             elif not link.startswith("http"):
-                assert ask(receiver, path=f"/runbooks/{link}")[0] == "200 OK", f"{name}: {link}"
+                status, _, page = ask(receiver, path=f"/runbooks/{link or name}")
+                assert status == "200 OK", f"{name}: {link}"
+                assert not anchor or f' id="{anchor}"' in page, f"{name}: {link}#{anchor}"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import gzip
 import http.client
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+import rl_exporter.server.http as http_module
 from rl_exporter import (
     HeadMeasurement,
     Heads,
@@ -18,6 +20,7 @@ from rl_exporter import (
     RunState,
     SanctumAggregator,
 )
+from rl_exporter.cli.main import main as watch
 from rl_exporter.server.limits import Limits
 from rl_exporter.server.listen import DEFAULT_PORT, ListenAddress, parse_listen_address
 
@@ -132,6 +135,36 @@ def test_health_and_readiness(server, aggregator):
     assert request(server, "/-/ready")[0].status == 200
 
 
+def test_the_heads_are_the_document_of_watch(server, aggregator, capsys):
+    response, body = request(server, "/api/v1/heads")
+    assert (response.status, json.loads(body)["status"]) == (200, "no_data")
+    aggregator.handle_ppo_update(UPDATE)
+    response, body = request(server, "/api/v1/heads")
+    assert (response.headers["Content-Type"], response.headers["Cache-Control"]) == (
+        "application/json",
+        "no-store",
+    )
+    assert watch(["watch", "--once", "--json", str(server.address)]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("url") == f"{server.url}/metrics"
+    assert json.loads(body) == printed | {"url": None}
+    assert request(server, "/api/v1/heads", method="POST")[0].status == 405
+
+
+def test_the_heads_are_rendered_once_per_update(server, aggregator, monkeypatch):
+    rendered = []
+    monkeypatch.setattr(
+        http_module, "json_line", lambda snapshot: rendered.append(snapshot) or str(len(rendered))
+    )
+    for _ in range(3):
+        assert request(server, "/api/v1/heads")[1] == b"1\n"
+    aggregator.handle_ppo_update(UPDATE)
+    assert request(server, "/api/v1/heads")[1] == b"2\n"
+    aggregator.set_run_state(RunState.COMPLETED)
+    assert request(server, "/api/v1/heads")[1] == b"3\n"
+    assert rendered[-1].run_state is RunState.COMPLETED
+
+
 def test_landing_page_escapes_names(server):
     response, body = request(server, "/")
     assert response.status == 200
@@ -147,7 +180,7 @@ def test_other_paths_and_methods(server):
 
 
 def test_head_says_what_get_would_send_and_is_no_scrape(server, aggregator):
-    for path in ("/", "/-/healthy", "/-/ready", "/nonsense"):
+    for path in ("/", "/api/v1/heads", "/-/healthy", "/-/ready", "/nonsense"):
         got, body = request(server, path)
         head, nothing = request(server, path, method="HEAD")
         assert (head.status, nothing) == (got.status, b"")

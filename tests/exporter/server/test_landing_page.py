@@ -45,7 +45,7 @@ def test_it_refreshes_itself_runs_nothing_and_loads_nothing():
     assert ("meta", {"http-equiv": "refresh", "content": "3"}) in page.tags
     assert not {tag for tag, _ in page.tags} & {"script", "img", "iframe", "object", "form"}
     links = [a[k] for _, a in page.tags for k in ("href", "src") if k in a]
-    assert sorted(links) == ["/-/healthy", "/-/ready", "/metrics", "data:,"]
+    assert sorted(links) == ["/-/healthy", "/-/ready", "/api/v1/heads", "/metrics", "data:,"]
     assert "url(" not in text
     assert "@import" not in text
     assert POLICY.startswith("default-src 'none'")
