@@ -246,6 +246,6 @@ def test_a_shortened_copy_differs_in_intervals_and_addresses_only(stack):
     rules = (stack.folder / "prometheus/rules/entropy.yml").read_text()
     assert ">= 4\n" in rules
     assert "[18000ms]" in (stack.folder / "alerts/rules/heads.yml").read_text()
-    assert "(rl_policy_head_entropy_threshold_ratio > 0)" in rules
+    assert 'rl_policy_head_entropy_threshold_ratio{level="warning"} > 0\n' in rules
     assert f"http://{stack.pages}/" in (stack.folder / "alerts/alertmanager.yml").read_text()
     assert PAGES not in (stack.folder / "alerts/alertmanager.yml").read_text()
