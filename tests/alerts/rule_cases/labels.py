@@ -109,11 +109,12 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
 
 def _one_replica_is_cut_off() -> Iterator[Case]:
     """One of two replicas no longer reaches the run, or has left: the other one sees it, so nobody is paged."""
-    seen = replace(_RUN, labels={"replica": "a"})
-    for fate, removed in (("its target listed", inf), ("gone", 600.0)):
-        lost = replace(_RUN, labels={"replica": "b"}, gone=600, removed=removed)
+    slow = replace(_RUN, period=600, phase=-590)
+    seen = replace(slow, labels={"replica": "a"})
+    for fate, removed in (("its target listed", inf), ("gone", 615.0)):
+        lost = replace(slow, labels={"replica": "b"}, gone=615, removed=removed)
         yield Case(f"a replica is cut off, {fate}", (seen, lost), 2400, (ever(2400),))
-    ended = replace(seen, end=(615, "completed"), gone=645)
+    ended = replace(_RUN, labels={"replica": "a"}, end=(615, "completed"), gone=645)
     missed = replace(ended, labels={"replica": "b"}, gone=600)
     yield Case("one of two replicas saw the end", (ended, missed), 2400, (ever(2400),))
 

@@ -114,12 +114,12 @@ _POOLS: tuple[tuple[str, str], ...] = (
     (
         "TargetDown|:(down|replaced)",
         "killed, entry left.*(30 s|hours)|^metric_relabel_configs: healthy, then|back to say|younger run|restarted run|down for|one process"
-        "|down, another|elsewhere",
+        "|down, another|elsewhere|replica is cut off",
     ),
     (
         "Vanished|:(vanished|replaced)",
         "killed, target removed.*(30 s|more)|killed, entry left.* 30 s|^metric_relabel_configs: healthy, then|back to say|younger run|rescheduled|vanished|one process"
-        "|a lost pod",
+        "|a lost pod|another address|a replica is cut off",
     ),
     ("RecordErrors", "telemetry error"),
     ("RuleFailures", "monitoring"),
