@@ -85,7 +85,9 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
 }
 """Labels and values of the series of each selector."""
 
-_SELDOM = r"up$|ALERTS|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|rl_policy_head_condition_since"
+_SELDOM = (
+    r"up$|ALERTS|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|run:|rl_policy_head_condition_since"
+)
 """Selectors that need no history: few series of a healthy fleet match, or a minute of scraping fills them."""
 
 

@@ -20,7 +20,8 @@ from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.scrapers import while_lingering
 from rl_exporter.snapshot import RunState, SanctumSnapshot
 
-LINGER_SECONDS = 60.0
+LINGER_SECONDS = 270.0
+"""Longest wait for scrapers at the end: for two scrapes, 120 s apart at most, one of which fails."""
 
 _LOG = logging.getLogger("rl_exporter")
 

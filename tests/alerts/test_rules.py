@@ -104,22 +104,6 @@ def test_nobody_waits_for_what_is_evaluated_less_often():
     assert not {"head:rl_policy_effective_entropy:ratio", "RLPolicyHeadDiluted"} & set(awaited(slow))
 
 
-OF_THE_METRIC = "(level)"
-RUN = "(cluster, namespace, run_id)"
-
-
-def listed_labels(expression):
-    """Label lists of joins and aggregations that name labels of a target."""
-    found = re.findall(r"\b(?:on|by) (\([^)]*\))", expression)
-    return [labels for labels in found if labels not in ("()", OF_THE_METRIC, RUN)]
-
-
-def test_rules_keep_whatever_labels_a_target_has():
-    for text in TEXT.values():
-        assert listed_labels(without_comments(text)) == []
-    assert listed_labels("a * on (instance, job) b") == ["(instance, job)"]
-
-
 def test_generated_tests_are_current():
     for name, text in rule_tests.files().items():
         assert (ROOT / "alerts/tests" / name).read_text() == text, "run: python -m tests.alerts.rule_cases"

@@ -99,6 +99,6 @@ def test_a_bundle_brings_them_with_its_links(tmp_path):
         str(path.relative_to(folder)) for path in folder.rglob("*.yaml")
     }
     for group in yaml.safe_load((folder / "rules/training.yaml").read_text())["spec"]["groups"]:
-        for rule in group["rules"]:
+        for rule in filter(lambda rule: "alert" in rule, group["rules"]):
             assert rule["annotations"]["runbook_url"].startswith("https://wiki.example.org/rl/RL")
             assert rule["annotations"]["dashboard_url"].startswith("https://grafana.example.org/d/rl-")

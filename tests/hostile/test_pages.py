@@ -232,7 +232,7 @@ def of_a_fleet(runs):
         rule
         for group in yaml.safe_load((ROOT / "alerts/rules/training.yml").read_text())["groups"]
         for rule in group["rules"]
-        if rule["alert"] == "RLTrainingVanished"
+        if rule.get("alert") == "RLTrainingVanished"
     ]
     link = "http://prometheus.example.org:9090/graph?g0.expr=" + urllib.parse.quote_plus(rule["expr"])
     for number in range(runs):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from rl_exporter.alerting.bundle import shipped_files
-from stack.configuration import PAGES, Changes, write_configuration
+from stack.configuration import PAGES
 from stack.processes import Binaries, Stack
 from tests.support import ROOT
 from tests.support.waiting import until
@@ -22,19 +22,11 @@ EXAMPLES = sorted((ROOT / "alerts/examples").glob("*.yml"))
 RUN = {"run_id": "a", "cluster": "lab"}
 
 pytestmark = pytest.mark.stack
+each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 
 
 def check_config(amtool, path):
     return subprocess.run([amtool, "check-config", path], capture_output=True, text=True, check=False)
-
-
-def with_receivers(example):
-    """The shipped configuration with the receivers of an example in place of its own."""
-    configuration = yaml.safe_load(CONFIGURATION.read_text())
-    own = {receiver["name"]: {"name": receiver["name"]} for receiver in configuration["receivers"]}
-    theirs = {receiver["name"]: receiver for receiver in yaml.safe_load(example.read_text())["receivers"]}
-    assert theirs.keys() <= own.keys()
-    return {**configuration, "receivers": [*(own | theirs).values()]}
 
 
 def test_amtool_accepts_the_configuration(amtool, tmp_path):
@@ -45,15 +37,65 @@ def test_amtool_accepts_the_configuration(amtool, tmp_path):
     assert check_config(amtool, broken).returncode != 0
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_amtool_accepts_the_examples(amtool, tmp_path, example):
-    write_configuration(tmp_path, Changes())
-    path = tmp_path / "alerts/alertmanager.yml"
-    path.write_text(yaml.safe_dump(with_receivers(example)))
+def integrations(receiver):
+    return {key.removesuffix("_configs") for key in receiver if key != "name"}
+
+
+@each_example
+def test_amtool_accepts_an_example_alone(amtool, tmp_path, example):
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(example.read_text())
     checked = check_config(amtool, path)
     assert checked.returncode == 0, checked.stderr
-    assert re.search(r"_file: /etc/alertmanager/secrets/", example.read_text())
     assert not re.search(r"(password|routing_key|api_url): ", example.read_text())
+    path.write_text(example.read_text().replace("- name: watchdog", "- name: dog"))
+    assert check_config(amtool, path).returncode != 0
+
+
+def without_receivers(path):
+    document = yaml.safe_load(path.read_text())
+    (watchdog,) = [part for part in document["route"]["routes"] if part["receiver"] == "watchdog"]
+    return {**document, "receivers": None, "templates": None}, watchdog.pop("repeat_interval")
+
+
+@each_example
+def test_an_example_differs_from_the_configuration_in_its_receivers_only(example):
+    ours, often = without_receivers(CONFIGURATION)
+    theirs, watchdog = without_receivers(example)
+    assert theirs == ours
+    receivers = {found["name"]: found for found in yaml.safe_load(example.read_text())["receivers"]}
+    assert receivers.keys() == {"critical", "warning", "watchdog", "nobody"}
+    assert all(integrations(receivers[name]) for name in ("critical", "warning", "watchdog"))
+    # People read what does not come to a heartbeat monitor.
+    assert watchdog == (often if "webhook" in integrations(receivers["watchdog"]) else "24h")
+
+
+@each_example
+def test_an_example_says_which_integrations_the_alert_on_delivery_looks_at(example, promtool, tmp_path):
+    rules = (ROOT / "alerts/rules/monitoring.yml").read_text()
+    command = re.search(r"sed -i '(.*)' alerts/rules/monitoring.yml", example.read_text())
+    (tmp_path / "monitoring.yml").write_text(rules)
+    if command:
+        subprocess.run(["sed", "-i", command[1], tmp_path / "monitoring.yml"], check=True)
+    used = set().union(*map(integrations, yaml.safe_load(example.read_text())["receivers"]))
+    every = {"webhook", "slack", "pagerduty", "email", "opsgenie"}
+    assert used <= every
+    series = 'alertmanager_notifications_failed_total{{instance="a",integration="{0}"}}'
+    fires = 'group by (integration) (ALERTS{alertstate="firing",alertname="RLMonitoringRuleFailures"})'
+    check = {
+        "expr": fires,
+        "eval_time": "15m",
+        "exp_samples": [{"labels": f'{{integration="{name}"}}', "value": 1} for name in used],
+    }
+    broken = [{"series": series.format(name), "values": "0x9 1x90"} for name in sorted(every)]
+    test = {"interval": "15s", "input_series": broken, "promql_expr_test": [check]}
+    (tmp_path / "test.yml").write_text(
+        yaml.safe_dump({"rule_files": ["monitoring.yml"], "evaluation_interval": "15s", "tests": [test]})
+    )
+    tested = subprocess.run(
+        [promtool, "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_promtool_accepts_the_configuration(promtool):
@@ -191,13 +233,35 @@ def slack():
     thread.join()
 
 
+def as_an_example(stack, example, server):
+    """The text of an example whose receivers are at ``server``."""
+    address = f"http://127.0.0.1:{server.server_port}/"
+    secret = stack.folder / "slack-url"
+    secret.write_text(address)
+    text = example.read_text().replace("../templates", "templates")
+    text = text.replace("/etc/alertmanager/secrets/slack-url", str(secret))
+    return stack.changes.applied(re.sub(r"https://[\w.-]+\.example\.org/", address, text))
+
+
+@pytest.mark.parametrize("name", ["slack", "pagerduty", "teams", "webhook"])
+def test_the_watchdog_of_an_example_reaches_somebody(stack, slack, name):
+    example = as_an_example(stack, ROOT / f"alerts/examples/{name}.yml", slack)
+    (stack.folder / "alerts/alertmanager.yml").write_text(example)
+    stack.start_alertmanager()
+    said = {"description": "This alert always fires."}
+    post_alerts(stack, alert("RLMonitoringWatchdog", "none"), annotations=said)
+    first = until(lambda: slack.bodies)[0]
+    if name == "slack":
+        assert first["channel"] == "#training-watchdog"
+        assert first["attachments"][0]["text"] == said["description"]
+    else:
+        assert [found["labels"]["alertname"] for found in first["alerts"]] == ["RLMonitoringWatchdog"]
+
+
 def test_a_message_says_which_head_of_which_run_how_bad_since_when_and_what_to_do(stack, slack, tmp_path):
-    example = yaml.safe_dump(with_receivers(ROOT / "alerts/examples/slack.yml"))
-    secret = tmp_path / "slack-url"
-    secret.write_text(f"http://127.0.0.1:{slack.server_port}/")
-    example = example.replace("/etc/alertmanager/secrets/slack-url", str(secret))
-    example = example.replace("channel:", "pretext: '{{ template \"rl.html\" . }}'\n    channel:")
-    (tmp_path / "alerts/alertmanager.yml").write_text(stack.changes.applied(example))
+    example = as_an_example(stack, ROOT / "alerts/examples/slack.yml", slack)
+    pretext = "pretext: '{{ template \"rl.html\" . }}'\n        channel:"
+    (tmp_path / "alerts/alertmanager.yml").write_text(example.replace("channel:", pretext))
     stack.start_alertmanager()
     said = {
         "summary": "Head op of run a has collapsed (effective entropy 0.009)",
@@ -246,6 +310,6 @@ def test_a_shortened_copy_differs_in_intervals_and_addresses_only(stack):
     rules = (stack.folder / "prometheus/rules/entropy.yml").read_text()
     assert ">= 4\n" in rules
     assert "[18000ms]" in (stack.folder / "alerts/rules/heads.yml").read_text()
-    assert "(rl_policy_head_entropy_threshold_ratio > 0)" in rules
+    assert 'rl_policy_head_entropy_threshold_ratio{level="warning"} > 0\n' in rules
     assert f"http://{stack.pages}/" in (stack.folder / "alerts/alertmanager.yml").read_text()
     assert PAGES not in (stack.folder / "alerts/alertmanager.yml").read_text()

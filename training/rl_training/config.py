@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from rl_exporter.discovery.identity import parse_advertised
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.heads import Head
+from rl_exporter.recorder import LINGER_SECONDS
 from rl_exporter.server.listen import ListenAddress, parse_listen_address
 
 
@@ -233,7 +234,7 @@ class OutputConfig:
         ),
     )
     linger: Seconds = field(
-        default=60.0, metadata=option("longest wait for scrapers to fetch the final state", "SECONDS")
+        default=LINGER_SECONDS, metadata=option("longest wait for scrapers to fetch the final state", "SECONDS")
     )
     hold: Switch = field(default=False, metadata=option("on a terminal, keep /metrics up until Ctrl-C"))
     pace: Seconds = field(default=0.0, metadata=option("wait after each update", "SECONDS"))

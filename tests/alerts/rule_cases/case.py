@@ -104,6 +104,14 @@ def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
     return Check(seconds, f"count_over_time(({twice})[{int(seconds)}s:{SCRAPE_SECONDS}s])")
 
 
+def without_a_gap(name: str, since: float, until: float) -> Check:
+    """An alert of this name fires at every evaluation from ``since`` to ``until``."""
+    fires = f'group(ALERTS{{alertstate="firing", alertname="{name}"}})'
+    evaluations = (until - since) / SCRAPE_SECONDS + 1
+    window = f"{int(until - since)}s:{SCRAPE_SECONDS}s"
+    return Check(until, f"count_over_time({fires}[{window}])", (({}, evaluations),))
+
+
 def settings(rules: Iterable[str]) -> dict[str, Any]:
     """The part of a promtool test file before its tests: it loads these rule files."""
     loaded = tuple(rules)

@@ -99,11 +99,13 @@ def _together() -> Iterator[Case]:
         yield Case(f"two runs of one process are killed, {fate}", (first, second), 1500, checks)
 
 
-def _moved() -> Case:
+def _moved() -> Iterator[Case]:
     """A job that is rescheduled to another machine has not vanished."""
     first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1210)
     second = Run(policy=ALWAYS_HEALTHY, period=30, start=1230, instance="other:28008")
-    return Case("rescheduled elsewhere under the same name", (first, second), 1800, (ever(1800),))
+    yield Case("rescheduled elsewhere under the same name", (first, second), 1800, (ever(1800),))
+    left = replace(first, removed=inf)
+    yield Case("rescheduled elsewhere, entry left", (left, second), 1800, (ever(1800),))
 
 
 def _same_name() -> Case:
@@ -114,11 +116,13 @@ def _same_name() -> Case:
     return Case("vanished on one cluster, running on another", (first, second), 1500, checks)
 
 
-def _ended_before() -> Case:
+def _ended_before() -> Iterator[Case]:
     """A run of the same name that has ended elsewhere does not hide the loss of this one."""
     first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1210)
     second = Run(policy=ALWAYS_HEALTHY, period=30, instance="other:28008", end=(600, "completed"))
-    return Case("vanished, another of the name completed", (first, second), 1500, (firing(1500, VANISHED),))
+    yield Case("vanished, another of the name completed", (first, second), 1500, (firing(1500, VANISHED),))
+    left = replace(first, removed=inf)
+    yield Case("down, another of the name completed", (left, second), 1500, (firing(1500, DOWN),))
 
 
 def _blip() -> Case:
@@ -156,8 +160,8 @@ def cases() -> Iterator[Case]:
     yield from _failed()
     yield from _taken_over()
     yield from _together()
-    yield _moved()
-    yield _ended_before()
+    yield from _moved()
+    yield from _ended_before()
     yield _same_name()
     yield _blip()
     yield from _down_for_long()

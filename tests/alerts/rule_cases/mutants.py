@@ -21,9 +21,8 @@ RULES = (
 _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("<= becomes <", r"<=", "<"),
     ("the other threshold", r'level="critical"', 'level="warning"'),
-    ("critical means warning", r"vector\(2\)", "vector(1)"),
-    ("warning means critical", r'vector\(1\)(, "level")', r"vector(2)\1"),
-    ("the milder level counts", r"max without \(level\)", "min without (level)"),
+    ("critical means warning", r"\b2 \+ 0", "1 + 0"),
+    ("warning means critical", r"\b1 \+ 0", "2 + 0"),
     ("a level for few heads", r"\n +or 0 \* head:\S+", ""),
     ("a threshold that is off counts", r'(threshold_ratio(?:\{level="\w+"\})?) > 0', r"\1"),
     ("blind is another number", r"1 / (?:50|10)\b", "1 / 2"),
@@ -33,17 +32,20 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("another level", r"(level) (?:< 2|>= 2)", r"\1 >= 0"),
     ("a dropped for", r"\n        for: \w+", ""),
     ("a dropped hysteresis", r"\[4m30s\]", "[1s]"),
-    ("a dropped memory", r"\[(?:15m|10m|1m)\]", "[1s]"),
+    ("a dropped memory", r"\[(?:15m|10m|6m30s|5m|3m)\]", "[1s]"),
     ("a dropped time to last", r"(>=?) (?:600|60)\b", r"\1 0"),
     ("another condition", r'condition="\w+"', 'condition="warning"'),
     ("one condition less", r'(condition=~"[\w|]*)\|\w+"', r'\1"'),
     ("a dropped NaN guard", r"(\w+_ratio|_nats\)) >= 0\b", r"\1"),
     ("a dropped join on the running state",
-     r'\n +and ignoring \([\w, ]+\) \(last_over_time\(rl_training_run_state\{state="running"\}[^\n]*', ""),
+     r"\n +and on \([\w, ]+\) (?:run:rl_training_run_state:running|\(last_over_time\(rl_training_run_state)[^\n]*", ""),
     ("any state counts as running", r'(state="running"\}(?:\[\w+\]\))?) == 1', r"\1 >= 0"),
     ("a dropped part", r"\n {10}unless .*(?:\n {12}.*|\n {10}\))*", ""),
-    ("a dropped scrape since", r"\n +unless ignoring \(state\) [^\n]*", ""),
-    ("a dropped scrape state", r" and ignoring \(run_id\) up == 0", ""),
+    ("a dropped scrape since", r"\n {14}unless on [^\n]*", ""),
+    ("any sender counts", r"\n +and on \([\w, ]+\) (?:prometheus|vmalert)_\w+\{[^}]*\}", ""),
+    ("any integration counts", r'integration=~"\w+",', ""),
+    ("any receiver counts", r',receiver_name=~"[^"]*"', ""),
+    ("a dropped scrape state", r"\n +and on \([\w, ]+\) max by \([\w, ]+\) \(up\) == 0", ""),
 )  # fmt: skip
 """Name of a fault, regular expression over the text of a rule, and replacement."""
 
@@ -106,16 +108,18 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("Exploding", "Exploding hovering.* 30 s|Exploding, then"),
     ("NonFinite", "NaN counted"),
     ("HeadsMissing", "measured"),
-    ("Stalled", "stalled(?!, then completed, 600)|no first update"),
+    ("run_state:running", r"HeadCollapsed at 120|completed, still served"),
+    ("[sS]talled", "stalled(?!, then completed, 600)|no first update"),
     ("Failed", "failed, "),
     (
-        "TargetDown",
-        "killed, entry left.*(30 s|hours)|back to say|younger run|restarted run|down for|one process",
+        "TargetDown|:(down|replaced)",
+        "killed, entry left.*(30 s|hours)|^metric_relabel_configs: healthy, then|back to say|younger run|restarted run|down for|one process"
+        "|down, another|elsewhere|replica is cut off",
     ),
     (
-        "Vanished",
-        "killed, target removed.*(30 s|more)|back to say|younger run|rescheduled|another|one process"
-        "|a lost pod",
+        "Vanished|:(vanished|replaced)",
+        "killed, target removed.*(30 s|more)|killed, entry left.* 30 s|^metric_relabel_configs: healthy, then|back to say|younger run|rescheduled|vanished|one process"
+        "|a lost pod|another address|a replica is cut off",
     ),
     ("RecordErrors", "telemetry error"),
     ("RuleFailures", "monitoring"),
@@ -128,7 +132,8 @@ Running every test for every mutant would take hours.
 
 def candidate_tests(mutant: Mutant) -> list[str]:
     """Test files, one of which must find the fault. Each loads only the rules that it needs."""
-    names = "|".join(names for rules, names in _POOLS if re.search(rules, mutant.rule))
+    found = [names for rules, names in _POOLS if re.search(rules, mutant.rule)]
+    names = "|".join([*found, f"^{mutant.rule} at 120 s"])
     rules = _ALONE.get(mutant.file, ("entropy", "heads"))
     return [_test_file(name, rules) for name in _cases() if re.search(names, name)]
 

@@ -50,12 +50,15 @@ def _retried() -> Iterator[Case]:
     yield Case("a lost pod is retried and interrupted, both before the first update", runs, 900, (ever(900),))
 
 
-def _retried_late() -> Case:
-    """The alert about a lost pod resolves for good when the run continues."""
+def _retried_late() -> Iterator[Case]:
+    """The alert about a lost pod resolves for good when the run continues, if only for a minute."""
     checks = (firing(600, VANISHED), firing(930), ever(1600, since=930))
-    return Case(
-        "a lost pod is retried after ten minutes", (_LOST, _retry(900, (1200, "completed"))), 1600, checks
-    )
+    runs = (_LOST, _retry(900, (1200, "completed")))
+    yield Case("a lost pod is retried after ten minutes", runs, 1600, checks)
+    # By then the last update of the lost pod is older than what the rules look back.
+    brief = (_LOST, _retry(1140, (1200, "completed")))
+    forgotten = (firing(1125, VANISHED), ever(2200, since=1200))
+    yield Case("a lost pod is retried after a quarter of an hour, briefly", brief, 2200, forgotten)
 
 
 def _retried_and_lost() -> Case:
@@ -76,10 +79,21 @@ def _relabelled() -> Case:
     return Case("a target gets another label and completes", (before, after), 1600, (ever(1600),))
 
 
+def _renamed() -> Case:
+    """A process whose target gets another address, between two updates, and that then completes has not vanished."""
+    before = Run(policy=ALWAYS_HEALTHY, period=300, removed=645)
+    unseen = tuple(range(0, 645, 15))
+    after = replace(
+        before, instance="name:28008", failed_scrapes=unseen, end=(1200, "completed"), gone=1230, removed=1230
+    )
+    return Case("a target gets another address and completes", (before, after), 1600, (ever(1600),))
+
+
 def cases() -> Iterator[Case]:
     """Yield all cases of this subject."""
     yield _clean()
     yield from _retried()
-    yield _retried_late()
+    yield from _retried_late()
     yield _retried_and_lost()
     yield _relabelled()
+    yield _renamed()

@@ -29,10 +29,11 @@ def _columns(run: Run, seconds: float) -> dict[Key, list[Value]]:
     columns: dict[Key, list[Value]] = defaultdict(lambda: [GAP] * ticks)
     before: dict[Key, float] = {}
     # Prometheus marks the series of a target stale two intervals after it has left discovery.
-    dropped = math.ceil(run.removed / SCRAPE_SECONDS) + 2 if math.isfinite(run.removed) else ticks
+    late = 2 * run.scrape_every // SCRAPE_SECONDS
+    dropped = math.ceil(run.removed / SCRAPE_SECONDS) + late if math.isfinite(run.removed) else ticks
     for tick, shown in enumerate(_scrapes(run, ticks)):
         now = tick * SCRAPE_SECONDS
-        if now >= run.removed and tick < dropped:
+        if tick != dropped and (now >= run.removed or now % run.scrape_every):
             continue
         current = shown or {}
         if run.start <= now < run.removed:
@@ -47,8 +48,11 @@ def _columns(run: Run, seconds: float) -> dict[Key, list[Value]]:
 
 def _named(run: Run, name: str, labels: Labels) -> str:
     target = {"job": "rl-training", "instance": run.instance, **run.labels}
-    of_run = {} if name in {"up", "rl_exporter_record_errors_total"} else {"run_id": run.run_id}
-    return selector(name, {**target, **of_run, **dict(labels)})
+    if name != "up":
+        target |= run.sample_labels
+    if name not in {"up", "rl_exporter_record_errors_total"}:
+        target |= {**run.run_labels, "run_id": run.run_id}
+    return selector(name, {**target, **dict(labels)})
 
 
 def _scrapes(run: Run, ticks: int) -> Iterator[dict[Key, float] | None]:

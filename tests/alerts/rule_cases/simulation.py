@@ -95,6 +95,12 @@ class Run:
     gone: float = math.inf
     removed: float = math.inf
     failed_scrapes: tuple[float, ...] = ()
+    scrape_every: int = SCRAPE_SECONDS
+    """Scrape interval in seconds, a multiple of the one of the test."""
+    sample_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels that metric_relabel_configs add to every sample; ``up`` never has them."""
+    run_labels: Mapping[str, str] = field(default_factory=dict)
+    """Likewise, where they are derived from the run_id, which the metrics of the process lack."""
     record_errors: Callable[[float], float] = lambda _time: 0.0
     durations: bool = True
     """Whether the training loop reports how long rollouts and updates take."""

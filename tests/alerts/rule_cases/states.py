@@ -199,8 +199,8 @@ def _nonfinite() -> Iterator[Case]:
         first = int(300 / period) + 2
         run = Run(policy=_from(first, HEALTHY_HEAD._replace(nans=3), first), period=period)
         at = run.update_time(first)
-        checks = (is_firing(at - 1, name, 0), is_firing(at + 60, name), is_firing(at + 400, name, 0))
-        yield Case(f"NaN counted, one update in {period:g} s", (run,), at + 400, checks)
+        checks = (is_firing(at - 1, name, 0), is_firing(at + 60, name), is_firing(at + 430, name, 0))
+        yield Case(f"NaN counted, one update in {period:g} s", (run,), at + 430, checks)
     ended = Run(policy=_from(20, HEALTHY_HEAD._replace(nans=3), 20), period=30, end=(660, "completed"))
     yield Case("NaN counted, then completed", (ended,), 720, (is_firing(655, name), is_firing(720, name, 0)))
 

@@ -66,15 +66,22 @@ def _size() -> Iterator[Case]:
     dead = decides(0.05)._replace(g=0.0)
     count = 'count by (run_id) ({__name__=~".+:.+:.+", run_id!=""})'
     run = Run(policy=lambda _n: dict.fromkeys(sizes, dead), period=30, choices=sizes)
-    yield Case("recorded series stay at 40", (run,), 900, (Check(900, count, (({"run_id": "a"}, 40.0),)),))
+    yield Case("recorded series stay at 41", (run,), 900, (Check(900, count, (({"run_id": "a"}, 41.0),)),))
     healthy = replace(run, policy=lambda _n: dict.fromkeys(sizes, decides(0.7)))
-    yield Case("a healthy run has 16", (healthy,), 900, (Check(900, count, (({"run_id": "a"}, 16.0),)),))
+    yield Case("a healthy run has 17", (healthy,), 900, (Check(900, count, (({"run_id": "a"}, 17.0),)),))
 
 
 def _monitoring() -> Iterator[Case]:
     name = "RLMonitoringRuleFailures"
     ok, broken = [0.0] * 81, [0.0] * 20 + [float(i) for i in range(61)]
     once = [0.0] * 20 + [1.0] * 61
+    delivery = 'alertmanager_notifications_failed_total{instance="a",integration="webhook"'
+    evaluators = {
+        'prometheus_rule_group_rules{instance="p",rule_group="/etc/rules/entropy.yml;rl-entropy"}': compressed(
+            [4.0] * 81
+        ),
+        'vmalert_alerting_rules_error{instance="v",group="rl-heads",alertname="y"}': compressed(ok),
+    }
     group = '{instance="p",rule_group="/etc/rules/entropy.yml;rl-entropy"}'
     foreign = '{instance="p",rule_group="/etc/rules/other.yml;node"}'
     sources = (
@@ -83,7 +90,29 @@ def _monitoring() -> Iterator[Case]:
         ("a rule once", f"prometheus_rule_evaluation_failures_total{group}", once, 0),
         ("sending", 'prometheus_notifications_errors_total{instance="p",alertmanager="x"}', broken, 1),
         ("sending once", 'prometheus_notifications_errors_total{instance="p",alertmanager="x"}', once, 0),
-        ("delivery", 'alertmanager_notifications_failed_total{instance="a",integration="webhook"}', once, 1),
+        ("delivery", f"{delivery}}}", once, 1),
+        (
+            "another team's Slack",
+            'alertmanager_notifications_failed_total{instance="a",integration="slack"}',
+            broken,
+            0,
+        ),
+        ("a receiver of ours", f'{delivery},receiver_name="critical"}}', once, 1),
+        ("a receiver of ours in Kubernetes", f'{delivery},receiver_name="rl/rl-alerts/watchdog"}}', once, 1),
+        ("another team's receiver", f'{delivery},receiver_name="payments-critical"}}', broken, 0),
+        (
+            "another Prometheus sends",
+            'prometheus_notifications_errors_total{instance="o",alertmanager="x"}',
+            broken,
+            0,
+        ),
+        (
+            "another Prometheus knows none",
+            'prometheus_notifications_alertmanagers_discovered{instance="o"}',
+            ok,
+            0,
+        ),
+        ("another vmalert sends", 'vmalert_alerts_send_errors_total{instance="o",addr="x"}', broken, 0),
         ("no Alertmanager", 'prometheus_notifications_alertmanagers_discovered{instance="p"}', ok, 1),
         ("an Alertmanager", 'prometheus_notifications_alertmanagers_discovered{instance="p"}', [1.0] * 81, 0),
         ("vmalert", 'vmalert_alerting_rules_error{group="rl-heads",alertname="x"}', [1.0] * 81, 1),
@@ -94,7 +123,7 @@ def _monitoring() -> Iterator[Case]:
         ever_fired = f'count(count_over_time(ALERTS{{alertstate="firing", alertname="{name}"}}[1200s]))'
         found: Expected = (({}, float(count)),) if count else ()
         checks = (Check(1200, ever_fired, found), is_firing(1200, "RLMonitoringWatchdog"))
-        yield Case(f"monitoring: {what}", (), 1200, checks, {series: compressed(values)})
+        yield Case(f"monitoring: {what}", (), 1200, checks, {**evaluators, series: compressed(values)})
 
 
 def cases() -> Iterator[Case]:

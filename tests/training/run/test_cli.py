@@ -157,4 +157,4 @@ def test_defaults():
     settings = settings_from(options)
     assert settings == Settings(environment=asdict(GrowingOptions()))
     assert settings.run.env == "growing-network"
-    assert (settings.run.num_envs, settings.output.linger, settings.run.updates) == (32, 60.0, None)
+    assert (settings.run.num_envs, settings.output.linger, settings.run.updates) == (32, 270.0, None)
