@@ -39,7 +39,8 @@ def test_the_numbers_are_those_of_the_code():
     assert refresh == "30s"
     assert prometheus["global"]["scrape_interval"] == "15s"
     assert "against 30 s refresh, 5 s by which Prometheus collects changes, and 15 s" in WORDS
-    assert LINGER_SECONDS > 30 + 5 + 15
+    assert "and 15 s to the next scrape, or 240 s where scrapes are two minutes apart" in WORDS
+    assert LINGER_SECONDS > 5 + 240  # Prometheus sees a local directory at once
 
 
 def test_the_commands_are_accepted_and_leave_the_entry_that_is_shown(tmp_path):
