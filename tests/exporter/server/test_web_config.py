@@ -175,8 +175,9 @@ def test_pages_are_received_behind_a_password(tmp_path):
 
 def test_the_callback_of_stable_baselines_serves_behind_the_file(tmp_path):
     from rl_exporter.integrations.sb3 import HeadEntropyCallback
+    from tests.support.sb3_reach import small_ppo
 
     (tmp_path / "web.yml").write_text("basic_auth_user: {}")
     callback = HeadEntropyCallback(listen="127.0.0.1:0", linger=0, web_config=tmp_path / "web.yml")
     with pytest.raises(ValueError, match="unknown key 'basic_auth_user'"):
-        callback._serve({"a": 2})
+        small_ppo().learn(16, callback=callback)
