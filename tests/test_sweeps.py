@@ -95,7 +95,8 @@ def test_a_trial_of_optuna_that_reaches_its_end_has_the_return_of_its_run():
     from optuna_sweep import CollapsePruner, objective
 
     study = optuna.create_study(direction="maximize", pruner=CollapsePruner(60.0))
-    study.optimize(lambda trial: objective(trial, 4), n_trials=1)
+    # Long enough to be seen between two polls, however fast the machine is.
+    study.optimize(lambda trial: objective(trial, 30), n_trials=1)
     assert study.best_value > 0.0
 
 
