@@ -38,13 +38,13 @@ def objective(trial: optuna.Trial, updates: int) -> float:
     coefficient = trial.suggest_float("entropy_coef", 0.01, 0.1, log=True)
     factor = trial.suggest_float("blueprint", 0.0, 3.0)
     name = f"{trial.study.study_name}-{trial.number}"
-    last = float("nan")  # Optuna calls a trial that returns this failed
+    last, reported = float("nan"), 0  # Optuna calls a trial that returns NaN failed
     with Run(name, updates=updates, entropy_coef=coefficient, entropy_multiplier=f"blueprint={factor}") as run:
         trial.set_user_attr("url", run.url)
         for document in run.documents():
-            if document["episode_return"] is not None:
-                last = document["episode_return"]
-                trial.report(last, document["updates"])
+            if document["episode_return"] is not None and document["updates"] > reported:
+                last, reported = document["episode_return"], document["updates"]
+                trial.report(last, reported)
             if trial.should_prune():
                 raise optuna.TrialPruned(f"collapsed: {', '.join(collapsed(document, 0.0))}")
     return last
