@@ -169,7 +169,9 @@ def test_the_end_of_a_run_says_nothing_where_it_does_not_wait(caplog, linger):
 
 
 WAITING = """
+import signal
 import rl_exporter
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
 with rl_exporter.serve({"arm": 2}, run_id="grasp", listen="127.0.0.1:0", linger=600) as heads:
     print(heads.url, flush=True)
     input()
