@@ -85,6 +85,7 @@ mutants: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/meter.py
 	@$(BIN)/python benchmarks/environment.py
 	@$(BIN)/python benchmarks/watching.py
 	@$(BIN)/python -m benchmarks.trainer
