@@ -7,10 +7,9 @@ from typing import Any
 
 from rl_exporter.library_numbers import count, number, shown
 from rl_exporter.numbers import HeadNumbers, attributes
-from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
+from rl_exporter.payload import NONFINITE_COUNTS, HeadMeasurement, PPOUpdatePayload
 
 _HEAD = tuple((number.name, number.row.argument or number.name) for number in attributes(HeadNumbers))
-_COUNTS = ("nan_steps", "inf_steps", "nan_gradients", "inf_gradients")
 _RUN = tuple((number.name, number.whole) for number in attributes(PPOUpdatePayload))
 
 
@@ -26,7 +25,7 @@ def payload(given: Mapping[str, Any]) -> PPOUpdatePayload:
             for head, value in _items(values, argument):
                 measured = per_head.setdefault(head, {})
                 measured[name] = value if type(value) is float else _of_head(value, argument, head)
-    for name in _COUNTS:
+    for name in NONFINITE_COUNTS:
         if given[name] is not None:
             for head, value in _items(given[name], name):
                 per_head.setdefault(head, {})[name] = (

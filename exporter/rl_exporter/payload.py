@@ -39,6 +39,9 @@ class HeadMeasurement(HeadNumbers):
 
 NOT_MEASURED = HeadMeasurement()
 
+NONFINITE_COUNTS = ("nan_steps", "inf_steps", "nan_gradients", "inf_gradients")
+"""Fields of a measurement that count rather than measure."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PPOUpdatePayload(Picklable, PolicyNumbers, TrainingNumbers, DurationNumbers):

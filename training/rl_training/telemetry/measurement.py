@@ -17,9 +17,9 @@ from rl_exporter.integrations.meter.epochs import (
 )
 from rl_exporter.integrations.meter.layout import Columns, HeadLayout, LayoutPart
 from rl_exporter.integrations.meter.margin import AdvantageSums
-from rl_exporter.integrations.meter.preference import ChoiceSteps, Preferences
+from rl_exporter.integrations.meter.preference import ChoiceSteps
 from rl_exporter.integrations.meter.softmax import MaskBits, Softmax, wide_logits
-from rl_exporter.integrations.meter.sums import UpdateSums
+from rl_exporter.integrations.meter.sums import Preferences, UpdateSums, decision_sums
 from rl_training.policy.rollout import Rollout
 
 _STEPS_AT_A_TIME = 8192
@@ -75,7 +75,7 @@ def measure(
     layout: HeadLayout,
     clip: float,
     run: RunSums,
-    preferences: Preferences,
+    preferences: Preferences[Tensor],
     advantages: AdvantageSums,
 ) -> UpdateSums[Tensor]:
     """The sums of one update; ``epoch_ends`` counts the optimiser steps before the end of each whole epoch.
@@ -98,13 +98,7 @@ def measure(
         explained_variance=run.explained_variance,
         kl_divergence=run.kl_divergence,
         **nonfinite_steps(entropy, peak),
-        action_probability=preferences.probability,
-        decision_entropy=preferences.entropy,
-        log_normalizer=preferences.log_normalizer,
-        preference_weights=preferences.weights,
-        sampled_steps=advantages.steps,
-        sampled_advantage=advantages.total,
-        sampled_advantage_square=advantages.squares,
+        **decision_sums(preferences, advantages),
         **entropy_sums(EpochSteps(entropy[:, :columns], decided[:, :columns], log_valid, choice), epochs),
         **ratio_sums(ratio, choice, clip, epochs),
         **_loss_sums(optimizer_steps, whole, epochs),

@@ -13,11 +13,10 @@ from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
 from rl_exporter.integrations.meter.packing import failed_sums, on_host, pack
 from rl_exporter.integrations.meter.preference import (
     ChoiceSteps,
-    Preferences,
     fit_preferences,
     no_choice_steps,
 )
-from rl_exporter.integrations.meter.sums import Extent, UpdateSums, combine
+from rl_exporter.integrations.meter.sums import Extent, Preferences, UpdateSums, combine
 from rl_training.policy.rollout import Rollout
 from rl_training.ranks import SINGLE_PROCESS, Ranks
 from rl_training.telemetry.measurement import (
@@ -60,7 +59,7 @@ class UpdateTelemetry:
         self._epoch_ends: list[int] = []
         self._epoch: list[tuple[MinibatchTelemetry, Columns]] = []
         self._last_epoch: list[tuple[MinibatchTelemetry, Columns]] = []
-        self._preferences: Preferences | None = None
+        self._preferences: Preferences[Tensor] | None = None
 
     def add(self, step: OptimizerStep, columns: Columns) -> None:
         """Keep what one minibatch computed, and the distributions of its steps."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from rl_exporter.integrations.meter.meter_result import MeterResult
 from rl_exporter.numbers import HeadNumbers, attributes
+from rl_exporter.payload import NONFINITE_COUNTS
 
 _ARGUMENTS = {number.name: number.row.argument or number.name for number in attributes(HeadNumbers)}
-_COUNTS = ("nan_steps", "inf_steps", "nan_gradients", "inf_gradients")
 
 
 def record_arguments(found: MeterResult, names: Sequence[str]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def record_arguments(found: MeterResult, names: Sequence[str]) -> dict[str, Any]
         known = {name: value for name, value in values.items() if value is not None}
         if known:
             given[argument] = known
-    for kind in _COUNTS:
+    for kind in NONFINITE_COUNTS:
         counted = {name: getattr(one, kind) for name, one in measured.items() if getattr(one, kind)}
         if counted:
             given[kind] = counted

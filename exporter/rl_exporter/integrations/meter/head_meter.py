@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, SupportsIndex
@@ -24,12 +23,11 @@ from rl_exporter.integrations.meter.intake import Intake
 from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.meter.margin import AdvantageSums
 from rl_exporter.integrations.meter.meter_result import MeterResult
+from rl_exporter.integrations.meter.metering import Metering
 from rl_exporter.integrations.meter.update import MeteredUpdate
 
-_LOG = logging.getLogger("rl_exporter")
 
-
-class HeadMeter:
+class HeadMeter(Metering):
     """Measures the heads of a policy from what its loss computes anyway, update by update.
 
     ``add`` every minibatch, inside the loss; ``end_epoch`` after each pass over the rollout; ``result`` once an
@@ -59,7 +57,7 @@ class HeadMeter:
         lenient: bool = False,
         count_error: Callable[[], None] | None = None,
     ) -> None:
-        self._heads = declared_heads(heads)
+        super().__init__(declared_heads(heads), epoch_steps, warned=lenient)
         self._guard = ErrorGuard(count_error or error_counter(heads))
         self._operations, self._clip = operations, clip
         self._former: AdvantageSums | None = None
@@ -68,15 +66,8 @@ class HeadMeter:
         self._failure: Exception | None = None
         self._said_epochs, self._epochs = 0, 1
         self._partial_epochs = partial_epochs
-        self._checked = self._warned = lenient
+        self._checked = lenient
         self._token = compiled.register(self)
-        self.epoch_steps = epoch_steps
-        """Steps of an epoch; None: ``end_epoch`` says where one ends. A loop may change it between updates."""
-
-    @property
-    def heads(self) -> Heads:
-        """The heads that it measures, in order."""
-        return self._heads
 
     def add(
         self,
@@ -131,7 +122,7 @@ class HeadMeter:
     def end_epoch(self) -> None:
         """Every step of the rollout was added once since the last call."""
         self._said_epochs += 1
-        self._attempt(self._end_epoch)
+        self._attempt(self._update.end_epoch)
 
     @property
     def whole_epochs(self) -> int:
@@ -192,30 +183,10 @@ class HeadMeter:
         if rows.device != self._layout.segment.device:
             self._place(rows.device)
         self._update.add(self._intake.minibatch(rows, masks, given, check=not self._checked))
-        self._end_where_due()
-
-    def _end_where_due(self) -> None:
-        due = self.epoch_steps
-        if due is not None and self._update.rows >= due:
-            if self._update.rows > due:
-                raise ValueError(
-                    f"minibatches of one epoch have {self._update.rows} steps, epoch_steps is {due}; "
-                    "they must add up to whole epochs"
-                )
-            self._update.end_epoch()
-
-    def _end_epoch(self) -> None:
-        self._update.end_epoch()
+        self._end_where_due(self._update)
 
     def _place(self, device: torch.device) -> None:
         """Heads and operations on the device of the logits; nothing was measured on another one."""
         self._layout = HeadLayout(self._heads.names, [head.choices for head in self._heads], device)
         self._intake = Intake(self._layout, self._operations)
         self._update = MeteredUpdate(self._layout, self._clip, self._former)
-
-    def _report(self, found: MeterResult) -> None:
-        """Warn once of masks that allow nothing."""
-        if found.empty_masks and not self._warned:
-            self._warned = True
-            listed = ", ".join(f"{name} at {count} steps" for name, count in found.empty_masks.items())
-            _LOG.warning("masks allow no action of heads %s; such heads are not measured", listed)

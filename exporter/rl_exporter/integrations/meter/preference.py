@@ -23,6 +23,7 @@ from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
 from rl_exporter.integrations.meter.newton import (
     newton_step,
 )
+from rl_exporter.integrations.meter.sums import Preferences
 
 
 class ChoiceSteps(NamedTuple):
@@ -42,26 +43,13 @@ def no_choice_steps(layout: HeadLayout) -> ChoiceSteps:
     return ChoiceSteps(*(torch.zeros(rows, 0, device=device) for rows in (layout.total, layout.total, heads)))
 
 
-class Preferences(NamedTuple):
-    """The best preference of each head, and what it and the head make of one rank's choice steps."""
-
-    probability: Tensor
-    """(Σn,) sum over the choice steps of the probability of each action."""
-    entropy: Tensor
-    """(H,) sum of the entropies, in nats."""
-    log_normalizer: Tensor
-    """(H,) sum of ln Σ_b m(b) w_b."""
-    weights: Tensor
-    """(Σn,) the same on every rank."""
-
-
 def fit_preferences(
     steps: Callable[[], ChoiceSteps],
     layout: HeadLayout,
     ranks: Exchange,
     attempt: Attempt,
     device: torch.device,
-) -> Preferences | None:
+) -> Preferences[Tensor] | None:
     """The best preferences over the choice steps of all ranks; None where ``attempt`` failed.
 
     Exchanges equally often on every path. Raises what the exchange raises.

@@ -163,3 +163,29 @@ class ActionSums(NamedTuple, Generic[Numbers]):
         """These sums, decayed, with those of one update more."""
         parts: Iterable[tuple[Any, Any]] = zip(self, update, strict=True)
         return type(self)(*(DECAY * old + new for old, new in parts))
+
+
+class Preferences(NamedTuple, Generic[Numbers]):
+    """The best preference of each head, and what it and the head make of one rank's choice steps."""
+
+    probability: Numbers
+    """(Σn,) sum over the choice steps of the probability of each action."""
+    entropy: Numbers
+    """(H,) sum of the entropies, in nats."""
+    log_normalizer: Numbers
+    """(H,) sum of ln Σ_b m(b) w_b."""
+    weights: Numbers
+    """(Σn,) the same on every rank."""
+
+
+def decision_sums(preferences: Preferences[Numbers], advantages: ActionSums[Numbers]) -> dict[str, Numbers]:
+    """Those of ``UpdateSums`` that say what the heads did at their choice steps, and what it paid."""
+    return {
+        "action_probability": preferences.probability,
+        "decision_entropy": preferences.entropy,
+        "log_normalizer": preferences.log_normalizer,
+        "preference_weights": preferences.weights,
+        "sampled_steps": advantages.steps,
+        "sampled_advantage": advantages.total,
+        "sampled_advantage_square": advantages.squares,
+    }

@@ -21,11 +21,17 @@ from rl_exporter.integrations.meter.minibatch import Minibatch
 from rl_exporter.integrations.meter.packing import failed_sums, on_host, pack
 from rl_exporter.integrations.meter.preference import (
     ChoiceSteps,
-    Preferences,
     fit_preferences,
     no_choice_steps,
 )
-from rl_exporter.integrations.meter.sums import Extent, FloatArray, UpdateSums, combine
+from rl_exporter.integrations.meter.sums import (
+    Extent,
+    FloatArray,
+    Preferences,
+    UpdateSums,
+    combine,
+    decision_sums,
+)
 
 
 class Counts(NamedTuple):
@@ -112,7 +118,7 @@ class MeteredUpdate:
         preferences = self._preferences(exchange, attempt)
         nothing = self._no_counts()
         row = attempt.part(
-            lambda: torch.cat([pack(self._sums(preferences)), self._counts().packed()]),
+            lambda: self._row(preferences),
             lambda: torch.cat([pack(failed_sums(extent, layout.segment.device)), nothing.packed()]),
         )
         rows = on_host(exchange.gather(row))
@@ -121,21 +127,26 @@ class MeteredUpdate:
         width = len(nothing.packed())
         return self._divided(combine(rows[:, :-width], extent), rows[:, -width:].sum(0).tolist())
 
-    def _preferences(self, exchange: Exchange, attempt: Attempt) -> Preferences | None:
+    def _preferences(self, exchange: Exchange, attempt: Attempt) -> Preferences[Tensor] | None:
         layout, choices = self._layout, self._choices
         if layout.width > WIDE:
             return wide_preferences(choices, layout, exchange, attempt)
         kept = choices if isinstance(choices, ChoiceSteps) else no_choice_steps(layout)
         return fit_preferences(lambda: kept, layout, exchange, attempt, layout.segment.device)
 
-    def _sums(self, preferences: Preferences | None) -> UpdateSums[Tensor]:
+    def _row(self, preferences: Preferences[Tensor] | None) -> Tensor:
+        """What this process adds to the numbers."""
         assert preferences is not None, "an attempt that failed measures nothing more"
+        # Once: it evaluates the steps of an epoch that was cut short.
+        unusable = self._unusable_steps()
+        return torch.cat([pack(self._sums(preferences, unusable)), self._counts(unusable.empty).packed()])
+
+    def _sums(self, preferences: Preferences[Tensor], unusable: Unusable) -> UpdateSums[Tensor]:
         heads, actions = len(self._layout.sizes), self._layout.total
         zeros = partial(torch.zeros, device=self._layout.segment.device)
         nothing = AdvantageSums(*zeros(3, actions))
         advantages = self._advantages or (self._whole[-1].advantages if self._whole else nothing)
         ratios = [totals.sums["importance_ratio_max"] for totals in self._whole]
-        unusable = self._unusable_steps()
         per_epoch = zeros(len(self._whole))
         return UpdateSums(
             failed=zeros(()),
@@ -144,13 +155,7 @@ class MeteredUpdate:
             importance_ratio_max=torch.stack(ratios).amax(0) if ratios else zeros(heads),
             nan_steps=unusable.nan,
             inf_steps=unusable.inf,
-            action_probability=preferences.probability,
-            decision_entropy=preferences.entropy,
-            log_normalizer=preferences.log_normalizer,
-            preference_weights=preferences.weights,
-            sampled_steps=advantages.steps,
-            sampled_advantage=advantages.total,
-            sampled_advantage_square=advantages.squares,
+            **decision_sums(preferences, advantages),
             kl_divergence=zeros(()),
             explained_variance=zeros(()),
             gradient_norm=per_epoch,
@@ -181,8 +186,7 @@ class MeteredUpdate:
         had_none = (norms[: self._whole_minibatches] < 0).sum(0)
         return {**sums, "head_gradient_steps": sums["head_gradient_steps"] - had_none}
 
-    def _counts(self) -> Counts:
-        empty = self._unusable_steps().empty
+    def _counts(self, empty: Tensor) -> Counts:
         if not self._whole:
             return self._no_counts()._replace(empty=empty)
         counts = self._whole[-1].counts
@@ -203,7 +207,7 @@ _ENTROPIES = ("entropy", "entropy_steps", "choice_entropy", "choice_entropy_step
 
 def wide_preferences(
     choices: ChoiceSteps | WideChoices | None, layout: HeadLayout, exchange: Exchange, attempt: Attempt
-) -> Preferences | None:
+) -> Preferences[Tensor] | None:
     """The mean distributions of wide heads: the best preferences where nothing is masked."""
     zeros = partial(torch.zeros, dtype=exact_dtype(layout.segment.device), device=layout.segment.device)
     own = (

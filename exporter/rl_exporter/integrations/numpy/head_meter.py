@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, SupportsIndex
@@ -17,6 +16,7 @@ from rl_exporter.integrations.meter.consulting import Operations
 from rl_exporter.integrations.meter.declaration import DeclaresHeads, declared_heads, error_counter
 from rl_exporter.integrations.meter.limits import WIDE
 from rl_exporter.integrations.meter.meter_result import MeterResult
+from rl_exporter.integrations.meter.metering import Metering
 from rl_exporter.integrations.numpy.exchange import Exchange, Gather
 from rl_exporter.integrations.numpy.form import PerHead
 from rl_exporter.integrations.numpy.gradients import Gradients, by_head, head_gradient_norms
@@ -26,10 +26,8 @@ from rl_exporter.integrations.numpy.layout import HeadLayout
 from rl_exporter.integrations.numpy.totals import AdvantageSums
 from rl_exporter.integrations.numpy.update import MeteredUpdate
 
-_LOG = logging.getLogger("rl_exporter")
 
-
-class HeadMeter:
+class HeadMeter(Metering):
     """Measures the heads of a policy from what its loss computes anyway, update by update.
 
     ``add`` every minibatch; ``end_epoch`` after each pass over the rollout; ``result`` once an update, for
@@ -61,7 +59,7 @@ class HeadMeter:
         lenient: bool = False,
         count_error: Callable[[], None] | None = None,
     ) -> None:
-        self._heads = declared_heads(heads)
+        super().__init__(declared_heads(heads), epoch_steps, warned=lenient)
         self._guard = ErrorGuard(count_error or error_counter(heads))
         self._layout = HeadLayout(self._heads.names, [head.choices for head in self._heads])
         self._intake = Intake(self._layout, operations, clip)
@@ -70,14 +68,7 @@ class HeadMeter:
         self._failure: Exception | None = None
         self._former: AdvantageSums | None = None
         self._partial_epochs = partial_epochs
-        self._checked = self._warned = lenient
-        self.epoch_steps = epoch_steps
-        """Steps of an epoch; None: ``end_epoch`` says where one ends. A loop may change it between updates."""
-
-    @property
-    def heads(self) -> Heads:
-        """The heads that it measures, in order."""
-        return self._heads
+        self._checked = lenient
 
     def add(
         self,
@@ -189,7 +180,7 @@ class HeadMeter:
 
     def _add(self, logits: PerHead, masks: PerHead | None, given: Given) -> None:
         self._update.add(self._intake.minibatch(logits, masks, given, check=not self._checked))
-        self._end_where_due()
+        self._end_where_due(self._update)
 
     def _add_rollout(self, actions: npt.ArrayLike, advantages: npt.ArrayLike, masks: PerHead | None) -> None:
         self._update.add_advantages(self._intake.rollout(actions, advantages, masks))
@@ -197,22 +188,5 @@ class HeadMeter:
     def _add_gradients(self, given: Any, axis: int) -> None:
         self._update.add_gradients(head_gradient_norms(given, self._layout, axis))
 
-    def _end_where_due(self) -> None:
-        due = self.epoch_steps
-        if due is not None and self._update.rows >= due:
-            if self._update.rows > due:
-                raise ValueError(
-                    f"minibatches of one epoch have {self._update.rows} steps, epoch_steps is {due}; "
-                    "they must add up to whole epochs"
-                )
-            self._end_epoch()
-
     def _end_epoch(self) -> None:
         self._update.end_epoch()
-
-    def _report(self, found: MeterResult) -> None:
-        """Warn once of masks that allow nothing."""
-        if found.empty_masks and not self._warned:
-            self._warned = True
-            listed = ", ".join(f"{name} at {count} steps" for name, count in found.empty_masks.items())
-            _LOG.warning("masks allow no action of heads %s; such heads are not measured", listed)

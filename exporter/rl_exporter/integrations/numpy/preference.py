@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from rl_exporter.decisions import (
     NEWTON_STEPS,
 )
 from rl_exporter.integrations.meter.attempt import Attempt
-from rl_exporter.integrations.meter.sums import FloatArray
+from rl_exporter.integrations.meter.sums import FloatArray, Preferences
 from rl_exporter.integrations.numpy.exchange import Exchange
 from rl_exporter.integrations.numpy.layout import HeadLayout
 from rl_exporter.integrations.numpy.minibatch import ChoiceSteps
@@ -25,22 +24,9 @@ from rl_exporter.integrations.numpy.minibatch import ChoiceSteps
 _TINY = float(np.finfo(np.float64).tiny)
 
 
-class Preferences(NamedTuple):
-    """The best preference of each head, and what it and the head make of one process's choice steps."""
-
-    probability: FloatArray
-    """(Σn,) sum over the choice steps of the probability of each action."""
-    entropy: FloatArray
-    """(H,) sum of the entropies, in nats."""
-    log_normalizer: FloatArray
-    """(H,) sum of ln Σ_b m(b) w_b."""
-    weights: FloatArray
-    """(Σn,) the same in every process."""
-
-
 def fit_preferences(
     steps: Callable[[], ChoiceSteps], layout: HeadLayout, exchange: Exchange, attempt: Attempt
-) -> Preferences | None:
+) -> Preferences[FloatArray] | None:
     """The best preferences over the choice steps of all processes; None where ``attempt`` failed.
 
     Exchanges equally often on every path. Raises what the exchange raises.
@@ -138,7 +124,7 @@ def _moved(weights: FloatArray, own: FloatArray, expected: FloatArray, pairs: Fl
 
 def wide_preferences(
     own: ChoiceSteps, layout: HeadLayout, exchange: Exchange, attempt: Attempt
-) -> Preferences | None:
+) -> Preferences[FloatArray] | None:
     """The mean distributions of wide heads, from sums over their steps: the best where nothing is masked."""
     probability, entropy = own.probabilities.sum(0), own.entropy.sum(0)
     totals = exchange.sum(attempt.part(lambda: probability, lambda: np.zeros(layout.total)))

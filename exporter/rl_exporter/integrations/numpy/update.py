@@ -14,14 +14,16 @@ from rl_exporter.integrations.meter.sums import (
     ActionSums,
     Extent,
     FloatArray,
+    Preferences,
     UpdateSums,
     combine,
+    decision_sums,
 )
 from rl_exporter.integrations.numpy.epoch import Epoch, Minibatch
 from rl_exporter.integrations.numpy.exchange import Exchange
 from rl_exporter.integrations.numpy.gradients import gradient_sums
 from rl_exporter.integrations.numpy.layout import HeadLayout
-from rl_exporter.integrations.numpy.preference import Preferences, fit_preferences, wide_preferences
+from rl_exporter.integrations.numpy.preference import fit_preferences, wide_preferences
 from rl_exporter.integrations.numpy.totals import AdvantageSums, StepSums, no_advantages
 
 
@@ -102,13 +104,13 @@ class MeteredUpdate:
                 "policy together must end equally many"
             )
 
-    def _preferences(self, exchange: Exchange, attempt: Attempt) -> Preferences | None:
+    def _preferences(self, exchange: Exchange, attempt: Attempt) -> Preferences[FloatArray] | None:
         last = self._whole[-1] if self._whole else Epoch(self._layout)
         if self._layout.width > WIDE:
             return wide_preferences(last.choices(), self._layout, exchange, attempt)
         return fit_preferences(last.choices, self._layout, exchange, attempt)
 
-    def _sums(self, preferences: Preferences | None) -> UpdateSums[FloatArray]:
+    def _sums(self, preferences: Preferences[FloatArray] | None) -> UpdateSums[FloatArray]:
         assert preferences is not None, "an attempt that failed measures nothing more"
         epochs, heads = self._whole, len(self._layout.sizes)
         of_minibatches = epochs[-1].advantages if epochs else no_advantages(self._layout)
@@ -126,13 +128,7 @@ class MeteredUpdate:
             importance_ratio_max=np.max(largest, 0) if largest else np.zeros(heads),
             nan_steps=every.nan,
             inf_steps=every.inf,
-            action_probability=preferences.probability,
-            decision_entropy=preferences.entropy,
-            log_normalizer=preferences.log_normalizer,
-            preference_weights=preferences.weights,
-            sampled_steps=advantages.steps,
-            sampled_advantage=advantages.total,
-            sampled_advantage_square=advantages.squares,
+            **decision_sums(preferences, advantages),
             kl_divergence=none,
             gradient_norm=per_epoch,
             policy_loss=per_epoch,

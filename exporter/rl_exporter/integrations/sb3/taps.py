@@ -6,14 +6,13 @@ Nothing here computes a forward pass, and a copy or pickle of the policy carries
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, cast
 
 import torch
 from stable_baselines3.common.distributions import Distribution
 from torch import Tensor, nn
 
 from rl_exporter.integrations.guard import ErrorGuard
+from rl_exporter.integrations.taps import Tap
 
 StepsListener = Callable[[], None]
 """Takes one minibatch: the distribution holds it."""
@@ -27,15 +26,11 @@ class EntropyTap:
     """
 
     def __init__(self, distribution: Distribution, guard: ErrorGuard) -> None:
-        self._distribution = distribution
         self._guard = guard
         self.listener: StepsListener | None = None
-        self._removed = False
-        self._previous: Any = vars(distribution).get("entropy")
-        self._entropy = self._previous or partial(type(distribution).entropy, distribution)
-        vars(distribution)["entropy"] = self
+        self._tap = Tap(distribution, "entropy", self._entropy)
 
-    def __call__(self) -> Tensor | None:
+    def _entropy(self, entropy: Callable[[], Tensor | None]) -> Tensor | None:
         """Entropy of the whole policy at each step, (B,), as the distribution gives it."""
         listener = self.listener
         if listener is not None and torch.is_grad_enabled():
@@ -44,25 +39,12 @@ class EntropyTap:
             else:
                 with self._guard:
                     listener()
-        return cast(Tensor | None, self._entropy())
+        return entropy()
 
     def remove(self) -> None:
         """Put back what stood there before; another tap on top of this one stays and calls through."""
         self.listener = None
-        self._removed = True
-        if vars(self._distribution).get("entropy") is not self:
-            return
-        previous = self._previous
-        while isinstance(previous, EntropyTap) and previous._removed:  # noqa: SLF001 - its own kind
-            previous = previous._previous  # noqa: SLF001 - the same
-        if previous is None:
-            del vars(self._distribution)["entropy"]
-        else:
-            vars(self._distribution)["entropy"] = previous
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copied or pickled policy gets its own plain method instead."""
-        return getattr, (self._distribution, "entropy")
+        self._tap.remove()
 
 
 class GradientTap:
