@@ -82,19 +82,8 @@ def require_some_choice(masks: Tensor, layout: HeadLayout, padding: Tensor | Non
 
 
 def _rows(given: PerHead, layout: HeadLayout, what: str, device: torch.device | None = None) -> Tensor:
-    if isinstance(given, Mapping):
-        missing = [name for name in layout.names if name not in given]
-        if missing or len(given) != len(layout.names):
-            raise ValueError(
-                f"{what} are of heads {', '.join(map(str, given))}; the meter was declared with "
-                f"{_listed(layout)}"
-            )
-        parts = [given[name] for name in layout.names]
-    elif isinstance(given, list | tuple):
-        parts = list(given)
-        if len(parts) != len(layout.names):
-            raise ValueError(f"{what} are of {len(parts)} heads; the meter was declared with {_listed(layout)}")
-    else:
+    parts = layout.parts_of(given, what)
+    if parts is None:
         return _of_one(_placed(_tensor(given, what), device), layout, what)
     return _of_each([_placed(_tensor(part, what), device) for part in parts], layout, what)
 
@@ -115,10 +104,7 @@ def _of_each(parts: Sequence[Tensor], layout: HeadLayout, what: str) -> Tensor:
         if part.device != parts[0].device:
             raise ValueError(f"{what} of head {name!r} are on {part.device}, others on {parts[0].device}")
         flat.append(part.reshape(-1, size))
-    steps = [len(part) for part in flat]
-    if len(set(steps)) > 1:
-        listed = ", ".join(f"{name} {count}" for name, count in zip(layout.names, steps, strict=True))
-        raise ValueError(f"{what} of the heads are of different numbers of steps: {listed}")
+    layout.require_equal([len(part) for part in flat], what)
     return torch.cat(flat, 1)
 
 
@@ -161,10 +147,6 @@ def _flat_nested(tensor: Tensor) -> Tensor:
         values: Tensor = tensor.values()
         return values
     return torch.cat(list(tensor.unbind()))
-
-
-def _listed(layout: HeadLayout) -> str:
-    return ", ".join(layout.names)
 
 
 def _word(dtype: torch.dtype) -> str:

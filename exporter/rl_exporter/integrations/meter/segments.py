@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,3 +38,29 @@ class Segments:
                 f"the mask of head {self.names[head]!r} allows no action in row {tuple(row)}; "
                 "every mask must leave at least one valid action"
             )
+
+    def parts_of(self, given: Any, what: str) -> list[Any] | None:
+        """One part for each head, in their order; None where ``given`` is one array of all heads.
+
+        Raises ValueError where the heads are others. ``what``: what it calls them.
+        """
+        if isinstance(given, Mapping):
+            if set(given) != set(self.names):
+                raise ValueError(
+                    f"{what} are of heads {', '.join(map(str, given))}; the meter was declared with "
+                    f"{', '.join(self.names)}"
+                )
+            return [given[name] for name in self.names]
+        if not isinstance(given, list | tuple):
+            return None
+        if len(given) != len(self.names):
+            raise ValueError(
+                f"{what} are of {len(given)} heads; the meter was declared with {', '.join(self.names)}"
+            )
+        return list(given)
+
+    def require_equal(self, steps: Sequence[int], what: str) -> None:
+        """Raise ValueError where the heads have different numbers of steps."""
+        if len(set(steps)) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in zip(self.names, steps, strict=True))
+            raise ValueError(f"{what} of the heads are of different numbers of steps: {listed}")

@@ -85,21 +85,8 @@ def array_of(given: Any, what: str) -> AnyArray:
 
 
 def _rows(given: PerHead, layout: HeadLayout, what: str) -> AnyArray:
-    if isinstance(given, Mapping):
-        missing = [name for name in layout.names if name not in given]
-        if missing or len(given) != len(layout.names):
-            raise ValueError(
-                f"{what} are of heads {', '.join(map(str, given))}; the meter was declared with "
-                f"{', '.join(layout.names)}"
-            )
-        parts = [given[name] for name in layout.names]
-    elif isinstance(given, list | tuple):
-        parts = list(given)
-        if len(parts) != len(layout.names):
-            raise ValueError(
-                f"{what} are of {len(parts)} heads; the meter was declared with {', '.join(layout.names)}"
-            )
-    else:
+    parts = layout.parts_of(given, what)
+    if parts is None:
         return _of_one(array_of(given, what), layout, what)
     return _of_each([array_of(part, what) for part in parts], layout, what)
 
@@ -113,10 +100,7 @@ def _of_each(parts: Sequence[AnyArray], layout: HeadLayout, what: str) -> AnyArr
                 f"give (…, {size})"
             )
     flat = [part.reshape(-1, size) for part, size in zip(parts, layout.sizes, strict=True)]
-    steps = [len(part) for part in flat]
-    if len(set(steps)) > 1:
-        listed = ", ".join(f"{name} {count}" for name, count in zip(layout.names, steps, strict=True))
-        raise ValueError(f"{what} of the heads are of different numbers of steps: {listed}")
+    layout.require_equal([len(part) for part in flat], what)
     return np.concatenate(flat, 1)
 
 
