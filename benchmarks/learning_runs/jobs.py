@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import time
 from collections import defaultdict
@@ -55,11 +56,11 @@ def made_now(job: Job) -> Made:
     return peers.made(row, job.who, job.seed)
 
 
-def train(job: Job, folder: Path) -> None:
-    """Train one run and leave its log."""
+def train(job: Job, folder: Path, workers: int = 1) -> None:
+    """Train one run and leave its log. ``workers``: processes for its environments, where they take some."""
     (row,) = (row for row in rows() if row.name == job.row)
     if job.who == OURS:
-        ours.train(row, job.overrides, job.seed, job.path(folder))
+        ours.train(row, job.overrides, job.seed, job.path(folder), workers)
     elif job.who == SCRIPT:
         scripts.play(row, job.seed, job.path(folder))
     else:
@@ -120,7 +121,8 @@ def train_missing(wanted: Sequence[Job], folder: Path, processes: int) -> int:
     began, failures = time.monotonic(), 0
     # Spawned: a forked child inherits the threads of torch in whatever state they are.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(train, job, folder): job for job in ordered}
+        workers = max(1, (os.cpu_count() or 1) // processes)
+        futures = {pool.submit(train, job, folder, workers): job for job in ordered}
         for done, future in enumerate(as_completed(futures), 1):
             error = future.exception()
             failures += error is not None

@@ -14,13 +14,15 @@ from typing import Any
 import yaml
 
 from benchmarks.learning_runs.log import Made, digest, write_log
-from benchmarks.learning_runs.rows import ROOT, Row, settings_of, steps_of_an_update
+from benchmarks.learning_runs.rows import GROWING, ROOT, Row, settings_of, steps_of_an_update
 from rl_training.run.settings import dump
 
 OURS = "rl-train"
 
 _SOURCES = ("algorithm", "policy", "environments", "config.py", "action_space.py")
 _RUN_KEYS = ("env", "num-envs", "updates", "seed")
+_NO_INFLUENCE = ("workers",)
+"""Arguments of an environment that change how fast it is, and no number of a run."""
 
 
 def command(row: Row, overrides: Sequence[str], seed: int) -> tuple[str, ...]:
@@ -43,22 +45,27 @@ def _words(overrides: Sequence[str]) -> Iterator[str]:
 def made(row: Row, overrides: Sequence[str], seed: int) -> Made:
     """How such a run is made with the code as it is."""
     whole = yaml.safe_load(dump(settings_of(command(row, overrides, seed))))
+    environment = {key: value for key, value in whole["environment"].items() if key not in _NO_INFLUENCE}
     settings = {
         "run": {key: whole["run"][key] for key in _RUN_KEYS},
-        "environment": whole["environment"],
+        "environment": environment,
         "learning": whole["learning"],
     }
     sources = digest(ROOT / "training/rl_training" / name for name in _SOURCES)
     return Made(row.name, OURS, tuple(overrides), seed, settings, sources)
 
 
-def train(row: Row, overrides: Sequence[str], seed: int, log: Path) -> None:
-    """Train one run in a process of its own. Raises RuntimeError with its last line where it fails."""
+def train(row: Row, overrides: Sequence[str], seed: int, log: Path, workers: int = 1) -> None:
+    """Train one run in a process of its own, and the growing network in ``workers`` more.
+
+    Raises RuntimeError with its last line where it fails.
+    """
     how = made(row, overrides, seed)
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "log.jsonl"
         hidden = ("--log-json", str(lines), "--listen", "127.0.0.1:0", "--linger", "0", "--quiet")
-        words = [sys.executable, "-m", "rl_training", *command(row, overrides, seed), *hidden]
+        shared = ("--env-arg", f"workers={workers}") if row.environment == GROWING else ()
+        words = [sys.executable, "-m", "rl_training", *command(row, overrides, seed), *shared, *hidden]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if ended.returncode:

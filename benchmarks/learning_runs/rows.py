@@ -86,7 +86,6 @@ def _growing() -> Iterator[Row]:
         environment=GROWING,
         steps=GROWING_STEPS,
         peers=(SCRIPT,),
-        options=("--env-arg", "workers=1"),
         slow=True,
     )
     yield Row(
@@ -94,7 +93,7 @@ def _growing() -> Iterator[Row]:
         environment=GROWING,
         steps=GROWING_STEPS,
         peers=(SCRIPT,),
-        options=("--env-arg", "workers=1", "--config", str(ROOT / "benchmarks/train-long.yml")),
+        options=("--config", str(ROOT / "benchmarks/train-long.yml")),
         slow=True,
     )
 

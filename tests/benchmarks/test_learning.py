@@ -325,6 +325,14 @@ def test_a_run_of_ours_is_that_of_the_command(tmp_path):
     assert 6 < log.end < 12
 
 
+def test_the_number_of_processes_of_an_environment_is_no_setting_of_a_run():
+    """It changes how fast the run is, and none of its numbers: a log of another machine counts."""
+    (row,) = (row for row in rows() if row.name == "growing")
+    alone, shared = (ours.made(row, (f"env-arg=workers={workers}",), 0).settings for workers in (1, 3))
+    assert alone == shared == ours.made(row, (), 0).settings
+    assert ours.made(row, ("env-arg=samples=128",), 0).settings != alone
+
+
 @pytest.mark.slow
 def test_a_run_that_fails_is_named_and_leaves_no_log(tmp_path, capsys):
     broken = [Job("heads", OURS, ("learning-rate=1e3", "max-gradient-norm=1e3", "device=nowhere"), 0)]
