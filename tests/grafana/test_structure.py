@@ -275,7 +275,8 @@ def family(name):
 
 
 def recorded():
-    return set(re.findall(r"record: (\S+)", (ROOT / "prometheus/rules/entropy.yml").read_text()))
+    rules = "".join(path.read_text() for path in sorted((ROOT / "prometheus/rules").glob("*.yml")))
+    return set(re.findall(r"record: (\S+)", rules))
 
 
 OTHERS = r"(prometheus|alertmanager|process|scrape)_\w+|up|ALERTS|ALERTS_FOR_STATE"

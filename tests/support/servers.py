@@ -5,7 +5,15 @@ import urllib.parse
 import urllib.request
 
 RULE_GROUPS = frozenset(
-    {"rl-entropy", "rl-entropy-conditions", "rl-heads", "rl-heads-trends", "rl-training", "rl-monitoring"}
+    {
+        "rl-entropy",
+        "rl-entropy-conditions",
+        "rl-runs",
+        "rl-heads",
+        "rl-heads-trends",
+        "rl-training",
+        "rl-monitoring",
+    }
 )
 """The groups of the shipped rules, as a server lists them."""
 

@@ -14,6 +14,7 @@ from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS, Run
 RULE_FILES: Mapping[str, str] = MappingProxyType(
     {
         "entropy": "../../prometheus/rules/entropy.yml",
+        "runs": "../../prometheus/rules/runs.yml",
         "heads": "../rules/heads.yml",
         "training": "../rules/training.yml",
         "monitoring": "../rules/monitoring.yml",
@@ -28,6 +29,7 @@ _GROUPS = {
     "training": ("rl-training",),
     "monitoring": ("rl-monitoring",),
     "entropy": ("rl-entropy", "rl-entropy-conditions"),
+    "runs": ("rl-runs",),
 }
 """Groups by rule file."""
 

@@ -36,7 +36,7 @@ def _crash(period: float, fate: str) -> Case:
     run = Run(policy=ALWAYS_HEALTHY, period=period, gone=end, removed=removed)
     seconds = end + 1800
     page = VANISHED if fate == "target removed" else DOWN
-    late = 240 if fate == "target removed" else 150
+    late = 240 if fate == "target removed" else 165
     checks = (ever(end + 105), firing(end + late, page), firing(seconds, page), ever(seconds, page))
     return Case(f"killed, {fate}, one update in {period:g} s", (run,), seconds, checks)
 

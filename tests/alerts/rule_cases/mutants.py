@@ -13,6 +13,7 @@ from tests.support import ROOT
 
 RULES = (
     "prometheus/rules/entropy.yml",
+    "prometheus/rules/runs.yml",
     "alerts/rules/heads.yml",
     "alerts/rules/training.yml",
     "alerts/rules/monitoring.yml",
@@ -138,7 +139,11 @@ def candidate_tests(mutant: Mutant) -> list[str]:
     return [_test_file(name, rules) for name in _cases() if re.search(names, name)]
 
 
-_ALONE = {"alerts/rules/training.yml": ("training",), "alerts/rules/monitoring.yml": ("monitoring",)}
+_ALONE = {
+    "prometheus/rules/runs.yml": ("runs", "training"),
+    "alerts/rules/training.yml": ("runs", "training"),
+    "alerts/rules/monitoring.yml": ("monitoring",),
+}
 
 
 @cache
