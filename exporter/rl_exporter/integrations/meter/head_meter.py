@@ -61,8 +61,8 @@ class HeadMeter(Metering):
         self._guard = ErrorGuard(count_error or error_counter(heads))
         self._operations, self._clip = operations, clip
         self._former: AdvantageSums | None = None
-        self._update: MeteredUpdate
         self._place(torch.device("cpu"))
+        self._update = MeteredUpdate(self._layout, self._clip)
         self._failure: Exception | None = None
         self._said_epochs, self._epochs = 0, 1
         self._partial_epochs = partial_epochs
@@ -133,7 +133,7 @@ class HeadMeter(Metering):
         """Count only the first ``number`` whole epochs of this update in its means.
 
         Before ``result(group)``, for loops whose processes finish different numbers of epochs: they keep the
-        smallest of their ``whole_epochs``.
+        smallest of their ``whole_epochs``. State information stays that of the last whole epoch, kept or not.
         """
         self._said_epochs = min(self._said_epochs, number)
         self._update.keep_epochs(number)
@@ -182,11 +182,11 @@ class HeadMeter(Metering):
         rows = logit_rows(logits, self._layout)
         if rows.device != self._layout.segment.device:
             self._place(rows.device)
+            self._update = self._update.on(self._layout)
         self._update.add(self._intake.minibatch(rows, masks, given, check=not self._checked))
         self._end_where_due(self._update)
 
     def _place(self, device: torch.device) -> None:
-        """Heads and operations on the device of the logits; nothing was measured on another one."""
+        """Heads and operations on the device of the logits."""
         self._layout = HeadLayout(self._heads.names, [head.choices for head in self._heads], device)
         self._intake = Intake(self._layout, self._operations)
-        self._update = MeteredUpdate(self._layout, self._clip, self._former)

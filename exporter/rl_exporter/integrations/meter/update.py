@@ -67,6 +67,13 @@ class MeteredUpdate:
         self._has_ratios, self._has_masks = True, False
         self._advantages: AdvantageSums | None = None
 
+    def on(self, layout: HeadLayout) -> MeteredUpdate:
+        """The update before its first minibatch, on the device of ``layout``."""
+        moved = MeteredUpdate(layout, self._clip, self._former)
+        if self._advantages is not None:
+            moved.add_advantages(AdvantageSums(*(part.to(layout.segment.device) for part in self._advantages)))
+        return moved
+
     @property
     def rows(self) -> int:
         """Steps of the present epoch so far."""

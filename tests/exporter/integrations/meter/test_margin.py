@@ -1,6 +1,7 @@
 """The advantage margin: whether a head is paid for what it mostly does."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,9 @@ from scipy.stats import ttest_ind
 
 from rl_exporter.decisions import DECAY, Margin, margin
 from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
+from rl_exporter.integrations.torch import HeadMeter
 from tests.support.agents import setup
+from tests.support.stand_in_gpu import stand_in_gpu
 
 
 def sums_of(actions, advantages, choices):
@@ -83,3 +86,16 @@ def test_a_head_that_is_paid_for_its_action_has_a_positive_margin():
     result = agent._update_network(paid)
     assert result.head_advantage_margin["op"].t > 4
     assert AdvantageSums.none(3).after(AdvantageSums(*torch.ones(3, 3))).steps.tolist() == [1, 1, 1]
+
+
+def test_a_rollout_that_comes_before_the_first_logits_of_a_gpu_keeps_its_margin(monkeypatch):
+    """The meter learns from the first logits where the policy lies; until then it is on the host."""
+    logits, actions, advantages = torch.zeros(40, 3), torch.arange(40) % 3, torch.randn(40)
+    found = []
+    for on_gpu in (False, True):
+        with stand_in_gpu(monkeypatch) if on_gpu else nullcontext():
+            meter = HeadMeter({"arm": 3})
+            meter.add_rollout(actions.unsqueeze(1), advantages)
+            meter.add(logits)
+            found.append(meter.result()["advantage_margin"])
+    assert found[0] == found[1] != {}
