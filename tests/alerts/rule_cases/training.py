@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tests.alerts.rule_cases.case import Case, Check, Expected, alert, ever, firing, is_firing
 from tests.alerts.rule_cases.notation import compressed
-from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, Run, decides
+from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, SCRAPE_SECONDS, Run, decides
 
 STALLED = alert("RLTrainingStalled")
 
@@ -17,7 +17,8 @@ def _stalled() -> Iterator[Case]:
         run = Run(policy=ALWAYS_HEALTHY, period=period, phase=0, last_update=last)
         stopped = run.update_time(int((last - run.phase) / period))
         seconds = stopped + wait + 300
-        checks = (ever(stopped + wait), firing(stopped + wait + 60, STALLED))
+        # The alert reads what the rule recorded one interval earlier.
+        checks = (ever(stopped + wait + SCRAPE_SECONDS), firing(stopped + wait + 60, STALLED))
         yield Case(f"stalled, one update in {period} s", (run,), seconds, checks)
         resumed = replace(run, end=(stopped + wait + 120, "completed"))
         yield Case(f"stalled, then completed, {period} s", (resumed,), seconds, (firing(stopped + wait + 200),))
