@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Self, SupportsFloat, SupportsIndex
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.arguments import payload
@@ -19,6 +19,9 @@ from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.scrapers import while_lingering
 from rl_exporter.snapshot import RunState, SanctumSnapshot
+
+if TYPE_CHECKING:
+    from rl_exporter.notify.notifier import Notifier
 
 LINGER_SECONDS = 270.0
 """Longest wait for scrapers at the end: for two scrapes, 120 s apart at most, one of which fails."""
@@ -45,8 +48,10 @@ class HeadRecorder:
         *,
         linger: float = LINGER_SECONDS,
         identity: Identity | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self._aggregator = aggregator
+        self.notifier = notifier
         self._handler: PPOUpdateHandler = aggregator
         self._server = server
         self._linger = linger
@@ -150,12 +155,15 @@ class HeadRecorder:
 
         Its scrapers are those of the last minutes; a registered run waits for at least one. The log says for
         whom it waits. Ctrl-C ends the wait and nothing else.
+        Messages on their way get a few seconds more.
         """
         if self._closed:
             return
         self._closed = True
         atexit.unregister(self._end_with_interpreter)
         self._aggregator.set_run_state(state)
+        if self.notifier is not None:
+            self.notifier.run_ended()
         self._server.scrapers.run_ended(expected=self._identity.listed)
         try:
             with suppress(KeyboardInterrupt):
@@ -164,6 +172,9 @@ class HeadRecorder:
         finally:
             self._identity.close()
             self._server.stop()
+            if self.notifier is not None:
+                with suppress(KeyboardInterrupt):
+                    self.notifier.close()
 
     def _say_who_is_waited_for(self, state: RunState) -> None:
         """A program that stands still at its end looks broken to whoever does not know why."""
@@ -177,6 +188,8 @@ class HeadRecorder:
         """Hand the run to another recorder; from now on this one does nothing. ``serve`` calls it."""
         self._closed = True
         atexit.unregister(self._end_with_interpreter)
+        if self.notifier is not None:
+            self.notifier.give_way()
         self._handler = _Replaced(self.snapshot().run.run_id)
 
     def print_place(self) -> None:

@@ -7,17 +7,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 from rl_exporter.aggregator import SanctumAggregator, kept_heads, listed, require_same_heads
 from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
+from rl_exporter.notify.destination import Destination, parse_destinations
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.listen import AUTO, ListenAddress, ListenError, parse_listen_address
 from rl_exporter.snapshot import RunInfo, SanctumSnapshot
 from rl_exporter.succession import Former, Request, Served, former_of, holder_of, remember
+
+if TYPE_CHECKING:
+    from rl_exporter.notify.notifier import Notifier
 
 _LOG = logging.getLogger("rl_exporter")
 
@@ -44,6 +48,7 @@ def serve(
     register: Registrar | None = None,
     web_config: Path | str | None = None,
     allowed_hosts: Sequence[str] = (),
+    notify: str | Sequence[str] | None = None,
     resume_from: SanctumSnapshot | None = None,
 ) -> HeadRecorder:
     """Serve ``/metrics`` for a policy with these heads, on background threads, until ``close``.
@@ -58,6 +63,9 @@ def serve(
     ``register``, such as a ``Discovery``, lists the run where Prometheus discovers it, until its end.
     ``web_config`` is a file in the format of Prometheus' exporter-toolkit: TLS and who may read.
     ``allowed_hosts`` are names under which scrapers reach this machine, beside its own.
+    ``notify`` is the URL of a webhook, or several, that hears what the alert rules would page for: Slack,
+    Discord, or any that takes JSON as Alertmanager posts it; ``slack:``, ``discord:`` or ``json:`` before it
+    says which, and ``@FILE`` reads it from a file. It never holds up the training, nor its end for long.
     ``resume_from`` is the last ``snapshot()`` of the run to continue, or ``parse_snapshot`` of a saved
     ``/metrics`` body: run_id, counters, histograms and streaks carry on.
 
@@ -87,8 +95,8 @@ def serve(
         device=device,
         world_size=world_size,
     )
-    request = Request(run_id, address, register)
-    return _started(request, declared, run, Gate(web_config, allowed_hosts), resume_from, linger)
+    request, destinations = Request(run_id, address, register), parse_destinations(notify)
+    return _started(request, declared, run, Gate(web_config, allowed_hosts), resume_from, linger, destinations)
 
 
 def _require_resumable(resume_from: object, heads: Heads) -> None:
@@ -107,6 +115,7 @@ def _started(
     gate: Gate,
     resume_from: SanctumSnapshot | None,
     linger: float,
+    destinations: Sequence[Destination],
 ) -> HeadRecorder:
     """The recorder, served. An error leaves a former one of the same run, if there is one, with its state."""
     former = former_of(request, heads)
@@ -117,7 +126,8 @@ def _started(
         server = undo.enter_context(_server(request, aggregator, gate, former))
         server.reached_at(identity.listening(server.address, server.scheme))
         undo.pop_all()
-    recorder = HeadRecorder(aggregator, server, linger=linger, identity=identity)
+    notifier = _notifier(aggregator, server, destinations, former)
+    recorder = HeadRecorder(aggregator, server, linger=linger, identity=identity, notifier=notifier)
     remember(recorder, Served(request, aggregator, server, identity))
     if former is not None:
         former.recorder.give_way()
@@ -147,6 +157,22 @@ def _server(
     server = former.served.server
     server.stop()
     return _Named(aggregator.snapshot, server.address, gate=gate, scrapers=server.scrapers)
+
+
+def _notifier(
+    aggregator: SanctumAggregator,
+    server: MetricsServer,
+    destinations: Sequence[Destination],
+    former: Former | None,
+) -> Notifier | None:
+    """What posts messages, if anybody wants them. It goes on from what the former one has said."""
+    if not destinations:
+        return None
+    from rl_exporter.notify.notifier import Notifier  # noqa: PLC0415 - its HTTP client is slow to import
+
+    said = former.recorder.notifier if former else None
+    judgement = said.judgement if said else None
+    return Notifier(aggregator.snapshot, destinations, source=server.url, judgement=judgement)
 
 
 class _Named(MetricsServer):

@@ -1,11 +1,9 @@
 """The runs that the rules are tested on show what the exporter shows."""
 
-import math
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter import Head, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.collector import Renderer
 from tests.alerts.rule_cases.simulation import (
     CLOSED,
@@ -19,6 +17,7 @@ from tests.alerts.rule_cases.simulation import (
     normalized_only,
 )
 from tests.alerts.rule_cases.states import DEAD, EXPLODING
+from tests.support.judged_runs import measurement
 
 SEQUENCE = (decides(0.8), decides(0.5), decides(0.25), decides(0.1), decides(0.1), STARVED, STARVED, CLOSED, UNMEASURED,
             decides(0.2), decides(0.95), DEAD, DEAD, EXPLODING, decides(0.3)._replace(nans=2), UNMEASURED, DEAD,
@@ -71,21 +70,6 @@ DECLARED = {
     "start": Declared(0.25, 0.1, "start"),
 }
 OF_THE_PROCESS = {"rl_exporter_record_errors_total"}
-
-
-def measurement(measured, choices):
-    return HeadMeasurement(
-        entropy=None if measured.normalized is None else measured.normalized * math.log(choices),
-        choice_entropy=measured.choice,
-        choice_share=measured.share,
-        open_share=measured.open,
-        gradient_norm=measured.g,
-        nan_steps=measured.nans,
-        state_information=measured.information,
-        action_shares=tuple(share for _, share in measured.shares) or None,
-        state_information_ratio=measured.explained,
-        advantage_margin_t=measured.margin_t,
-    )
 
 
 def shown(aggregator):

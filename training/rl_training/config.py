@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from rl_exporter.discovery.identity import parse_advertised
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.heads import Head
+from rl_exporter.notify.destination import parse_destination
 from rl_exporter.recorder import LINGER_SECONDS
 from rl_exporter.server.listen import ListenAddress, parse_listen_address
 
@@ -46,6 +47,11 @@ def _address(text: str) -> str:
 
 def _advertised(text: str) -> str:
     parse_advertised(text)
+    return text
+
+
+def _webhook(text: str) -> str:
+    parse_destination(text)
     return text
 
 
@@ -107,6 +113,7 @@ Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
 Which = Annotated[str, AfterValidator(_which), Remedy("best, or the number of an update")]
 Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT or auto")]
 Advertised = Annotated[str, AfterValidator(_advertised), Remedy("HOST or HOST:PORT")]
+Webhook = Annotated[str, AfterValidator(_webhook), Remedy("the URL of a webhook, or @FILE")]
 Labels = Annotated[
     Mapping[str, str], AfterValidator(check_labels), Remedy("a text for each label, such as cluster=lab")
 ]
@@ -231,6 +238,14 @@ class OutputConfig:
         default_factory=dict,
         metadata=option(
             "entropy of a head that counts as 1: maximum, start or nats; repeatable", "HEAD=REFERENCE"
+        ),
+    )
+    notify: Webhook | None = field(
+        default=None,
+        repr=False,
+        metadata=option(
+            "webhook that hears what the alert rules would page for: Slack, Discord, JSON; @FILE holds it",
+            "URL",
         ),
     )
     linger: Seconds = field(

@@ -12,6 +12,7 @@ from rl_exporter.view.verdict import Status
 
 if TYPE_CHECKING:
     from rl_exporter.cli.parser import OneLineParser
+    from rl_exporter.notify.destination import Destination
 
 INTERVAL_SECONDS = 2.0
 TIMEOUT_SECONDS = 5.0
@@ -50,8 +51,20 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     watch.add_argument("--insecure", action="store_true", help="accept any certificate")
     watch.add_argument("--http.config.file", dest="http_config", type=Path, metavar="FILE",
                        help="TLS and password, in the format of Prometheus' clients (http_config)")  # fmt: skip
+    watch.add_argument("--notify", action="append", type=_webhook, default=[], metavar="URL",
+                       help="watch without the panel, and post what the alert rules would page for: to Slack, "
+                       "Discord, or any webhook that takes JSON; repeatable; @FILE holds the URL")  # fmt: skip
     watch.add_argument("--once", action="store_true", help="print the panel once as text, and exit")
     watch.add_argument("--json", action="store_true", help="with --once: a JSON document a line and run")
+
+
+def _webhook(text: str) -> Destination:
+    from rl_exporter.notify.destination import parse_destination  # noqa: PLC0415 - slow to import
+
+    try:
+        return parse_destination(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _seconds(text: str) -> float:

@@ -29,8 +29,8 @@ from urllib3.exceptions import (
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 from rl_exporter.client.addresses import Target
-from rl_exporter.client.deadline import TimeLeft, pool_manager
 from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
+from rl_exporter.deadline import TimeLeft, pool_manager
 from rl_exporter.snapshot import SanctumSnapshot
 
 MAX_BYTES = 8 * 2**20

@@ -52,6 +52,11 @@ class ObservedRun:
         return self._fetched.snapshot if self._fetched else None
 
     @property
+    def fetched(self) -> FetchedSnapshot | None:
+        """The last snapshot with the clock of its run; None before the first."""
+        return self._fetched
+
+    @property
     def status(self) -> Status:
         """The verdict on the last snapshot."""
         return run_status(self.snapshot)

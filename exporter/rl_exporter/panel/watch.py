@@ -17,6 +17,7 @@ import urllib3
 from rl_exporter.client.addresses import DEFAULT_ADDRESS, Target, parse_target
 from rl_exporter.client.fetch import Credentials, Fetcher, read_credentials, tls_context
 from rl_exporter.discovery.directory import DiscoveryError, read_directory, require_directory
+from rl_exporter.notify.destination import Destination
 from rl_exporter.panel.observed_run import ObservedRun, worst_first
 from rl_exporter.panel.sources import Backoff, EndpointSource
 from rl_exporter.standard_streams import discard_output
@@ -60,14 +61,25 @@ class RunSelection:
 def watch(options: argparse.Namespace) -> int:
     """Show the panel or print once, as the options say. Returns the exit status."""
     try:
+        if options.notify and (options.once or options.json):
+            raise UsageError("--notify watches until Ctrl-C; leave out --once and --json")
         selection = _selection(options)
         if options.once:
             return _print_once(selection, as_json=options.json)
+        if options.notify:
+            return _notify(selection, options.notify)
         _require_terminal(options)
     except (UsageError, DiscoveryError, ValueError) as error:
         sys.stderr.write(f"rl-exporter watch: error: {error}\n")
         return int(Status.NO_DATA)
     return _run_panel(selection)
+
+
+def _notify(selection: RunSelection, destinations: Sequence[Destination]) -> int:
+    from rl_exporter.panel.unattended import UnattendedWatch  # noqa: PLC0415 - few need it
+
+    UnattendedWatch(selection.discover, destinations).run()
+    return int(Status.HEALTHY)
 
 
 def _selection(options: argparse.Namespace) -> RunSelection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.alerts.rule_cases.notation import selector
 from tests.alerts.rule_cases.scrapes import series
@@ -40,6 +40,22 @@ _BY = "alertname, run_id, head"
 Expected = tuple[tuple[Mapping[str, str], float], ...]
 """Values by label set."""
 
+Alerts = tuple[Mapping[str, str], ...]
+
+
+class Claim(NamedTuple):
+    """What a check says about alerts, for a judge that is not Prometheus.
+
+    ``exactly``: these fire, and no others that page. ``ever``: these, and no others, fired between ``since`` and
+    the time of the check. ``fires`` and ``silent``: an alert of this name does, or does not. ``throughout``: an
+    alert of this name fires all the time from ``since`` on. ``once``: it opens at most once in ten minutes.
+    """
+
+    kind: str
+    alerts: Alerts = ()
+    name: str = ""
+    since: float = 0.0
+
 
 @dataclass(frozen=True)
 class Check:
@@ -48,6 +64,7 @@ class Check:
     at: float
     expression: str
     expected: Expected = ()
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -70,19 +87,22 @@ def alert(name: str, head: str = "", run_id: str = "a") -> Mapping[str, str]:
 
 def firing(at: float, *alerts: Mapping[str, str]) -> Check:
     """Exactly these alerts fire, except for those of severity info and about the monitoring."""
-    return Check(at, f"group by ({_BY}) ({_FIRING})", tuple((labels, 1.0) for labels in alerts))
+    found: Expected = tuple((labels, 1.0) for labels in alerts)
+    return Check(at, f"group by ({_BY}) ({_FIRING})", found, Claim("exactly", alerts))
 
 
 def is_firing(at: float, name: str, count: int = 1) -> Check:
     """Exactly ``count`` alerts of this name fire. Others may fire too."""
     found: Expected = (({}, float(count)),) if count else ()
-    return Check(at, f'count(ALERTS{{alertstate="firing", alertname="{name}"}})', found)
+    claim = Claim("fires" if count else "silent", name=name)
+    return Check(at, f'count(ALERTS{{alertstate="firing", alertname="{name}"}})', found, claim)
 
 
 def nothing_at_all(seconds: float, since: float) -> Check:
     """No alert, not even of severity info, has fired between ``since`` and ``seconds``."""
     every = 'ALERTS{alertstate="firing", alertname!~"RLMonitoring.+"}'
-    return Check(seconds, f"count(count_over_time({every}[{int(seconds - since)}s]))")
+    claim = Claim("ever", since=since)
+    return Check(seconds, f"count(count_over_time({every}[{int(seconds - since)}s]))", claim=claim)
 
 
 def ever(seconds: float, *alerts: Mapping[str, str], since: float = 0) -> Check:
@@ -92,6 +112,7 @@ def ever(seconds: float, *alerts: Mapping[str, str], since: float = 0) -> Check:
         seconds,
         f"group by ({_BY}) (count_over_time({_FIRING}[{window}s]))",
         tuple((labels, 1.0) for labels in alerts),
+        Claim("ever", alerts, since=since),
     )
 
 
@@ -103,7 +124,8 @@ def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
     """
     since = f'ALERTS_FOR_STATE{{alertname="{name}"}}[10m]'
     twice = f"changes({since}) > 0 and min_over_time({since}) > time() - 600"
-    return Check(seconds, f"count_over_time(({twice})[{int(seconds)}s:{SCRAPE_SECONDS}s])")
+    claim = Claim("once", name=name)
+    return Check(seconds, f"count_over_time(({twice})[{int(seconds)}s:{SCRAPE_SECONDS}s])", claim=claim)
 
 
 def without_a_gap(name: str, since: float, until: float) -> Check:
@@ -111,7 +133,8 @@ def without_a_gap(name: str, since: float, until: float) -> Check:
     fires = f'group(ALERTS{{alertstate="firing", alertname="{name}"}})'
     evaluations = (until - since) / SCRAPE_SECONDS + 1
     window = f"{int(until - since)}s:{SCRAPE_SECONDS}s"
-    return Check(until, f"count_over_time({fires}[{window}])", (({}, evaluations),))
+    claim = Claim("throughout", name=name, since=since)
+    return Check(until, f"count_over_time({fires}[{window}])", (({}, evaluations),), claim)
 
 
 def settings(rules: Iterable[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import inf
 from types import MappingProxyType
 
-from tests.alerts.rule_cases.case import Case, Check, alert, ever, firing, is_firing, without_a_gap
+from tests.alerts.rule_cases.case import Case, Check, Claim, alert, ever, firing, is_firing, without_a_gap
 from tests.alerts.rule_cases.collapse import COLLAPSED, LOW
 from tests.alerts.rule_cases.ends import DOWN, FAILED, VANISHED
 from tests.alerts.rule_cases.simulation import (
@@ -29,7 +29,7 @@ _DEAD = decides(0.05)._replace(g=0.0)
 def _fires(at: float, name: str) -> Check:
     """At least one alert of this name fires."""
     every = f'group by (alertname) (ALERTS{{alertstate="firing", alertname="{name}"}})'
-    return Check(at, every, (({"alertname": name}, 1.0),))
+    return Check(at, every, (({"alertname": name}, 1.0),), Claim("fires", name=name))
 
 
 def _falls(number: int) -> Mapping[str, Measured]:

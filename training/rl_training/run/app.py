@@ -80,6 +80,8 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     with display:
         state = _train_to_the_end(job, training)
     aggregator.set_run_state(state)
+    if outputs.notifier is not None:
+        outputs.notifier.run_ended()
     server.scrapers.run_ended(expected=job.identity.listed)
     if job.agent.archive is not None and output.record_rollouts is not None:
         _record_rollouts(job, job.agent.archive, output.record_rollouts)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rl_exporter.notify.destination import parse_destination
+from rl_exporter.notify.notifier import Notifier
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.http import MetricsServer
@@ -38,6 +40,7 @@ class Outputs:
     handlers: list[PPOUpdateHandler]
     found_at: str
     """How the first line of the run ends: where others find it."""
+    notifier: Notifier | None
 
 
 def make_outputs(job: Job, stack: ExitStack) -> Outputs:
@@ -52,7 +55,8 @@ def make_outputs(job: Job, stack: ExitStack) -> Outputs:
     handlers = _handlers(job, display, stack)
     # Last: a run appears in the discovery directory only once it answers.
     found_at = listening(job.identity, server, output.register)
-    return Outputs(view, server, console, display, handlers, found_at)
+    notifier = _notifier(job, server, output.notify, stack) if output.notify else None
+    return Outputs(view, server, console, display, handlers, found_at, notifier)
 
 
 def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHandler]:
@@ -75,6 +79,17 @@ def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHan
     if output.pace:
         handlers.append(Pace(output.pace))
     return handlers
+
+
+def _notifier(job: Job, server: MetricsServer, url: str, stack: ExitStack) -> Notifier:
+    """Post what the alert rules would page for; the stack waits, at the end, for messages on their way."""
+    try:
+        destination = parse_destination(url)
+    except ValueError as error:  # its file has gone since the options were read
+        raise BadInputError(f"--notify: {error}") from error
+    notifier = Notifier(job.aggregator.snapshot, [destination], source=server.url)
+    stack.callback(notifier.close)
+    return notifier
 
 
 class Pace:

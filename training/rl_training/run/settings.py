@@ -22,6 +22,9 @@ SECTIONS: Mapping[str, type] = {"run": RunConfig, "learning": PPOConfig, "output
 ENVIRONMENTS: Mapping[str, type] = {"growing-network": GrowingOptions, "heads": HeadsOptions}
 """Environments whose arguments are checked here; a registered Gymnasium id gets its arguments unchecked."""
 
+HIDDEN = "(hidden)"
+"""In place of a secret. Fed back, it is refused as what it stands for."""
+
 OWN_ENVIRONMENT = "CartPole-v1, or module:Name-v0 after an import of module that registers it"
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -203,7 +206,7 @@ def arguments_help() -> str:
 
 
 def dump(settings: Settings) -> str:
-    """The whole effective configuration as YAML that can be fed back."""
+    """The whole effective configuration as YAML that can be fed back, but for secrets, which it hides."""
     document: dict[str, Any] = {}
     for name in ("run", "environment", "learning", "output"):
         part = getattr(settings, name)
@@ -211,8 +214,14 @@ def dump(settings: Settings) -> str:
             document[name] = dict(part)
         else:
             known = settings_of(SECTIONS[name])
-            document[name] = {key: _plain(getattr(part, s.field.name)) for key, s in known.items()}
+            document[name] = {key: _shown(s, getattr(part, s.field.name)) for key, s in known.items()}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _shown(setting: Setting, value: Any) -> Any:
+    """A value as the configuration shows it; a secret, which its field keeps out of reprs, stays hidden."""
+    secret = not setting.field.repr and value is not None and not str(value).startswith("@")
+    return HIDDEN if secret else _plain(value)
 
 
 def kept_settings(settings: Settings) -> str:

@@ -1,0 +1,152 @@
+"""The judge in the process says of every simulated run what the alert rules say of it."""
+
+import re
+from itertools import pairwise
+
+import pytest
+import yaml
+
+from rl_exporter.notify import alerts
+from rl_exporter.notify.alerts import Firing, Severity, inhibits
+from tests.alerts.rule_cases import collapse, ends, intervals, labels, pods, states, training, verdict
+from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS
+from tests.support import ROOT
+from tests.support.judged_runs import judged
+
+ALERTS = (*alerts.HEAD_ALERTS, alerts.NONFINITE, alerts.STALLED, alerts.ERRORS, alerts.FAILED, alerts.DOWN, alerts.VANISHED)  # fmt: skip
+JUDGED = {alert.name for alert in ALERTS}
+SUBJECTS = {
+    "collapse": collapse.cases,
+    "states": states.cases,
+    "verdict": verdict.cases,
+    "training": training.cases,
+    "ends": ends.cases,
+    "pods": pods.cases,
+    "intervals": intervals.cases,
+    "labels": labels.plain,
+}
+_NO_NAN = "the exporter counts a NaN and exports none"
+ONLY_PROMETHEUS = {
+    "choice entropy NaN has no level": _NO_NAN,
+    "normalized-only entropy NaN has no level": _NO_NAN,
+    "NaN has no level, with a reference": _NO_NAN,
+    "two runs of one process are killed, removed": "a page of metrics that is parsed shows one run",
+    "two runs of one process are killed, left": "the same",
+    "vanished on one cluster, running on another": "a process knows no clusters, only names of runs",
+    "the same name on two clusters": "the same",
+}
+"""Cases that the judge in the process cannot tell apart, and why."""
+
+
+def cases(subject):
+    """The cases of simulated runs, without those that are given as series."""
+    return [
+        case
+        for case in SUBJECTS[subject]()
+        if case.runs and case.name not in ONLY_PROMETHEUS and any(map(speaks, case.checks))
+    ]
+
+
+def speaks(check):
+    claim = check.claim
+    return claim is not None and (not claim.name or claim.name in JUDGED)
+
+
+def disagreement(check, looks):
+    """What the judge said, where a check says otherwise; None where they agree."""
+    kind, expected, name, since = check.claim
+    wanted = {(labels["alertname"], labels.get("run_id", ""), labels.get("head", "")) for labels in expected}
+    until = [look for look in looks if look.at <= check.at]
+    named = [any(one[0] == name for one in look.firing) for look in until]
+    if kind == "exactly":
+        found = set(until[-1].firing)
+    elif kind == "ever":
+        found = set().union(*(look.firing for look in until if look.at > check.at - int(check.at - since)))
+    elif kind in {"fires", "silent"}:
+        found, wanted = named[-1], kind == "fires"
+    elif kind == "throughout":
+        found, wanted = all(on for look, on in zip(until, named, strict=True) if look.at >= since), True
+    else:
+        assert kind == "once"
+        opened = [at for at in range(1, len(named)) if named[at] and not named[at - 1]]
+        gaps = [(b - a) * SCRAPE_SECONDS for a, b in pairwise(opened)]
+        found, wanted = min(gaps, default=600) >= 600, True
+    return None if found == wanted else found
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_judge_agrees_with_the_rules(subject):
+    for case in cases(subject):
+        looks = list(judged(case))
+        for check in filter(speaks, case.checks):
+            said = disagreement(check, looks)
+            assert said is None, f"{case.name}, at {check.at:g} s, {check.claim}: the judge says {said}"
+
+
+def rules():
+    """Every alert of the rule files by name."""
+    for path in (ROOT / "alerts/rules").glob("*.yml"):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from ((rule["alert"], rule) for rule in group["rules"] if "alert" in rule)
+
+
+OF_THE_STACK = {"RLMonitoringRuleFailures": "there is no stack to fail"}
+
+
+def test_every_alert_that_pages_is_judged_with_its_severity():
+    pages = {
+        name: rule["labels"]["severity"]
+        for name, rule in rules()
+        if rule["labels"]["severity"] in set(Severity) and name not in OF_THE_STACK
+    }
+    assert {alert.name: alert.severity for alert in ALERTS} == pages
+
+
+def test_left_out_cases_exist():
+    assert ONLY_PROMETHEUS.keys() <= {case.name for subject in SUBJECTS for case in SUBJECTS[subject]()}
+
+
+HEADS = ("", "op", "slot")
+
+
+def matched(matchers, labels):
+    """Whether labels, absent ones empty, satisfy matchers of Alertmanager."""
+    for matcher in matchers:
+        label, operator, value = re.fullmatch(r'(\w+)(=~|=)"(.*)"', matcher).groups()
+        value = re.compile(value if operator == "=~" else re.escape(value))
+        if not value.fullmatch(labels.get(label, "")):
+            return False
+    return True
+
+
+def inhibited_by_alertmanager(inhibitions, source, target):
+    return source != target and any(
+        matched(rule["source_matchers"], source)
+        and matched(rule["target_matchers"], target)
+        and all(source.get(label, "") == target.get(label, "") for label in rule["equal"])
+        for rule in inhibitions
+    )
+
+
+def every_alert():
+    """Each alert that is judged, of each head that it can be about, in two runs."""
+    of_heads = {alert.name for alert in (*alerts.HEAD_ALERTS, alerts.NONFINITE)}
+    for alert in ALERTS:
+        for head in HEADS[1:] if alert.name in of_heads else HEADS[:1]:
+            for run_id in ("a", "b"):
+                yield Firing(alert.name, alert.severity, run_id, head, 0.0, "")
+
+
+def test_the_judge_inhibits_what_alertmanager_inhibits():
+    inhibitions = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())["inhibit_rules"]
+
+    def labels(one):
+        return {"alertname": one.name, "severity": one.severity, "run_id": one.run_id, "head": one.head}
+
+    found = 0
+    for source in every_alert():
+        for target in every_alert():
+            expected = inhibited_by_alertmanager(inhibitions, labels(source), labels(target))
+            assert inhibits(source, target) == expected, (source, target)
+            found += expected
+    assert found > 20

@@ -1,0 +1,140 @@
+"""`rl-exporter watch --notify`: runs that others serve page without a stack, and so does the loss of one."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from rl_exporter import Heads, ListenAddress, MetricsServer, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter.cli.main import main
+from rl_exporter.client.addresses import parse_target
+from rl_exporter.client.fetch import Fetcher
+from rl_exporter.heads import Head
+from rl_exporter.notify.destination import parse_destination
+from rl_exporter.panel.observed_run import ObservedRun
+from rl_exporter.panel.sources import Backoff, EndpointSource
+from rl_exporter.panel.unattended import UnattendedWatch
+from tests.exporter.notify.test_notifier import HEALTHY, LOW, summaries
+from tests.support.waiting import until
+from tests.support.webhooks import webhook
+
+
+@contextmanager
+def served(measured):
+    """A run whose head op has measured this for five minutes."""
+    start = time.time() - 300
+    clock = iter([start, *(start + 60 * n for n in range(1, 99))])
+    aggregator = SanctumAggregator(Heads([Head("op", 6)]), RunInfo("drill"), clock=lambda: next(clock))
+    for _ in range(5):
+        aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": measured}))
+    server = MetricsServer(aggregator.snapshot, ListenAddress(port=0))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def test_a_collapsed_run_pages_and_a_signal_ends_the_watch():
+    command = [sys.executable, "-c", "import sys; from rl_exporter.cli import main; sys.exit(main())"]
+    with webhook() as hook, served(LOW) as server:
+        watching = [*command, "watch", "--notify", f"json:{hook.url}", str(server.address)]
+        with subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+            [post] = hook.arrived()
+            watch.send_signal(signal.SIGTERM)
+            out, err = watch.communicate(timeout=60)
+        assert (watch.returncode, err) == (0, "")
+        assert summaries(post) == [("firing", "Run drill: head op has collapsed")]
+        assert post["alerts"][0]["labels"]["instance"] == f"http://{server.address}/metrics"
+    first, second, *_ = out.splitlines()
+    assert first == "messages go to 127.0.0.1; Ctrl-C ends the watch"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  CRITICAL  run drill: head op has collapsed, for [45] min", second)
+
+
+class Watching:
+    """An unattended watch in this process. ``listed`` is what discovery says; each look comes ``step`` seconds later."""
+
+    def __init__(self, server, hook):
+        self.now, self.step = time.time(), 0.0
+        target = parse_target(str(server.address))
+        self.run = ObservedRun(EndpointSource(target, Fetcher(timeout=5)), Backoff(0.02), timeout=5)
+        self.listed = [self.run], []
+        self.looks = 0
+        self._watch = UnattendedWatch(
+            self._discover, [parse_destination(hook.url)], every=0.01, clock=lambda: self.now
+        )
+
+    def _discover(self):
+        self.looks += 1
+        self.now += self.step
+        return self.listed
+
+    def while_it_watches(self, act):
+        def acting():
+            try:
+                act(self)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=acting)
+        thread.start()
+        self._watch.run()
+        thread.join()
+
+    def looks_on(self, looks=10):
+        before = self.looks
+        until(lambda: self.looks >= before + looks, every=0.01)
+
+
+def test_a_run_that_no_longer_answers_or_is_no_longer_listed_pages(capsys):
+    with webhook() as hook, served(HEALTHY) as server:
+
+        def act(watching):
+            until(lambda: watching.run.fetched)
+            watching.looks_on()
+            watching.step = 20.0
+            server.stop()
+            hook.arrived()
+            # A list that cannot be read proves nothing about the runs on it.
+            watching.listed = [], ["'/targets': Input/output error"]
+            watching.looks_on()
+            assert len(hook.posts) == 1
+            watching.listed = [], []
+            hook.arrived(3)
+
+        Watching(server, hook).while_it_watches(act)
+        assert [summaries(post) for post in hook.posts] == [
+            [("firing", "Run drill: the run does not answer")],
+            [("resolved", "Run drill: the run does not answer")],
+            [("firing", "Run drill: the run has vanished")],
+        ]
+    assert capsys.readouterr().err == "rl-exporter watch: '/targets': Input/output error\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (
+            ["--once", "--notify", "http://127.0.0.1/"],
+            "--notify watches until Ctrl-C; leave out --once and --json",
+        ),
+        (["--notify", "T0KEN"], "argument --notify: no URL of a webhook; give the URL of a webhook"),
+        (["--notify", "@/missing"], "argument --notify: '@/missing': No such file or directory; give the URL"),
+    ],
+)
+def test_bad_input_is_one_line_without_the_url(capsys, arguments, reason):
+    try:
+        status = main(["watch", *arguments])
+    except SystemExit as ended:
+        status = ended.code
+    said = capsys.readouterr().err
+    assert status == 3
+    assert said.startswith(f"rl-exporter watch: error: {reason}")
+    assert said.count("\n") == 1
+    assert "T0KEN" not in said
