@@ -111,6 +111,8 @@ class Delivery:
                 self._done(message)
                 self._say_that_it_works()
                 continue
+            if self._over():
+                break  # what is lost was said, or is about to be
             self._complain(failure)
             if failure.again and time.monotonic() - message.since < self._give_up:
                 delay = min(max(2 * delay, self._first_delay), LONGEST_DELAY) * random.uniform(0.75, 1.0)
@@ -132,6 +134,10 @@ class Delivery:
                     return self._waiting[0]
                 ends = [t for t in (until if self._waiting else None, self._deadline) if t is not None]
                 self._changed.wait(min(ends) - now if ends else None)
+
+    def _over(self) -> bool:
+        with self._changed:
+            return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _done(self, message: _Waiting, *, lost: bool = False) -> None:
         with self._changed:

@@ -17,8 +17,9 @@ def _stalled() -> Iterator[Case]:
         run = Run(policy=ALWAYS_HEALTHY, period=period, phase=0, last_update=last)
         stopped = run.update_time(int((last - run.phase) / period))
         seconds = stopped + wait + 300
-        # The alert reads what the rule recorded one interval earlier.
-        checks = (ever(stopped + wait + SCRAPE_SECONDS), firing(stopped + wait + 60, STALLED))
+        # The alert reads what the rule recorded one interval earlier; another judge reads the run itself.
+        recorded = replace(ever(stopped + wait + SCRAPE_SECONDS), claim=None)
+        checks = (ever(stopped + wait), recorded, firing(stopped + wait + 60, STALLED))
         yield Case(f"stalled, one update in {period} s", (run,), seconds, checks)
         resumed = replace(run, end=(stopped + wait + 120, "completed"))
         yield Case(f"stalled, then completed, {period} s", (resumed,), seconds, (firing(stopped + wait + 200),))
