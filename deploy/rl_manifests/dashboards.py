@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import yaml
@@ -25,5 +26,10 @@ def _manifest(source: Path) -> str:
         head(source, "v1", "ConfigMap", f"{source.stem}-dashboard")
         + '    grafana_dashboard: "1"\n'
         + f"  annotations:\n    grafana_folder: {provisioning['providers'][0]['folder']}\n"
-        + f"data:\n  {source.name}: |\n{indented(source.read_text('utf-8'), 4)}"
+        + f"data:\n  {source.name}: |\n{indented(_compact(source.read_text('utf-8')), 4)}"
     )
+
+
+def _compact(text: str) -> str:
+    """The same JSON on one line: kubectl keeps a copy in an annotation, which has a limit."""
+    return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -99,6 +99,11 @@ def _declared(value: Callable[[Head], float]) -> Reader:
     return lambda snapshot: [((head.name,), value(head)) for head in snapshot.tamiyo.heads]
 
 
+def _positions(snapshot: SanctumSnapshot) -> Iterator[Sample]:
+    for position, head in enumerate(snapshot.tamiyo.heads):
+        yield (head.name,), float(position)
+
+
 def _unmeasured_updates(snapshot: SanctumSnapshot) -> Iterator[Sample]:
     for name in snapshot.tamiyo.readings:
         updates = snapshot.tamiyo.unmeasured_updates(name)
@@ -161,6 +166,8 @@ _HEAD_DETAILS = (
     Metric("rl_policy_head_entropy_max_nats", "gauge",
            "Entropy of the uniform distribution over all choices of the head.",
            ("head",), _declared(lambda head: head.max_entropy), after="rl_policy_head_entropy_nats"),
+    Metric("rl_policy_head_position", "gauge", "Place of the head in the order in which the policy declares its heads.",
+           ("head",), _positions, after="rl_policy_head_entropy_max_nats"),
     Metric("rl_policy_head_effective_entropy_ratio", "histogram",
            "Effective ratio of every update that had one: choice entropy; normalized if no choice is reported.",
            ("head",), _effective_histograms, after="rl_policy_head_open_steps_ratio"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rl_dashboards import fleet_dashboard, heads_dashboard, pipeline_dashboard, run_dashboard
+from rl_dashboards import compare_dashboard, fleet_dashboard, heads_dashboard, pipeline_dashboard, run_dashboard
 from rl_dashboards.layout import to_json
 
 
@@ -12,6 +12,7 @@ def rendered() -> dict[str, str]:
         heads_dashboard.dashboard(),
         run_dashboard.dashboard(),
         fleet_dashboard.dashboard(),
+        compare_dashboard.dashboard(),
         pipeline_dashboard.dashboard(),
     )
     return {f"{dashboard['uid']}.json": to_json(dashboard) for dashboard in built}

@@ -1,4 +1,4 @@
-"""The dashboard Fleet: every run, worst first."""
+"""The dashboard Fleet: every run, what pages first."""
 
 from __future__ import annotations
 
@@ -14,109 +14,158 @@ from grafana_foundation_sdk.models.common import (
 )
 
 from rl_dashboards import layout, style
+from rl_dashboards.alert_queries import paging
 from rl_dashboards.fleet_table import fleet_table
+from rl_dashboards.missing import NO_ANSWER, WATCHDOG, Missing, counted, missing
 from rl_dashboards.panels import instant_query, range_query, stat_panel, timeseries_panel, with_overrides
-from rl_dashboards.queries import RUN_KEY, RunPhase, run_phase
+from rl_dashboards.queries import RUN, RUN_KEY, RunPhase, running
+from rl_dashboards.ranking import every_run
 from rl_dashboards.table_panels import alerts_table
-from rl_dashboards.verdict_queries import Verdict, verdicts_now
+from rl_dashboards.verdict_queries import Verdict, verdicts_of_runs
 
-RULES_MISSING = "no run, or no rules loaded"
-
-WORST_FIRST = sorted(Verdict, reverse=True)
-MEANINGS = {
-    Verdict.COLLAPSED: "it has lost its exploration and does the same whatever it sees",
-    Verdict.LOW: "it is losing its exploration and does the same whatever it sees",
-    Verdict.SETTLED: "it no longer explores, but decides by the state, which is no failure",
-    Verdict.HEALTHY: "it explores, or has been low for fewer than three updates",
+GROUPS: dict[str, tuple[Sequence[Verdict], str]] = {
+    "exploding": ([Verdict.EXPLODING], "the gradients of a head explode"),
+    "collapsed": (
+        [Verdict.COLLAPSED, Verdict.DEAD],
+        "a head has lost its exploration and does the same whatever it sees, or is dead",
+    ),
+    "low": (
+        [Verdict.LOW, Verdict.STARVED],
+        "a head is losing its exploration and does the same whatever it sees, or is starved: no operation consults it",
+    ),
 }
+"""Verdicts on the worst head of a run that are counted together, those that need somebody."""
+
+POINTS = 60
+"""Steps of the graph over the whole time range. Each evaluates the verdict on every head of every run."""
 
 
 def dashboard() -> dict[str, Any]:
     """Build the dashboard."""
-    counts = [*(_runs_at(verdict) for verdict in WORST_FIRST), *_phase_counts()]
-    widths = [3] * (len(counts) - 3) + [2, 2, 2]
-    panels: list[layout.Placed] = [
-        (panel, sum(widths[:place]), 0, widths[place], 4) for place, panel in enumerate(counts)
-    ]
+    counts = [_pages(), *(_runs_at(word) for word in ("exploding", "collapsed", "low")), *_phase_counts()]
+    panels: list[layout.Placed] = [(panel, 3 * place, 0, 3, 4) for place, panel in enumerate(counts)]
     panels += [
         (fleet_table(), 0, 4, 24, 14),
-        (_verdicts_over_time(), 0, 18, 12, 8),
-        (alerts_table("the selected runs"), 12, 18, 12, 8),
+        (alerts_table("the selected runs"), 0, 18, 24, 8),
+        (_verdicts_over_time(), 0, 26, 24, 8),
     ]
-    about = "Every run, worst head first. A click on a cell opens Heads for that run and head."
-    return layout.build_dashboard(layout.FLEET_UID, "RL Fleet", about, panels, alerts_marked=False)
+    about = "Every run, what pages first. A click on a cell opens Heads for that run and head."
+    return layout.build_dashboard(layout.FLEET_UID, "RL Fleet", about, panels, marked=False)
 
 
-def _runs_with(verdict: Verdict) -> str:
-    return f"count({verdicts_now(RUN_KEY)} == {int(verdict)}) or vector(0)"
+def _with(word: str) -> str:
+    """The runs whose worst head has a verdict of a group."""
+    codes = sorted(map(int, GROUPS[word][0]))
+    of_runs = verdicts_of_runs()
+    return f"{of_runs} == {codes[0]}" if len(codes) == 1 else f"({of_runs} >= {codes[0]}) <= {codes[-1]}"
 
 
-def _runs_at(verdict: Verdict) -> stat.Panel:
-    word, colour = style.VERDICTS[verdict]
+def _runs_at(word: str) -> stat.Panel:
+    verdicts, meaning = GROUPS[word]
+    text, colour = style.VERDICTS[verdicts[-1] if word == "low" else verdicts[0]]
     panel = stat_panel(
-        word,
-        f"Runs that are scraped now, by their worst head: {MEANINGS[verdict]}.",
-        RULES_MISSING,
-        instant_query(_runs_with(verdict)),
+        word.capitalize(),
+        f"Runs that are scraped now, by their worst head: {meaning}.",
+        NO_ANSWER,
+        instant_query(counted(_with(word), verdicts_of_runs())),
+        words=[style.MISSING_MAPPING],
     )
-    failed = verdict in {Verdict.COLLAPSED, Verdict.LOW}
-    return panel.thresholds(_from_one(colour)).decimals(0) if failed else _uncoloured(panel)
+    symbol = style.VERDICTS[Verdict.LOW][0][0] if word == "low" else text[0]
+    return _alarming(panel, colour, symbol)
 
 
-def _uncoloured(panel: stat.Panel) -> stat.Panel:
-    """Remove the colour of a number that is neither good nor bad."""
-    return panel.color_mode(BigValueColorMode.NONE).decimals(0)
+def _alarming(panel: stat.Panel, colour: str, symbol: str) -> stat.Panel:
+    """Colour a number from one on, with a symbol before it. None is no news, and has no colour."""
+    panel = panel.mappings([style.MISSING_MAPPING, style.value_mapping({0: ("0", style.DIM)})])
+    panel = panel.thresholds(style.thresholds((None, style.DIM), (1, colour))).decimals(0)
+    panel = panel.color_mode(BigValueColorMode.BACKGROUND_SOLID)
+    return panel.unit(f"prefix:{symbol} ")
 
 
-def _from_one(colour: str) -> Any:
-    return style.thresholds((None, style.GREEN), (1, colour))
+def _pages() -> stat.Panel:
+    panel = stat_panel(
+        "Runs that page",
+        "Runs for which a critical alert fires. Alertmanager may have silenced it, which Prometheus does not know.",
+        NO_ANSWER,
+        instant_query(
+            f"count({paging()}) or {missing(ended=False)} or 0 * count({WATCHDOG}) or vector({Missing.RULES})"
+        ),
+    )
+    return _alarming(panel, style.RED, "▲")
 
 
 def _phase_counts() -> Sequence[stat.Panel]:
-    meanings = {
-        RunPhase.RUNNING: "Runs that are scraped and say that they are running.",
-        RunPhase.STALLED: "Running, but without an update for long (alert RLTrainingStalled). Look at its log.",
-        RunPhase.FAILED: "Runs that said they failed, within the time range. Their log says why.",
-        RunPhase.LOST: "Last seen running, no longer scraped: killed, evicted, or the network is cut.",
-    }
-    return [_count_of(status, meaning) for status, meaning in meanings.items()] + [_ended()]
-
-
-def _count_of(status: RunPhase, meaning: str) -> stat.Panel:
-    word, colour = style.PHASES[status]
-    counted = instant_query(f"count({run_phase()} == {int(status)}) or vector(0)")
-    panel = stat_panel(word, meaning, "0", counted)
-    return _uncoloured(panel) if status is RunPhase.RUNNING else panel.thresholds(_from_one(colour)).decimals(0)
-
-
-def _ended() -> stat.Panel:
-    status = run_phase()
-    counted = instant_query(
-        f"count({status} == {int(RunPhase.COMPLETED)} or {status} == {int(RunPhase.INTERRUPTED)}) or vector(0)"
+    stalled = f'ALERTS{{{RUN}, alertname="RLTrainingStalled", alertstate="firing"}}'
+    last_state = {name: _last_state(name) for name in ("running", "failed", "completed|interrupted")}
+    on_now = f"unless on ({RUN_KEY}) {running()}"
+    lost = f"({last_state['running']} {on_now} unless {_other_state_now()})"
+    return (
+        _alarming(
+            _counted(
+                "Failed, lost",
+                "Runs that said they failed, within the time range, and runs last seen running, no longer scraped: "
+                "killed, evicted, or the network is cut.",
+                f"({last_state['failed']} {on_now} or {lost})",
+            ),
+            style.RED,
+            style.PHASES[RunPhase.FAILED][0][0],
+        ),
+        _alarming(
+            _counted(
+                "Stalled",
+                "Running, but without an update for long (alert RLTrainingStalled). Look at the log of the run.",
+                f"(max by ({RUN_KEY}) ({stalled}) and {running()})",
+            ),
+            style.YELLOW,
+            style.PHASES[RunPhase.STALLED][0][0],
+        ),
+        _counted(
+            "Running",
+            "Runs that are scraped and say that they are running, stalled ones among them.",
+            running(),
+        ),
+        _counted(
+            "Ended",
+            "Completed or interrupted within the time range.",
+            f"({last_state['completed|interrupted']} {on_now})",
+        ),
     )
+
+
+def _last_state(names: str) -> str:
+    state = f'rl_training_run_state{{{RUN}, state=~"{names}"}}'
+    return f"max by ({RUN_KEY}) (last_over_time({state}[$__range]) == 1)"
+
+
+def _other_state_now() -> str:
+    return f'max by ({RUN_KEY}) (rl_training_run_state{{{RUN}, state!="running"}} == 1)'
+
+
+def _counted(title: str, description: str, runs: str) -> stat.Panel:
+    counts = instant_query(f"count({runs}) or {missing(ended=False)} < -3 or 0 * count({every_run()})")
     return stat_panel(
-        "■ ended", "Completed or interrupted within the time range.", "0", counted, colour=False
+        title, description, NO_ANSWER, counts, words=[style.MISSING_MAPPING], colour=False
     ).decimals(0)
 
 
 def _verdicts_over_time() -> timeseries.Panel:
-    targets = [
-        range_query(_runs_with(verdict), verdict.name.lower(), ref)
-        for ref, verdict in zip("ABCD", WORST_FIRST, strict=True)
-    ]
     panel = timeseries_panel(
         "Runs by the verdict on their worst head",
-        "How many runs were collapsed, low, settled and healthy. A step up in collapsed across many runs at once points "
-        "to a change of code or configuration, not to one run.",
-        RULES_MISSING,
-        *targets,
+        "How many runs were exploding, collapsed, low, settled and healthy. A step up in collapsed across many runs at "
+        "once points to a change of code or configuration, not to one run.",
+        f"no verdict in this time range: no run, no rules loaded, or {NO_ANSWER}",
+        range_query(f'count_values("verdict", {verdicts_of_runs()})', "{{verdict}}"),
     )
     panel = (
         panel.fill_opacity(60).line_width(0).line_interpolation(LineInterpolation.STEP_AFTER).min(0).decimals(0)
     )
-    panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
-    colours = {
-        verdict.name.lower(): {"color": {"mode": "fixed", "fixedColor": colour}}
-        for verdict, (_, colour) in style.VERDICTS.items()
+    panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A")).max_data_points(POINTS)
+    shades = {Verdict.EXPLODING: "dark-red", Verdict.DEAD: "semi-dark-red", Verdict.STARVED: "dark-yellow"}
+    looks = {
+        str(int(verdict)): {
+            "displayName": text,
+            "color": {"mode": "fixed", "fixedColor": shades.get(verdict, colour)},
+        }
+        for verdict, (text, colour) in style.VERDICTS.items()
     }
-    return with_overrides(panel.draw_style(GraphDrawStyle.LINE), colours)
+    return with_overrides(panel.draw_style(GraphDrawStyle.LINE), looks)

@@ -9,8 +9,10 @@ from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from rl_dashboards import head_panels, layout, queries, style, verdict_queries
-from rl_dashboards.head_panels import NO_RATIO, NOT_YET, WORST
+from rl_dashboards import controller_panels, head_panels, layout, queries, style, verdict_queries
+from rl_dashboards.alert_queries import notifying, paging
+from rl_dashboards.head_panels import NO_RATIO, NOT_YET
+from rl_dashboards.missing import NO_ANSWER, WATCHDOG, Missing, missing, ratio_or_why_not
 from rl_dashboards.panels import (
     coloured_by_level,
     described,
@@ -22,13 +24,12 @@ from rl_dashboards.panels import (
     with_overrides,
     with_thresholds,
 )
-from rl_dashboards.queries import RATIO, RUN, head_selector, run_selector
-from rl_dashboards.table_panels import alerts_table, heads_table
-
-NO_RUN = "no run in this time range"
+from rl_dashboards.queries import LEVEL, RUN, head_selector, in_order, run_selector
+from rl_dashboards.table_panels import alerts_table, head_tables
 
 TILE_TEXT_SIZE = 22
-"""With it the longest word, "▲ deterministic", fits an eighth of a screen of 1600 pixels."""
+TILES_IN_A_ROW = 4
+"""With four in a row the longest word, "◈ deterministic", fits a screen of 1280 pixels beside Grafana's navigation."""
 
 TILE_POINTS = 1000
 """The number is the last point of the trend. With Grafana's default, one point for each pixel, it would be minutes
@@ -38,72 +39,80 @@ old on a long range.
 
 def dashboard() -> dict[str, Any]:
     """Build the dashboard."""
+    verdicts, entropy, decisions = head_tables()
     panels: list[layout.Placed] = [
-        (_tile(), 0, 0, 3, 5),
-        (_total_beside_weakest(), 0, 5, 15, 8),
-        (_phase(), 15, 5, 3, 4),
-        (_age(), 18, 5, 3, 4),
-        (_updates(), 21, 5, 3, 4),
-        (_weakest(), 15, 9, 3, 4),
-        (_total(), 18, 9, 3, 4),
-        (_alert_count(), 21, 9, 3, 4),
-        (_timeline(), 0, 13, 12, 9),
-        (_heat_map(), 12, 13, 12, 9),
-        (head_panels.choice_entropy(), 0, 22, 12, 9),
-        (head_panels.state_information(), 12, 22, 12, 9),
-        (head_panels.actions(), 0, 31, 6, 7),
-        (heads_table(), 0, 38, 24, 11),
-        (head_panels.normalized_entropy(), 0, 49, 12, 9),
-        (head_panels.margin(), 12, 49, 12, 9),
-        (head_panels.nats(), 0, 58, 12, 9),
-        (head_panels.gradients(), 12, 58, 12, 9),
-        (head_panels.importance(), 0, 67, 12, 9),
-        (head_panels.state_share(), 12, 67, 12, 9),
-        (alerts_table("the selected runs"), 0, 76, 24, 9),
+        (_tile(), 0, 0, 24, 3),
+        (_phase(), 0, 3, 4, 3),
+        (_pages(), 4, 3, 4, 3),
+        (_weakest(), 8, 3, 4, 3),
+        (_age(), 12, 3, 4, 3),
+        (_updates(), 16, 3, 4, 3),
+        (_total(), 20, 3, 4, 3),
+        (_total_beside_weakest(), 0, 6, 12, 8),
+        (_timeline(), 12, 6, 12, 8),
+        (head_panels.choice_entropy(), 0, 14, 12, 9),
+        (head_panels.state_information(), 12, 14, 12, 9),
+        (head_panels.actions(), 0, 23, 24, 7),
+        (_levels(), 0, 30, 12, 8),
+        (_heat_map(), 12, 30, 12, 8),
+        (verdicts, 0, 38, 24, 9),
+        (alerts_table("the run"), 0, 47, 24, 7),
+        (head_panels.normalized_entropy(), 0, 54, 12, 9),
+        (head_panels.margin(), 12, 54, 12, 9),
+        (head_panels.nats(), 0, 63, 12, 9),
+        (head_panels.gradients(), 12, 63, 12, 9),
+        (head_panels.importance(), 0, 72, 12, 9),
+        (head_panels.state_share(), 12, 72, 12, 9),
+        (entropy, 0, 81, 24, 9),
+        (decisions, 0, 90, 24, 9),
+        *controller_panels.row(99),
     ]
     about = "Which head of a run is collapsing, and is it real? One tile per head, then the evidence."
-    return layout.build_dashboard(layout.HEADS_UID, "RL Heads", about, panels)
+    return layout.build_dashboard(layout.HEADS_UID, "RL Heads", about, panels, one_run=True)
 
 
 def _tile() -> stat.Panel:
     panel = stat_panel(
         "$head",
         "Effective entropy ratio of the head: 1 uniform, 0 deterministic; its colour is that of its level under the "
-        "head's own thresholds. Below: the verdict. ▲ collapsed: critical, and the same whatever the head sees. "
-        "◆ low: warning likewise. ■ settled: critical, but it decides by the state, which is no failure. Else its "
-        "state. 'no choice': masks or operations left it nothing to decide. What to do: the alert's runbook."
-        + WORST,
+        "head's own thresholds. Beside it the verdict. ▲ collapsed: critical, and the same whatever the head sees. "
+        "◆ low: warning likewise. ✱ exploding, ✖ dead: by its gradients. ▽ starved: no operation consults it. "
+        "■ settled: critical, but it decides by the state, which is no failure. Else its state, in the colour of the "
+        "verdict. ◇ no choice: masks or operations left it nothing to decide. Grey: the run is over, or nothing is "
+        "known. What to do: the alert's runbook.",
         NO_RATIO,
-        range_query(queries.ratio_or_no_choice(), "ratio", "A"),
-        instant_query(verdict_queries.verdicts_and_states(), "state", "B"),
-        words=[style.NO_CHOICE_MAPPING],
+        range_query(ratio_or_why_not(), "ratio", "A"),
+        instant_query(verdict_queries.verdicts_and_states(style.ENDED), "state", "B"),
+        words=[style.RATIO_MAPPING],
         trend=True,
     )
-    panel = coloured_by_level(panel, queries.colours(style.LEVEL_COLOURS))
+    panel = coloured_by_level(panel, queries.colours(style.LEVEL_COLOURS, style.DIM))
     panel = panel.decimals(2).max_data_points(TILE_POINTS)
     panel = panel.min(0).max(2)  # twice the ratio's, so that the trend stays below the number
-    panel = panel.repeat("head").repeat_direction("h").max_per_row(8)
-    panel = panel.orientation(options.VizOrientation.HORIZONTAL)
+    panel = panel.repeat("head").repeat_direction("h").max_per_row(TILES_IN_A_ROW)
+    panel = panel.orientation(options.VizOrientation.VERTICAL)
     panel = panel.text(common.VizTextDisplayOptions().value_size(TILE_TEXT_SIZE))
     return with_overrides(panel, {"state": {"mappings": [style.tile_mapping()]}})
 
 
 def _total_beside_weakest() -> timeseries.Panel:
-    total = f"{run_selector('rl_policy_entropy_nats')} / sum without (head) ({run_selector('rl_policy_head_entropy_max_nats')})"
+    ratio = f"max by (head) (head:rl_policy_effective_entropy:ratio{{{RUN}}})"
+    most = f"max by (head) ({run_selector('rl_policy_head_entropy_max_nats')})"
     panel = timeseries_panel(
-        "Total beside the weakest head",
-        "The sum over all heads, as a share of its maximum, beside the lowest effective ratio. A gap says: the "
-        "total looks fine, one head does not. The total alone cannot show a collapse." + WORST,
+        "All heads together beside the weakest",
+        "Effective ratio of all heads together, each weighed by its maximum entropy ln n as in the total, beside that of "
+        "the weakest head. Both are over every head of the run, and neither line can cross the other. A gap says: the "
+        "total looks fine, one head does not. The total alone cannot show a collapse. Dashed: the heads' thresholds.",
         NO_RATIO,
-        range_query(f"min({total})", "all heads together", "A"),
-        range_query(f"min({RATIO})", "weakest head", "B"),
+        range_query(f"sum({ratio} * {most}) / sum({most} and {ratio})", "all heads together", "A"),
+        range_query(f"min({ratio})", "weakest head", "B"),
     )
     return with_overrides(
         with_thresholds(panel).min(0).max(1).decimals(2),
         {
             "all heads together": {"color": {"mode": "fixed", "fixedColor": style.BLUE}},
             "weakest head": {
-                "color": {"mode": "fixed", "fixedColor": "orange"},
+                "color": {"mode": "fixed", "fixedColor": "purple"},
                 "custom.lineWidth": 3,
             },
         },
@@ -114,10 +123,10 @@ def _phase() -> stat.Panel:
     return stat_panel(
         "Run",
         "What the run is doing. An ended run shows its last values within the time range. lost: last seen running, "
-        "no longer scraped. stalled: RLTrainingStalled fires. With several runs, the worst.",
-        NO_RUN,
-        instant_query(f"max({queries.run_phase()})", "run"),
-        words=[style.PHASE_MAPPING],
+        "no longer scraped. stalled: RLTrainingStalled fires.",
+        NO_ANSWER,
+        instant_query(f"max({queries.run_phase()}) or {missing(ended=False)} < -3", "run"),
+        words=[style.PHASE_MAPPING, style.MISSING_MAPPING],
     )
 
 
@@ -126,21 +135,22 @@ def _age() -> stat.Panel:
         "Last update",
         "Time since the last update, or since the start before the first one: the age of everything shown here. "
         "Of a running run it should stay within a few times its update time.",
-        NO_RUN,
-        instant_query(f"min({queries.seconds_since_update()})", "age"),
+        NO_ANSWER,
+        instant_query(f"min({queries.seconds_since_update()}) or {missing()} < -3", "age"),
+        words=[style.MISSING_MAPPING],
         colour=False,
     )
     return panel.unit("s").decimals(0)
 
 
 def _updates() -> stat.Panel:
+    updates = queries.latest(lambda read: f"max({read(run_selector('rl_training_updates_total'))})")
     panel = stat_panel(
         "Updates",
-        "PPO updates since the start of the run; with several runs selected, of the one that is furthest.",
-        NO_RUN,
-        instant_query(
-            queries.latest(lambda read: f"max({read(run_selector('rl_training_updates_total'))})"), "updates"
-        ),
+        "PPO updates since the start of the run.",
+        NO_ANSWER,
+        instant_query(f"{updates} or {missing()} < -3", "updates"),
+        words=[style.MISSING_MAPPING],
         colour=False,
     )
     return panel.unit("none").decimals(0)
@@ -149,51 +159,82 @@ def _updates() -> stat.Panel:
 def _weakest() -> stat.Panel:
     weakest = f"bottomk(1, {verdict_queries.ratio_that_counts()})"
     panel = stat_panel(
-        "Weakest",
+        "Weakest head",
         "The head with the lowest effective ratio, coloured by its level. Look at it first. A settled head counts only "
         "where every head has settled.",
-        NO_RATIO,
-        instant_query(weakest, "{{head}}"),
+        NO_ANSWER,
+        instant_query(
+            f'{weakest} or on () label_replace({missing(ended=False)}, "head", "-", "", "")', "{{head}}"
+        ),
+        words=[style.MISSING_MAPPING],
     )
-    panel = coloured_by_level(
-        panel, f"({queries.colours(style.LEVEL_COLOURS)}) and on (head) {weakest}"
-    ).decimals(3)
+    colours = f"({queries.colours(style.LEVEL_COLOURS, style.DIM)}) and on (head) {weakest}"
+    panel = coloured_by_level(panel, colours).decimals(3)
     return panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME)
 
 
 def _total() -> stat.Panel:
+    total = queries.latest(lambda read: f"min({read(run_selector('rl_policy_entropy_nats'))})")
     panel = stat_panel(
         "Total entropy",
         "Sum of the entropies of all heads. It can look fine while a head has collapsed.",
         NOT_YET,
-        instant_query(
-            queries.latest(lambda read: f"min({read(run_selector('rl_policy_entropy_nats'))})"), "total"
-        ),
+        instant_query(f"{total} or {missing()}", "total"),
+        words=[style.MISSING_MAPPING],
         colour=False,
     )
     return panel.unit("nats").decimals(3)
 
 
-def _alert_count() -> stat.Panel:
+def _pages() -> stat.Panel:
+    no_page = f"0 * count({WATCHDOG}) or vector({Missing.RULES})"
+    notified = f"count({notifying()})"
     panel = stat_panel(
-        "Alerts firing",
-        "Alerts of the selected runs that fire now; the table at the end lists them.",
-        "0",
-        instant_query(f"count({queries.firing_seconds(RUN)}) or vector(0)", "alerts"),
+        "Pages",
+        "Critical alerts of the run that fire now, red; without any, the number of other alerts that notify, without a "
+        "colour. The table below lists them. Alertmanager may have silenced them, which Prometheus does not know.",
+        NO_ANSWER,
+        instant_query(f"sum({paging()}) or {missing(ended=False)} or {no_page}", "pages", "A"),
+        instant_query(f"{notified} - (sum({paging()}) or vector(0)) > 0", "more", "B"),
+        words=[style.MISSING_MAPPING, style.value_mapping({0: ("no page", style.DIM)})],
     )
-    return panel.thresholds(style.bad_above(1)).decimals(0)
+    panel = panel.thresholds(style.thresholds((None, style.DIM), (1, style.RED))).decimals(0)
+    more: dict[str, object] = {"unit": "suffix: more", "color": {"mode": "fixed", "fixedColor": style.DIM}}
+    return with_overrides(panel.unit("prefix:▲ "), {"more": more})
 
 
 def _timeline() -> statetimeline.Panel:
     panel = state_timeline_panel(
-        "State of each head",
-        "One word from entropy and gradients. dead: no entropy, no gradient, blind to the state. exploding: gradient norm above 5 or "
-        "not finite. deterministic: ratio below 0.1. confused: still close to uniform (normal early on). no choice: "
-        "it had nothing to decide. unsettled: none of these." + WORST,
+        "Verdict and state of each head",
+        "The word of the tile over time, in the colour of the verdict. dead: no entropy, no gradient, blind to the "
+        "state. exploding: gradient norm above 5 or not finite. deterministic: ratio below 0.1. confused: still close "
+        "to uniform (normal early on). no choice: it had nothing to decide. unsettled: none of these.",
         NOT_YET,
-        range_query(queries.head_state_codes_or_none(), "{{head}}"),
+        range_query(_or_nothing_yet(in_order(verdict_queries.verdicts_and_states_now())), "{{head}}"),
     )
-    return panel.mappings([style.STATE_MAPPING, style.NOTHING_YET_MAPPING])
+    return panel.mappings([style.tile_mapping(), style.NOTHING_YET_MAPPING])
+
+
+def _levels() -> statetimeline.Panel:
+    panel = state_timeline_panel(
+        "Level of each head",
+        "Effective ratio against the head's own thresholds: healthy, warning, critical. A critical head that decides "
+        "by the state is settled, and no failure: the verdict above says which. No choice: no ratio, no level.",
+        NO_RATIO,
+        range_query(_or_nothing_yet(in_order(_level_or_no_choice())), "{{head}}"),
+    )
+    words = style.value_mapping({3: style.NO_CHOICE})
+    return panel.mappings([style.LEVEL_MAPPING, words, style.NOTHING_YET_MAPPING])
+
+
+def _level_or_no_choice() -> str:
+    return f"max by (head) ({LEVEL}) or 3 + 0 * max by (head) ({queries.CHOICE_SHARE} == 0)"
+
+
+def _or_nothing_yet(expression: str) -> str:
+    """One row ``no head`` at -1 where the time range has none: a timeline without series would show an error."""
+    absent = f"-absent_over_time({head_selector('rl_policy_head_state')}[$__range] @ end())"
+    return f'{expression} or label_replace({absent}, "head", "no head", "", "")'
 
 
 def _heat_map() -> heatmap.Panel:
@@ -204,12 +245,12 @@ def _heat_map() -> heatmap.Panel:
         described(
             heatmap.Panel(),
             "Every update, by effective ratio",
-            "All updates of the selected heads, also those between two scrapes, by the ratio that they had. Weight "
-            "in the lowest rows is exploration lost. Choose one head above to see it alone.",
+            "All updates of the selected heads, also those between two scrapes, by the ratio that they had. Bright "
+            "cells in the lowest rows are exploration lost. Choose one head above to see it alone.",
             "no update in this time range",
             [target],
         )
-        .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(32))
+        .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.OPACITY).fill("orange").exponent(0.4))
         .y_axis(heatmap.YAxisConfig().unit("none").decimals(2))
         .filter_values(heatmap.FilterValueRange().le(1e-9))
         .cell_gap(1)

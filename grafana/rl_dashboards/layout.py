@@ -11,85 +11,43 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
-from rl_dashboards.panels import DATASOURCE
-from rl_dashboards.queries import RUN, active_since, environment_selector
-from rl_exporter.environment_metrics import PREFIX
+from rl_dashboards import variables
+from rl_dashboards.annotations import annotation, events
 
 TAG = "rl-policy-exporter"
-HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID = "rl-heads", "rl-run", "rl-fleet", "rl-pipeline"
-ALL = ".*"
-"""Value of the variable option All. Unlike Grafana's default it also matches series without the label."""
+HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID, COMPARE_UID = (
+    "rl-heads",
+    "rl-run",
+    "rl-fleet",
+    "rl-pipeline",
+    "rl-compare",
+)
+OF_A_RUN = {HEADS_UID: "RL Heads", RUN_UID: "RL Run"}
+OF_ALL = {FLEET_UID: "RL Fleet", COMPARE_UID: "RL Compare", PIPELINE_UID: "RL Pipeline"}
 
-Placed = tuple[Builder[model.Panel], int, int, int, int]
+ONE_RUN = {f'{name}=~"${name}"': f'{name}="${name}"' for name in ("cluster", "namespace", "run_id")}
+"""Matchers of a dashboard about one run. Grafana escapes the value of a variable for a pattern only where the variable
+may have several, and an empty value must match only a run without the label."""
+
+Panel = Builder[model.Panel] | builders.Row
+Placed = tuple[Panel, int, int, int, int]
 """A panel with x, y, width and height on Grafana's grid of 24 columns."""
 
 
-def _choice(name: str, label: str, query: str, description: str) -> builders.QueryVariable:
-    everything = model.VariableOption(selected=True, text="All", value="$__all")
-    return (
-        builders.QueryVariable(name)
-        .label(label)
-        .description(description)
-        .datasource(DATASOURCE)
-        .query({"qryType": 1, "query": query, "refId": f"variable-{name}"})
-        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(model.VariableSort.NATURAL_ASC)
-        .multi(True)
-        .include_all(True)
-        .all_value(ALL)
-        .current(everything)
-    )
-
-
-def template_variables() -> list[Builder[model.VariableModel]]:
-    """Data source, cluster, run and head. All but the first have the option All."""
-    heads = f"label_values(rl_policy_head_entropy_max_nats{{{RUN}}}, head)"
-    runs = 'label_values(rl_training_run_info{cluster=~"$cluster"}, run_id)'
-    source = builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
+def _links(uid: str) -> Sequence[builders.DashboardLink]:
+    """Links to the other dashboards. The selected run goes along only where one run is shown: Fleet shows them all."""
+    others = {other: title for other, title in {**OF_ALL, **OF_A_RUN}.items() if other != uid}
     return [
-        source,
-        _choice("cluster", "Cluster", "label_values(rl_training_run_info, cluster)",
-                "Label of the scrape target; targets need not have it."),
-        _choice("run_id", "Run", runs, "Runs with samples in the time range."),
-        _choice("head", "Head", heads, "Action heads of the selected runs."),
-    ]  # fmt: skip
-
-
-class _AlertAnnotation(model.AnnotationQuery):
-    """Adds the fields of the Prometheus data source that the SDK's annotation lacks.
-
-    ``useValueForTime`` draws one line at the time when an alert became active. Without it an alert shades the
-    whole time it fires, and many alerts hide the graph.
-    """
-
-    def to_json(self) -> dict[str, object]:
-        fields = {"step": "15s", "titleFormat": "{{alertname}}", "textFormat": "{{head}} {{run_id}}"}
-        return super().to_json() | fields | {"tagKeys": "severity", "useValueForTime": True}
-
-
-class _Alerts(builders.AnnotationQuery):
-    def __init__(self) -> None:
-        super().__init__()
-        self._internal = _AlertAnnotation()
-
-
-def _alert_annotations(shown: bool) -> _Alerts:
-    annotations = _Alerts()
-    milliseconds = f"1000 * {active_since(RUN)}"
-    annotations.name("Alerts").datasource(DATASOURCE).enable(shown).icon_color("red").expr(milliseconds)
-    return annotations
-
-
-def _links() -> builders.DashboardLink:
-    link = builders.DashboardLink("").type(model.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(False)
-    return link.keep_time(True).include_vars(True).icon("external link").tooltip("").url("").target_blank(False)
-
-
-def environment_variable() -> builders.QueryVariable:
-    """What the environments of the selected runs report, by names without their prefix."""
-    names = f"label_values({environment_selector()}, __name__)"
-    about = "Numbers that the environments of the selected runs report."
-    return _choice("environment_metric", "Environment", names, about).regex(f"/{PREFIX}(.*)/")
+        builders.DashboardLink(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"/d/{other}?${{datasource:queryparam}}")
+        .keep_time(True)
+        .include_vars(uid in OF_A_RUN and other in OF_A_RUN)
+        .icon("dashboard")
+        .tooltip("")
+        .target_blank(False)
+        for other, title in others.items()
+    ]
 
 
 def build_dashboard(
@@ -98,14 +56,17 @@ def build_dashboard(
     description: str,
     panels: Sequence[Placed],
     *,
-    alerts_marked: bool = True,
-    variables: Sequence[Builder[model.VariableModel]] = (),
+    marked: bool = True,
+    one_run: bool = False,
+    more: variables.Variables = (),
 ) -> dict[str, Any]:
-    """Build a dashboard in Grafana's JSON model. Panels get their ids in order. ``variables`` follow the common ones.
+    """Build a dashboard in Grafana's JSON model. Panels get their ids in order. ``more`` variables follow the common ones.
 
-    ``alerts_marked``: draw a line where an alert became active. Off for a fleet, whose many lines hide the
-    graphs.
+    ``marked``: draw a line at alerts and other events. Off for a fleet, whose many lines hide the graphs.
+    ``one_run``: the variables choose one run.
     """
+    common = variables.of_one_run() if one_run else variables.of_many_runs()
+    names = [variable.build().name for variable in more]
     dashboard = (
         builders.Dashboard(title)
         .uid(uid)
@@ -116,17 +77,25 @@ def build_dashboard(
         .refresh("15s")
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
-        .variables([*template_variables(), *variables])
-        .annotation(_alert_annotations(alerts_marked))
-        .link(_links())
+        .variables([*(one for one in common if one.build().name not in names), *more])
+        .annotations([annotation(event, marked) for event in events()])
     )
+    for link in _links(uid):
+        dashboard = dashboard.link(link)
     # Through JSON, because the SDK encodes its models only there.
     built = json.loads(json.dumps(dashboard.build(), cls=JSONEncoder))
     built["panels"] = [_placed(number, *placed) for number, placed in enumerate(panels, start=1)]
-    return dict(built)
+    return dict(_of_one_run(built) if one_run else built)
 
 
-def _placed(number: int, panel: Builder[model.Panel], x: int, y: int, w: int, h: int) -> dict[str, Any]:
+def _of_one_run(dashboard: dict[str, Any]) -> Any:
+    text = json.dumps(dashboard)
+    for several, one in ONE_RUN.items():
+        text = text.replace(json.dumps(several)[1:-1], json.dumps(one)[1:-1])
+    return json.loads(text)
+
+
+def _placed(number: int, panel: Panel, x: int, y: int, w: int, h: int) -> dict[str, Any]:
     built = dict(json.loads(json.dumps(panel.build(), cls=JSONEncoder)))
     return built | {"id": number, "gridPos": {"x": x, "y": y, "w": w, "h": h}}
 

@@ -18,13 +18,16 @@ from rl_dashboards.queries import thresholds
 from rl_dashboards.style import (
     ABSENT_MAPPING,
     DIM,
+    HEAD_COLOURS,
     LEVELS,
+    colour_by_name,
     colour_by_series,
     colour_by_threshold,
     fixed_colour,
     null_mapping,
     single_colour,
 )
+from rl_training.action_space import HEADS
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Overrides = Mapping[str, Mapping[str, object]]
@@ -210,6 +213,15 @@ def state_timeline_panel(title: str, description: str, no_value: str, *targets: 
             .display_mode(options.LegendDisplayMode.LIST)
             .placement(options.LegendPlacement.BOTTOM)
         )
+    )
+
+
+def heads_coloured(panel: timeseries.Panel) -> timeseries.Panel:
+    """Give lines of heads colours that are no verdict; heads of other policies get theirs by name."""
+    panel = panel.color_scheme(colour_by_name())
+    colours = dict(zip(HEADS.names, HEAD_COLOURS, strict=True))
+    return with_overrides(
+        panel, {name: {"color": {"mode": "fixed", "fixedColor": colour}} for name, colour in colours.items()}
     )
 
 

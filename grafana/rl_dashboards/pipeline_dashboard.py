@@ -7,6 +7,7 @@ from typing import Any
 from grafana_foundation_sdk.builders import stat, table, timeseries
 
 from rl_dashboards import layout, style
+from rl_dashboards.missing import NO_ANSWER, WATCHDOG
 from rl_dashboards.panels import (
     instant_query,
     narrow_timeseries_panel,
@@ -19,12 +20,11 @@ from rl_dashboards.panels import (
 )
 from rl_dashboards.table_panels import alerts_table
 
-TRAINERS = 'job="rl-training", cluster=~"$cluster"'
+TRAINERS = 'job="rl-training", cluster=~"$cluster", namespace=~"$namespace"'
 RULES = 'rule_group=~".+;rl-.+"'
 NO_PROMETHEUS = "Prometheus does not scrape itself"
 NO_ALERTMANAGER = "no Alertmanager is scraped: see prometheus/alertmanagers/"
 NO_TARGET = "no training target: list one in prometheus/targets/*.json"
-WATCHDOG = 'ALERTS{alertname="RLMonitoringWatchdog", alertstate="firing"}'
 MONITORING = 'alertname=~"RLMonitoring.+|RLExporter.+|RLTrainingTargetDown"'
 
 
@@ -33,13 +33,13 @@ def dashboard() -> dict[str, Any]:
     numbers = (_watchdog(), _rules(), _rule_failures(), _alertmanagers(), _undelivered(), _down())
     panels: list[layout.Placed] = [(panel, 4 * place, 0, 4, 4) for place, panel in enumerate(numbers)]
     panels += [
-        (_targets(), 0, 4, 14, 9),
-        (alerts_table("the monitoring", MONITORING, ("problem", "run_id", "instance")), 14, 4, 10, 9),
+        (alerts_table("the monitoring", MONITORING, ("problem", "run_id", "instance")), 0, 4, 24, 6),
+        (_targets(), 0, 10, 24, 9),
     ]
     for place, panel in enumerate(_lines()):
-        panels.append((panel, 8 * (place % 3), 13 + 8 * (place // 3), 8, 8))
+        panels.append((panel, 8 * (place % 3), 19 + 8 * (place // 3), 8, 8))
     about = "From exporter to pager: what is scraped, evaluated and delivered. While something here is red, silence says nothing."
-    return layout.build_dashboard(layout.PIPELINE_UID, "RL Pipeline", about, panels, alerts_marked=False)
+    return layout.build_dashboard(layout.PIPELINE_UID, "RL Pipeline", about, panels, marked=False)
 
 
 def _watchdog() -> stat.Panel:
@@ -47,9 +47,12 @@ def _watchdog() -> stat.Panel:
         "Watchdog last seen",
         "RLMonitoringWatchdog always fires. Its age should stay below a minute; when it grows, rules are not evaluated "
         "and no alert can fire. None: Prometheus has no alert rules loaded; see rule_files in prometheus.yml.",
-        "never: no rules loaded",
+        NO_ANSWER,
         # The subquery samples every 15 s: alone it would miss the first moments of a Prometheus.
-        instant_query(f"time() - max(timestamp({WATCHDOG}) or max_over_time(timestamp({WATCHDOG})[1h:15s]))"),
+        instant_query(
+            f"time() - max(timestamp({WATCHDOG}) or max_over_time(timestamp({WATCHDOG})[1h:15s])) or vector(-1)"
+        ),
+        words=[style.value_mapping({-1: ("✖ no rules loaded", style.RED)})],
     )
     return (
         panel.unit("s")
@@ -58,27 +61,40 @@ def _watchdog() -> stat.Panel:
     )
 
 
+def _or_self_scraped(expression: str, otherwise: int) -> str:
+    """The expression, or a number where Prometheus scrapes itself and therefore would have had it."""
+    return f"{expression} or {otherwise} + 0 * max(prometheus_build_info)"
+
+
+NO_RULES_MAPPING = style.value_mapping({-1: ("no rules loaded", style.DIM)})
+
+
 def _rules() -> stat.Panel:
     panel = stat_panel(
         "Rules loaded",
         "Recording and alert rules of this project that Prometheus evaluates. None: dashboards show no level and no "
         "alert can fire: see rule_files in prometheus.yml.",
-        "no rules loaded",
-        instant_query(f"sum(prometheus_rule_group_rules{{{RULES}}})"),
+        NO_PROMETHEUS,
+        instant_query(_or_self_scraped(f"sum(prometheus_rule_group_rules{{{RULES}}})", 0)),
+        words=[style.value_mapping({0: ("✖ no rules loaded", style.RED)})],
     )
-    return panel.decimals(0).thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
+    panel = panel.thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
+    return panel.decimals(0).unit("prefix:● ")
 
 
 def _increase(title: str, description: str, expression: str, no_value: str) -> stat.Panel:
-    panel = stat_panel(title, description, no_value, instant_query(expression))
-    return panel.decimals(0).thresholds(style.bad_above(0.5))
+    """A number of failures: none is green with a dot, one is red with a cross."""
+    none, cause = style.value_mapping({0: ("● 0", style.GREEN)}), NO_RULES_MAPPING
+    panel = stat_panel(title, description, no_value, instant_query(f"round({expression})"), words=[none, cause])
+    return panel.decimals(0).unit("prefix:✖ ").thresholds(style.bad_above(1))
 
 
 def _rule_failures() -> stat.Panel:
+    failures = f"sum(increase(prometheus_rule_evaluation_failures_total{{{RULES}}}[15m]))"
     return _increase(
         "Rule failures, 15 min",
         "Evaluations of this project's rules that failed. Anything above 0: read Prometheus' log for the rule.",
-        f"sum(increase(prometheus_rule_evaluation_failures_total{{{RULES}}}[15m]))",
+        _or_self_scraped(failures, -1),
         NO_PROMETHEUS,
     )
 
@@ -89,8 +105,10 @@ def _alertmanagers() -> stat.Panel:
         "Alertmanagers that Prometheus knows. None: alerts go nowhere.",
         NO_PROMETHEUS,
         instant_query("max(prometheus_notifications_alertmanagers_discovered)"),
+        words=[style.value_mapping({0: ("✖ none", style.RED)})],
     )
-    return panel.decimals(0).thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
+    panel = panel.thresholds(style.thresholds((None, style.RED), (1, style.GREEN)))
+    return panel.decimals(0).unit("prefix:● ")
 
 
 def _undelivered() -> stat.Panel:
@@ -104,13 +122,12 @@ def _undelivered() -> stat.Panel:
 
 
 def _down() -> stat.Panel:
-    panel = stat_panel(
+    return _increase(
         "Targets down",
         "Training targets that are listed and do not answer.",
+        f"count(up{{{TRAINERS}}} == 0) or count(up{{{TRAINERS}}}) * 0",
         NO_TARGET,
-        instant_query(f"count(up{{{TRAINERS}}} == 0) or count(up{{{TRAINERS}}}) * 0"),
     )
-    return panel.decimals(0).thresholds(style.bad_above(1))
 
 
 def _targets() -> table.Panel:
@@ -231,8 +248,8 @@ def _evaluation() -> list[timeseries.Panel]:
             "Targets by state",
             "Listed training targets that answer and that do not.",
             NO_TARGET,
-            range_query(f"count(up{{{TRAINERS}}} == 1) or vector(0)", "up", "A"),
-            range_query(f"count(up{{{TRAINERS}}} == 0) or vector(0)", "down", "B"),
+            range_query(f"sum(up{{{TRAINERS}}})", "up", "A"),
+            range_query(f"count(up{{{TRAINERS}}}) - sum(up{{{TRAINERS}}})", "down", "B"),
         )
         .min(0)
         .decimals(0),

@@ -8,7 +8,7 @@ from enum import IntEnum
 from rl_exporter.environment_metrics import PREFIX
 from rl_exporter.health import HeadState, Level
 
-RUN = 'cluster=~"$cluster", run_id=~"$run_id"'
+RUN = 'cluster=~"$cluster", namespace=~"$namespace", run_id=~"$run_id"'
 HEAD = RUN + ', head=~"$head"'
 RUN_KEY = "cluster, namespace, run_id"
 """Labels that identify a run."""
@@ -29,14 +29,14 @@ Read = Callable[[str], str]
 
 
 class RunPhase(IntEnum):
-    """Phase of a run as Prometheus sees it: what the run reports, or stalled or lost. The larger is the worse."""
+    """Phase of a run as Prometheus sees it: what the run reports, or stalled or lost. From ``COMPLETED`` on it is over."""
 
     RUNNING = 0
-    COMPLETED = 1
-    INTERRUPTED = 2
-    FAILED = 3
-    LOST = 4
-    STALLED = 5
+    STALLED = 1
+    COMPLETED = 2
+    INTERRUPTED = 3
+    FAILED = 4
+    LOST = 5
 
 
 HEAD_STATE_CODES = {
@@ -97,13 +97,44 @@ def last(selector: str) -> str:
     return f"last_over_time({selector}[$__range])"
 
 
-def colours(levels: Mapping[Level, str]) -> str:
-    """The latest level of each head, with a label ``colour``: ``levels`` gives the colour of each level."""
-    level = latest_ratio(LEVEL, "max")
-    return " or ".join(
-        f'label_replace(({level}) == {LEVEL_CODES[which]}, "colour", "{colour}", "", "")'
-        for which, colour in levels.items()
-    )
+def running(read: Read = str) -> str:
+    """1 for each run that is scraped and says that it is running."""
+    return f"max by ({RUN_KEY}) ({read(run_state('running'))} == 1)"
+
+
+def run_state(state: str) -> str:
+    """Selector of one state of the selected runs."""
+    return f'rl_training_run_state{{{RUN}, state="{state}"}}'
+
+
+def colours(levels: Mapping[Level, str], ended: str) -> str:
+    """The latest level of each head, with a label ``colour``: ``levels`` gives the colour of each level.
+
+    Healthy heads of a run that is over get the colour ``ended``: what was well then says nothing about now.
+    """
+    level = f"({latest_ratio(LEVEL, 'max')})"
+
+    def coloured(which: Level, colour: str, more: str = "") -> str:
+        return f'label_replace({level} == {LEVEL_CODES[which]}{more}, "colour", "{colour}", "", "")'
+
+    healthy = coloured(Level.HEALTHY, levels[Level.HEALTHY], f" and on () {running()}")
+    over = coloured(Level.HEALTHY, ended)
+    others = (coloured(which, levels[which]) for which in levels if which is not Level.HEALTHY)
+    return " or ".join((f"({healthy} or on (head) {over})", *others))
+
+
+def positions(read: Read = str, by: str = "head") -> str:
+    """Where each head stands in the declared order; runs of older exporters do not say it."""
+    declared = f"max by ({by}) ({read(head_selector('rl_policy_head_position'))})"
+    return f"({declared} or 0 * max by ({by}) ({read(head_selector('rl_policy_head_entropy_max_nats'))}) + 800)"
+
+
+def in_order(expression: str, by: str = "head") -> str:
+    """The same series in the declared order of the heads, op first.
+
+    Prometheus sorts series by their labels, so each gets its place as a label whose name comes before all others.
+    """
+    return f'({expression}) * on ({by}) group_left (at) count_values by ({by}) ("at", 100 + {positions(by=by)})'
 
 
 def thresholds(level: Level, read: Read = str) -> str:
@@ -119,45 +150,45 @@ def leading_actions() -> str:
     return f"topk by (head) (1, {now} or on (head) {ended})"
 
 
-def ratio_or_no_choice(ratio: str = RATIO) -> str:
-    """A ratio by head, or -1 for a head without a choice step, whose ratio is undefined."""
-    return f"min by (head) ({ratio}) or min by (head) (({CHOICE_SHARE} == 0) - 1)"
-
-
 def head_state_codes(read: Read = str, by: str = "head") -> str:
     """State of each head as a number (:data:`HEAD_STATE_CODES`)."""
     states = " or ".join(
-        f"{code} * {read(head_selector('rl_policy_head_state').replace('}', f', state={chr(34)}{state}{chr(34)}}}'))}"
-        for state, code in HEAD_STATE_CODES.items()
+        f"{code} * max by ({by}) ({read(head_state(state))} == 1)" for state, code in HEAD_STATE_CODES.items()
     )
-    nothing = f"{NO_CHOICE_CODE} + max by ({by}) ({read(CHOICE_SHARE)} == 0)"
-    return f"({nothing} or max by ({by}) ({states}))"
+    nothing = f"{NO_CHOICE_CODE} + 0 * max by ({by}) ({read(CHOICE_SHARE)} == 0)"
+    worst = f"{HEAD_STATE_CODES[HeadState.EXPLODING]} * max by ({by}) ({read(head_state(HeadState.EXPLODING))} == 1)"
+    return f"({worst} or {nothing} or {states})"
 
 
-def head_state_codes_or_none() -> str:
-    """State of each head, or one row ``no head`` at -1 if the time range has none.
+def head_state(state: HeadState) -> str:
+    """Selector of one state of the selected heads."""
+    return f'rl_policy_head_state{{{HEAD}, state="{state}"}}'
 
-    A state timeline without series would report that its data have no time field.
+
+def run_phase(by: str = RUN_KEY, codes: Mapping[RunPhase, float] | None = None) -> str:
+    """Phase of each run (:class:`RunPhase`), as a number of ``codes``.
+
+    Stalled: its alert fires. Lost: gone, and last scraped as running.
     """
-    absent = f"-absent_over_time({head_selector('rl_policy_head_state')}[$__range] @ end())"
-    return f'{head_state_codes()} or label_replace({absent}, "head", "no head", "", "")'
+    number = codes or {phase: int(phase) for phase in RunPhase}
 
-
-def run_phase(by: str = RUN_KEY) -> str:
-    """Phase of each run (:class:`RunPhase`). Stalled: its alert fires. Lost: gone, and last scraped as running."""
-
-    def state_timeline_panel(read: Read, running: RunPhase) -> str:
-        codes = {"running": running, "completed": 1, "interrupted": 2, "failed": 3}
-        terms = " or ".join(
-            f"{int(code)} * ({read(f'rl_training_run_state{{{RUN}, state={chr(34)}{state}{chr(34)}}}')} == 1)"
-            for state, code in codes.items()
+    def reported(read: Read, running_is: RunPhase) -> str:
+        return " or ".join(
+            f"{number[phase]:g} + 0 * max by ({by}) ({read(run_state(state))} == 1)"
+            for state, phase in (("running", running_is), *_REPORTED.items())
         )
-        return f"max by ({by}) ({terms})"
 
     stalled = f'ALERTS{{{RUN}, alertname="RLTrainingStalled", alertstate="firing"}}'
-    present = state_timeline_panel(str, RunPhase.RUNNING)
-    gone = state_timeline_panel(last, RunPhase.LOST)
-    return f"({int(RunPhase.STALLED)} * max by ({by}) ({stalled}) or {present} or {gone})"
+    held_up = f"(max by ({by}) ({stalled}) and max by ({by}) ({run_state('running')} == 1))"
+    present, gone = reported(str, RunPhase.RUNNING), reported(last, RunPhase.LOST)
+    return f"({number[RunPhase.STALLED]:g} + 0 * {held_up} or {present} or {gone})"
+
+
+_REPORTED = {
+    "completed": RunPhase.COMPLETED,
+    "interrupted": RunPhase.INTERRUPTED,
+    "failed": RunPhase.FAILED,
+}
 
 
 def seconds_since_update(by: str = RUN_KEY) -> str:
@@ -167,17 +198,6 @@ def seconds_since_update(by: str = RUN_KEY) -> str:
     return (
         f"time() - max by ({by}) (last_over_time({updated}[$__range]) or last_over_time({started}[$__range]))"
     )
-
-
-def active_since(selector: str) -> str:
-    """Unix time at which each firing alert became active."""
-    names = f'{selector}, alertname=~"RL.+", alertname!="RLMonitoringWatchdog"'
-    return f'(ALERTS_FOR_STATE{{{names}}} and ignoring (alertstate) ALERTS{{{names}, alertstate="firing"}})'
-
-
-def firing_seconds(selector: str) -> str:
-    """Seconds since each firing alert became active."""
-    return f"time() - {active_since(selector)}"
 
 
 def mean_duration(metric: str) -> str:

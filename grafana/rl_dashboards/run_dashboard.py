@@ -1,13 +1,15 @@
-"""The dashboard Run: how PPO itself is doing, for one run or several side by side."""
+"""The dashboard Run: how PPO itself is doing, of one run."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from grafana_foundation_sdk.builders import table, timeseries
+from grafana_foundation_sdk.builders import common, table, timeseries
+from grafana_foundation_sdk.models.common import GraphThresholdsStyleMode
 
-from rl_dashboards import layout, queries, style
+from rl_dashboards import layout, queries, style, variables
+from rl_dashboards.missing import NO_ANSWER, missing
 from rl_dashboards.panels import (
     dashed,
     instant_query,
@@ -37,7 +39,7 @@ def dashboard() -> dict[str, Any]:
     panels.append((_environment(), 0, 6 + 7 * math.ceil(len(lines) / 3), 24, 8))
     about = "Is PPO itself in order: does it learn, are its steps of a sensible size, how fast is it, what does it do?"
     return layout.build_dashboard(
-        layout.RUN_UID, "RL Run", about, panels, variables=[layout.environment_variable()]
+        layout.RUN_UID, "RL Run", about, panels, one_run=True, more=[variables.environment()]
     )
 
 
@@ -73,29 +75,45 @@ def _info() -> table.Panel:
 def _selected() -> Any:
     return stat_panel(
         "State",
-        "What the run is doing; with several runs, the worst. lost: last seen running, no longer scraped.",
-        "no run in this time range",
-        instant_query(f"max({run_phase()})"),
-        words=[style.PHASE_MAPPING],
+        "What the run is doing. lost: last seen running, no longer scraped.",
+        NO_ANSWER,
+        instant_query(f"max({run_phase()}) or {missing(ended=False)} < -3"),
+        words=[style.PHASE_MAPPING, style.MISSING_MAPPING],
     )
 
 
 def _episodes() -> Any:
+    episodes = queries.latest(lambda read: f"max({read(run_selector('rl_training_episodes_total'))})")
     panel = stat_panel(
         "Episodes",
-        "Episodes finished since the start; the sum over the selected runs.",
-        "no run in this time range",
-        instant_query(queries.latest(lambda read: f"sum({read(run_selector('rl_training_episodes_total'))})")),
+        "Episodes finished since the start of the run.",
+        NO_ANSWER,
+        instant_query(f"{episodes} or {missing()} < -3"),
+        words=[style.MISSING_MAPPING],
         colour=False,
     )
     return panel.decimals(0).unit("short")
 
 
+KL_REFERENCE, CLIP_REFERENCE = 0.02, 0.3
+"""Above these the steps of PPO are usually too large. Lines to compare with: no rule holds them."""
+
+
 def _gauge(
-    title: str, description: str, metric: str, unit: str = "none", decimals: int = 3
+    title: str,
+    description: str,
+    metric: str,
+    unit: str = "none",
+    decimals: int = 3,
+    reference: float | None = None,
 ) -> timeseries.Panel:
     target = range_query(f"max by (run_id) ({run_selector(metric)})", "{{run_id}}")
-    return narrow_timeseries_panel(title, description, NOT_REPORTED, target).unit(unit).decimals(decimals)
+    panel = narrow_timeseries_panel(title, description, NOT_REPORTED, target).unit(unit).decimals(decimals)
+    if reference is None:
+        return panel
+    line = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
+    steps = style.thresholds((None, style.TRANSPARENT), (reference, style.DIM))
+    return panel.thresholds(steps).thresholds_style(line).axis_soft_max(reference)
 
 
 def _returns() -> timeseries.Panel:
@@ -168,18 +186,20 @@ def _steps() -> list[timeseries.Panel]:
         _gauge(
             "KL divergence",
             "How far an update moves the policy. About 0.01 is usual; far above, steps are too "
-            "large (lower the learning rate); near 0, nothing is learned.",
+            "large (lower the learning rate); near 0, nothing is learned. Dashed: twice what is usual.",
             "rl_policy_kl_divergence_nats",
             "nats",
             4,
+            KL_REFERENCE,
         ),
         _gauge(
             "Clipped steps",
             "Share of the steps outside the clip range. A few to thirty percent is usual; above, "
-            "updates fight the clip.",
+            "updates fight the clip. Dashed: thirty percent.",
             "rl_policy_clipped_steps_ratio",
             "percentunit",
             1,
+            CLIP_REFERENCE,
         ),
         _gauge(
             "Gradient norm",
@@ -188,7 +208,7 @@ def _steps() -> list[timeseries.Panel]:
             "rl_policy_gradient_norm",
         ),
         narrow_timeseries_panel(
-            "Entropy coefficient and learning rate",
+            "Coefficient, learning rate",
             "Base coefficient of the entropy bonus, which each head multiplies by its own factor, and the step size "
             "of the optimiser. Both fall to 0 at the end of a run with linear schedules.",
             NOT_REPORTED,

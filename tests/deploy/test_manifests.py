@@ -40,9 +40,10 @@ def test_every_rule_is_there_unchanged_and_at_the_interval_of_the_promises():
 
 
 def test_every_dashboard_is_there_unchanged_and_labelled_for_the_sidecar():
-    dashboards = {path.name: path.read_text() for path in ROOT.glob("grafana/dashboards/*.json")}
+    dashboards = {path.name: json.loads(path.read_text()) for path in ROOT.glob("grafana/dashboards/*.json")}
     found = [MANIFESTS[f"dashboards/{Path(name).stem}.yaml"] for name in dashboards]
-    assert {name: text for document in found for name, text in document["data"].items()} == dashboards
+    held = {name: json.loads(text) for document in found for name, text in document["data"].items()}
+    assert held == dashboards
     assert all(document["metadata"]["labels"]["grafana_dashboard"] == "1" for document in found)
 
 

@@ -7,9 +7,12 @@ import re
 
 import pytest
 
-from rl_dashboards import queries, style, verdict_queries
+from rl_dashboards import queries, style
 from rl_dashboards.__main__ import stale
-from rl_dashboards.fleet_table import ENDED, IN_TROUBLE, PLACES, UNJUDGED
+from rl_dashboards.missing import NO_CHOICE_RATIO, Missing
+from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, PLACES, STALLED, UNJUDGED
+from rl_dashboards.run_dashboard import CLIP_REFERENCE, KL_REFERENCE
+from rl_dashboards.verdict_queries import Verdict
 from rl_exporter.health import DEFAULT_THRESHOLDS, EXPLODING_ABOVE, VANISHING_BELOW, HeadState, Level
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.snapshot import RunState
@@ -25,7 +28,8 @@ from tests.support.dashboard_files import (
     variable_queries,
 )
 
-UIDS = {"rl-heads", "rl-run", "rl-fleet", "rl-pipeline"}
+UIDS = {"rl-heads", "rl-run", "rl-fleet", "rl-compare", "rl-pipeline"}
+ONE_RUN = {"rl-heads", "rl-run"}
 every_board = pytest.mark.parametrize("uid", sorted(UIDS))
 
 
@@ -59,7 +63,7 @@ def overlaps(board):
 def test_panels_have_unique_ids_and_do_not_overlap(uid):
     board = BOARDS[uid]
     ids = [panel["id"] for panel in panels(board)]
-    assert len(ids) == len(set(ids)) > 5
+    assert len(ids) == len(set(ids)) >= 5
     assert list(overlaps(board)) == []
     moved = copy.deepcopy(board)
     moved["panels"][2]["gridPos"] = moved["panels"][1]["gridPos"]
@@ -95,27 +99,62 @@ def test_every_panel_explains_itself_and_says_what_is_missing(uid):
 
 
 @every_board
-def test_variables_have_all_and_follow_the_time_range(uid):
+def test_variables_follow_the_time_range_and_one_run_is_chosen_where_one_is_shown(uid):
     listed = {variable["name"]: variable for variable in BOARDS[uid]["templating"]["list"]}
-    own = ["environment_metric"] if uid == "rl-run" else []
-    assert list(listed) == ["datasource", "cluster", "run_id", "head", *own]
-    for name in ("cluster", "run_id", "head", *own):
-        assert listed[name]["includeAll"]
-        assert listed[name]["allValue"] == ".*"
+    own = {"rl-run": ["environment_metric"]}.get(uid, [])
+    runs = ["run_id", "cluster", "namespace"] if uid in ONE_RUN else ["cluster", "namespace", "run_id"]
+    assert list(listed) == ["datasource", *runs, "head", *own]
+    several = {"head", *own} if uid in ONE_RUN else {*runs, "head"}
+    if uid == "rl-compare":
+        several.remove("head")
+    for name in (*runs, "head", *own):
+        assert listed[name].get("includeAll", False) is listed[name].get("multi", False) is (name in several)
+        assert listed[name].get("allValue", ".*" if name not in several else "") == ".*"
         assert listed[name]["refresh"] == 2
     for expression in variable_queries(BOARDS[uid]).values():
-        assert expression.startswith(("label_values(rl_", 'label_values({__name__=~"rl_environment_.+"'))
+        assert re.match(r"(label_values|query_result)\(", expression)
+
+
+def test_the_run_that_is_shown_by_default_is_the_one_that_fleet_has_on_top():
+    for uid in ONE_RUN:
+        (variable,) = [one for one in BOARDS[uid]["templating"]["list"] if one["name"] == "run_id"]
+        assert variable["sort"] == 0, "the order of the answer"
+        expression = variable["query"]["query"]
+        assert expression.startswith("query_result(sort(")
+        assert expression.endswith("))")
+        assert "$" not in expression.replace("$__range", ""), "no other variable: it is the first"
+        found = re.compile(variable["regex"].strip("/")).search(
+            '{cluster="lab", run_id="run.2+b"} -99 1700000000000'
+        )
+        assert found[1] == "run.2+b"
+
+
+def test_one_run_is_matched_by_its_name_and_several_by_a_pattern():
+    """Grafana escapes the value of a variable for a pattern only where the variable may have several."""
+    for uid, board in BOARDS.items():
+        text = json.dumps([expression for _, expression in expressions(board)])
+        for name in ("cluster", "namespace", "run_id"):
+            assert (f'{name}=\\"${name}\\"' in text) is (uid in ONE_RUN), (uid, name)
+            assert (f'{name}=~\\"${name}\\"' in text) is (
+                uid not in ONE_RUN and (uid != "rl-pipeline" or name != "run_id" or True)
+            ), (uid, name)
 
 
 @every_board
-def test_links_keep_time_range_and_variables(uid):
-    (link,) = BOARDS[uid]["links"]
-    assert (link["type"], link["keepTime"], link["includeVars"]) == ("dashboards", True, True)
-    assert set(link["tags"]) <= set(BOARDS[uid]["tags"])
-    for url in re.findall(r'"url": "(/d/[^"]+)"', json.dumps(BOARDS[uid])):
+def test_links_keep_the_time_range_and_the_run_where_one_is_shown(uid):
+    links = {re.search(r"/d/([\w-]+)", link["url"])[1]: link for link in BOARDS[uid]["links"]}
+    assert links.keys() == UIDS - {uid}
+    for other, link in links.items():
+        assert link["keepTime"]
+        assert link["includeVars"] is (uid in ONE_RUN and other in ONE_RUN), (
+            "Fleet must not hide runs that page"
+        )
+    for url in re.findall(r'"url": "(/d/[^"]+)"', json.dumps(BOARDS[uid]["panels"])):
         assert url.split("?")[0].removeprefix("/d/") in UIDS
         assert "${__url_time_range}" in url
-        assert {"var-cluster=", "var-run_id=", "var-head="} <= set(re.findall(r"var-\w+=", url))
+        assert {"var-cluster=", "var-namespace=", "var-run_id=", "var-head="} <= set(
+            re.findall(r"var-\w+=", url)
+        )
 
 
 THRESHOLDS = {EXPLODING_ABOVE, VANISHING_BELOW}
@@ -132,7 +171,7 @@ def steps(node):
 
 
 def foreign_thresholds(board):
-    return set(steps(board["panels"])) - THRESHOLDS - {None, 1}
+    return set(steps(board["panels"])) - THRESHOLDS - {None, 1, KL_REFERENCE, CLIP_REFERENCE}
 
 
 def test_every_threshold_on_a_head_is_the_exporters():
@@ -185,81 +224,130 @@ def test_thresholds_are_drawn_from_the_series_of_the_heads():
 
 
 def test_the_colour_of_a_ratio_is_that_of_the_recorded_level():
-    for title in ("$head", "Weakest"):
+    for title in ("$head", "Weakest head"):
         (panel,) = [panel for panel in panels(BOARDS["rl-heads"]) if panel["title"] == title]
         (chosen,) = [t["options"] for t in panel["transformations"] if t["id"] == "configFromData"]
         assert chosen["mappings"] == [{"fieldName": "colour", "handlerKey": "color"}]
         (query,) = [t["expr"] for t in panel["targets"] if t["refId"] == chosen["configRefId"]]
         for code, level in enumerate(Level):
-            assert re.search(rf'== {code}, "colour", "{style.LEVELS[level][1]}"', query), title
+            now = f" and on () {queries.running()}".replace(queries.RUN, ONE) if level is Level.HEALTHY else ""
+            assert f'== {code}{now}, "colour", "{style.LEVELS[level][1]}"' in query, title
+        assert f'== 0, "colour", "{style.DIM}"' in query, "a run that is over"
 
 
 def test_every_level_state_and_status_has_a_word_beside_its_colour():
     assert list(style.LEVELS) == list(Level) == list(queries.LEVEL_CODES)
-    assert set(style.VERDICTS) == set(verdict_queries.Verdict)
+    assert set(style.VERDICTS) == set(Verdict)
     assert set(style.STATES) == set(queries.HEAD_STATE_CODES) == set(HeadState)
     assert set(style.PHASES) == set(queries.RunPhase)
     assert {state.value for state in RunState} <= {phase.name.lower() for phase in queries.RunPhase}
-    for word, _ in (
-        *style.LEVELS.values(),
-        *style.VERDICTS.values(),
-        *style.STATES.values(),
-        *style.PHASES.values(),
-        style.NO_CHOICE,
-    ):
+    looks = (*style.LEVELS.values(), *style.VERDICTS.values(), *style.PHASES.values())
+    for word in (*(look[0] for look in looks), *style.STATES.values()):
         assert len(word.split()) >= 2
 
 
-def test_a_tile_shows_the_verdict_and_else_the_state():
+def test_a_tile_has_the_colour_of_the_verdict_and_the_word_of_the_state_of_a_healthy_head():
     words = style.tile_mapping().options
-    for verdict in verdict_queries.Verdict:
-        for state, code in queries.HEAD_STATE_CODES.items():
-            shown = words[str(10 * (verdict + 1) + code)]
-            text, colour = style.VERDICTS[verdict]
-            if style.STATES[state][1] == style.RED:
-                assert (shown.text, shown.color) == (f"▲ {state}", style.RED)
-            elif verdict is not verdict_queries.Verdict.HEALTHY:
-                assert (shown.text, shown.color) == (text, colour)
-            elif state is not HeadState.DETERMINISTIC:
-                assert (shown.text, shown.color) == (f"● {state}", style.GREEN)
-            assert len(shown.text) <= len("▲ deterministic"), "which fills a tile"
+    failures = [verdict for verdict in Verdict if verdict is not Verdict.HEALTHY]
     for state, code in queries.HEAD_STATE_CODES.items():
-        assert words[str(code)].text == style.STATES[state][0], "without a verdict: no rules loaded"
-    assert words[str(queries.NO_CHOICE_CODE)].text == style.NO_CHOICE[0]
+        for verdict in failures:
+            shown = words[str(10 * (verdict + 1) + code)]
+            assert (shown.text, shown.color) == style.VERDICTS[verdict]
+        healthy = words[str(10 + code)]
+        assert healthy.text == style.STATES[state]
+        if state in {HeadState.HEALTHY, HeadState.CONFUSED, HeadState.UNSETTLED}:
+            assert healthy.color == style.GREEN, "one thing, one colour"
+        else:
+            assert healthy.color not in {style.GREEN, style.RED}
+        assert words[str(code)].color not in {style.GREEN, style.RED}, "without a verdict nothing is known"
 
 
-def test_settled_is_a_word_and_no_failure():
-    assert style.VERDICTS[verdict_queries.Verdict.SETTLED] == ("■ settled", style.BLUE)
-    collapsed, low, healthy, settled = (
-        PLACES[verdict_queries.Verdict[name]] for name in ("COLLAPSED", "LOW", "HEALTHY", "SETTLED")
-    )
-    assert collapsed < collapsed + 1 < IN_TROUBLE < low < low + 1 < healthy < healthy + 1 < settled
-    assert settled + 1 <= UNJUDGED < ENDED
+def test_the_last_verdict_of_a_run_that_is_over_is_never_green():
+    words = style.tile_mapping().options
+    for code, shown in words.items():
+        if int(code) < style.ENDED:
+            past = words[str(int(code) + style.ENDED)]
+            assert past.text == shown.text
+            assert past.color == (style.DIM if shown.color == style.GREEN else shown.color)
+    assert not any(shown.color == style.GREEN for code, shown in words.items() if int(code) >= style.ENDED)
 
 
-def test_each_alert_is_one_line_at_the_time_it_became_active():
+def test_each_verdict_has_a_symbol_of_its_own():
+    """Red and green look alike to many people, and a cell of Fleet shows nothing else."""
+    symbols = [look[0].split()[0] for look in style.VERDICTS.values()]
+    assert len(set(symbols)) == len(symbols)
+    cells = style.cell_mapping().options
+    assert {shown.text for shown in cells.values()} == set(symbols)
+    assert {word for word in cells if "ended" not in word} == {look[0] for look in style.VERDICTS.values()}
+    assert not [word for word, shown in cells.items() if "ended" in word and shown.color == style.GREEN]
+    phases = [look[0].split()[0] for look in style.PHASES.values()]
+    assert len(set(phases)) >= len(phases) - 1, "completed and interrupted have both ended"
+
+
+def test_what_is_missing_is_a_word_and_has_no_colour_of_a_verdict():
+    assert set(style.MISSING_MAPPING.options) == {str(int(reason)) for reason in Missing}
+    for mapping in (style.MISSING_MAPPING, style.RATIO_MAPPING):
+        assert {shown.color for shown in mapping.options.values()} == {style.DIM}
+    assert NO_CHOICE_RATIO not in set(Missing)
+
+
+def test_what_pages_stands_before_everything_else():
+    order = [PLACES[verdict] for verdict in (Verdict.EXPLODING, Verdict.DEAD, Verdict.COLLAPSED)]
+    order += [IN_TROUBLE, STALLED, PLACES[Verdict.LOW], PLACES[Verdict.STARVED]]
+    order += [PLACES[Verdict.HEALTHY], PLACES[Verdict.SETTLED], UNJUDGED, ENDED]
+    assert all(before + 1 < after for before, after in itertools.pairwise(order)), "a ratio is at most 1"
+    assert min(order) > ENDED + 1 + PAGES
+
+
+def test_events_are_lines_at_the_time_at_which_they_happened():
     for board in BOARDS.values():
-        (annotation,) = board["annotations"]["list"]
-        assert annotation["useValueForTime"] is True
-        assert annotation["expr"].startswith("1000 * (ALERTS_FOR_STATE{"), "in milliseconds"
-        assert annotation["enable"] is (board["uid"] in {"rl-heads", "rl-run"}), (
-            "a fleet's would hide everything"
+        marked = {one["name"]: one for one in board["annotations"]["list"]}
+        assert list(marked) == ["Alerts", "Starts", "Resumes", "Ends", "Interventions"]
+        for annotation in marked.values():
+            assert annotation["useValueForTime"] is True
+            assert annotation["expr"].startswith("1000 * "), "in milliseconds"
+            assert annotation["enable"] is (board["uid"] in ONE_RUN), "a fleet's would hide everything"
+
+
+def test_no_count_of_a_fleet_or_of_a_run_is_made_up():
+    """``or vector(0)`` is a zero also where there are no rules, no runs, or was no Prometheus yet."""
+    for uid in UIDS - {"rl-pipeline"}:
+        for where, expression in expressions(BOARDS[uid]):
+            assert not expression.rstrip(")").endswith("or vector(0"), where
+    for panel in panels(BOARDS["rl-pipeline"]):
+        if panel["type"] == "timeseries":
+            assert not [t["expr"] for t in panel["targets"] if "vector(0)" in t["expr"]], panel["title"]
+
+
+def test_no_line_of_a_head_is_red_green_or_yellow():
+    def looks_like_a_verdict(colour):
+        red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+        return max(red, green) > 1.7 * max(blue, 1) and (
+            red > 2.2 * green or green > 1.2 * red or abs(red - green) < 50
         )
+
+    assert not [colour for colour in style.HEAD_COLOURS if looks_like_a_verdict(colour)]
+    assert all(map(looks_like_a_verdict, ("#F2495C", "#73BF69", "#FADE2A")))
+    for panel in panels(BOARDS["rl-heads"]):
+        drawn = [t for t in panel.get("targets", []) if t.get("legendFormat") == "{{head}}"]
+        if panel["type"] == "timeseries" and drawn:
+            fixed = {o["matcher"]["options"] for o in panel["fieldConfig"]["overrides"]}
+            assert set(HEAD_NAMES) <= fixed, panel["title"]
 
 
 def test_words_for_verdicts_are_said_of_heads_only():
     """Grafana adds an override's mappings to the panel's: on all columns, two updates would read as low."""
-    (table,) = [panel for panel in panels(BOARDS["rl-fleet"]) if panel["title"].startswith("Runs, worst")]
+    (table,) = [panel for panel in panels(BOARDS["rl-fleet"]) if panel["title"].startswith("Runs, what")]
     assert not any(
         "● healthy" in json.dumps(mapping, ensure_ascii=False)
         for mapping in table["fieldConfig"]["defaults"]["mappings"]
     )
     fixed = [o for o in table["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byName"]
-    (heads,) = [o for o in table["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byRegexp"]
+    heads, *_widths = [o for o in table["fieldConfig"]["overrides"] if o["matcher"]["id"] == "byRegexp"]
     pattern = re.compile(heads["matcher"]["options"])
     names = {o["matcher"]["options"] for o in fixed}
     names |= {p["value"] for o in fixed for p in o["properties"] if p["id"] == "displayName"}
-    assert {"updates", "Value #Q3", "run_id", "worst head"} <= names
+    assert {"pages", "Value #Q3", "run_id", "run is"} <= names
     assert not [name for name in names if pattern.match(name)]
     assert all(pattern.match(name) for name in (*HEAD_NAMES, "action", "head_0", "updates_2"))
 
@@ -282,8 +370,17 @@ def recorded():
 OTHERS = r"(prometheus|alertmanager|process|scrape)_\w+|up|ALERTS|ALERTS_FOR_STATE"
 
 
+CONTROLLER = {
+    "rl_policy_head_entropy_target_ratio",
+    "rl_policy_head_entropy_coefficient_applied",
+    "rl_policy_head_interventions_total",
+    "rl_policy_head_controller_saturated_updates",
+}
+"""Exported where an entropy controller is on."""
+
+
 def unknown(names):
-    known = set(exported()) | recorded()
+    known = set(exported()) | recorded() | CONTROLLER
     return {name for name in names if family(name) not in known and not re.fullmatch(OTHERS, name)}
 
 
@@ -304,8 +401,11 @@ def test_every_query_on_a_run_follows_the_variables(uid):
         for selector in re.findall(
             r"(?:rl_policy|rl_training|rl_value|head:rl)\w*(?::\w+)*\{[^}]*\}", expression
         ):
-            assert 'cluster=~"$cluster"' in selector, where
-            assert 'run_id=~"$run_id"' in selector, where
+            for name in ("cluster", "namespace", "run_id"):
+                assert f'{name}{"=" if uid in ONE_RUN else "=~"}"${name}"' in selector, where
+
+
+ONE = 'cluster="$cluster", namespace="$namespace", run_id="$run_id"'
 
 
 def test_what_environments_report_has_a_panel_for_each_name():
@@ -313,7 +413,7 @@ def test_what_environments_report_has_a_panel_for_each_name():
     (panel,) = [panel for panel in panels(board) if panel.get("repeat") == "environment_metric"]
     (target,) = panel["targets"]
     assert "$environment_metric" in panel["title"]
-    assert target["expr"] == f'{{__name__=~"rl_environment_($environment_metric)", {queries.RUN}}}'
+    assert target["expr"] == f'{{__name__=~"rl_environment_($environment_metric)", {ONE}}}'
     assert target["legendFormat"] == "__auto", "labels are the environments'"
     (variable,) = [one for one in board["templating"]["list"] if one["name"] == "environment_metric"]
     pattern = re.compile(variable["regex"].strip("/"))
@@ -329,7 +429,13 @@ def test_a_prometheus_without_rules_is_named_where_it_would_be_missed():
                 if "head:rl_policy" in t["expr"] or "prometheus_rule_group_rules" in t["expr"]
             ]
             if needed and panel["type"] in {"stat", "timeseries"}:
-                assert "rules loaded" in panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
+                said = json.dumps(
+                    [
+                        panel["fieldConfig"]["defaults"]["noValue"],
+                        panel["fieldConfig"]["defaults"].get("mappings"),
+                    ]
+                )
+                assert "rules loaded" in said, panel["title"]
 
 
 def test_the_page_lists_every_dashboard():

@@ -3,11 +3,12 @@
 import json
 import subprocess
 
-from rl_dashboards import queries, style, verdict_queries
-from rl_dashboards.fleet_table import ENDED, IN_TROUBLE, PLACES, UNJUDGED
-from rl_dashboards.queries import RUN_KEY
+from rl_dashboards import alert_queries, missing, queries, ranking, style, verdict_queries
+from rl_dashboards.missing import Missing
+from rl_dashboards.queries import HEAD_KEY, RUN_KEY
+from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, PLACES, UNJUDGED
 from rl_dashboards.verdict_queries import Verdict
-from tests.support.dashboard_files import BOARDS, filled, targets
+from tests.support.dashboard_files import BOARDS, filled
 
 RATIO, LEVEL = "head:rl_policy_effective_entropy:ratio", "head:rl_policy_effective_entropy:level"
 MINUTES = 10
@@ -25,7 +26,7 @@ def held(value, ended=False):
     return f"{value}x{ENDS - 1} stale" if ended else f"{value}x{MINUTES}"
 
 
-def head(name, run, level, ratio, *conditions, ended=False, share=1, recorded=None):
+def head(name, run, level, ratio, *conditions, ended=False, share=1, recorded=None, state="healthy"):
     """One head as scrapes and rules would leave it; a condition is a word and its values."""
     labels = {"run_id": run, "head": name}
     ruled = labels | (recorded or {})
@@ -34,8 +35,22 @@ def head(name, run, level, ratio, *conditions, ended=False, share=1, recorded=No
         series(LEVEL, held(level, ended), **ruled),
         series(RATIO, held(ratio, ended), **ruled),
         series("rl_policy_head_choice_steps_ratio", held(share, ended), **labels),
+        series("rl_policy_head_state", held(1, ended), state=state, **labels),
         *(series(since, values, condition=word, instance="a:1", **labels) for word, values in conditions),
     ]
+
+
+def run(name, state="running", ended=False, updated=240, ruled=True):
+    """The series of a run as a whole."""
+    of_run = [
+        series("rl_training_run_state", held(1, ended), run_id=name, state=state),
+        series("rl_training_run_info", held(1, ended), run_id=name),
+    ]
+    if updated is not None:
+        of_run.append(series("rl_training_last_update_timestamp_seconds", held(updated, ended), run_id=name))
+    if ruled and state == "running":
+        of_run.append(series("run:rl_training_run_state:running", held(1, ended), run_id=name))
+    return of_run
 
 
 def lasting(condition, since=60, ended=False):
@@ -69,6 +84,9 @@ def test_the_verdict_is_the_exporter_s_and_settled_is_none_of_the_failures(promt
         head("settling", "r", 1, 0.4, lasting("warning")),
         head("fine", "r", 0, 0.9),
         head("young", "r", 2, 0.1),
+        head("loud", "r", 0, 0.7, lasting("exploding")),
+        head("dead", "r", 2, 0.01, *BLIND, lasting("dead")),
+        run("r"),
     )
     answer = of_heads(
         gone=Verdict.COLLAPSED,
@@ -77,14 +95,30 @@ def test_the_verdict_is_the_exporter_s_and_settled_is_none_of_the_failures(promt
         settling=Verdict.HEALTHY,
         fine=Verdict.HEALTHY,
         young=Verdict.HEALTHY,
+        loud=Verdict.EXPLODING,
+        dead=Verdict.DEAD,
     )
-    for expression in (verdict_queries.verdicts_now(), verdict_queries.head_verdicts()):
+    for expression in (verdict_queries.verdicts_now(), verdict_queries.verdicts()):
         expect(promtool, tmp_path, expression, answer, *given)
+
+
+def test_a_head_without_a_choice_is_starved_where_it_could_have_had_one(promtool, tmp_path):
+    given = (
+        head("closed", "r", 0, 0.7, lasting("idle"), share=0),
+        head("starved", "r", 0, 0.7, lasting("idle"), lasting("starved"), share=0),
+        head("paging", "r", 2, 0.1, *BLIND, ("idle", "_x5 360x5"), share=0),
+        head("silent", "r", 2, 0.1, *BLIND, ("idle", "-600x10"), share=0),
+        run("r"),
+    )
+    answer = of_heads(
+        closed=Verdict.NO_CHOICE, starved=Verdict.STARVED, paging=Verdict.COLLAPSED, silent=Verdict.NO_CHOICE
+    )
+    expect(promtool, tmp_path, verdict_queries.verdicts_now(), answer, *given)
 
 
 def test_a_collapse_that_ended_while_the_run_goes_on_is_over(promtool, tmp_path):
     given = head("op", "r", 0, 0.9, ("collapsed", "60x4 stale"), ("low", "60x4 stale"))
-    expect(promtool, tmp_path, verdict_queries.head_verdicts(), of_heads(op=Verdict.HEALTHY), given)
+    expect(promtool, tmp_path, verdict_queries.verdicts(), of_heads(op=Verdict.HEALTHY), given, run("r"))
 
 
 def test_an_ended_run_keeps_its_last_verdict(promtool, tmp_path):
@@ -93,120 +127,207 @@ def test_an_ended_run_keeps_its_last_verdict(promtool, tmp_path):
 
     given = (
         ended("gone", 2, lasting("collapsed", ended=True), lasting("low", ended=True)),
-        ended(
-            "settled", 2, ("collapsed", "60x1 stale"), ("low", "60x1 stale"), ("settled", "_x2 180 180 stale")
-        ),
+        ended("settled", 2, ("collapsed", "60x1 stale"), ("settled", "_x2 180 180 stale")),
         ended("blinded", 2, ("settled", "60x1 stale"), ("collapsed", "_x2 180 180 stale")),
         ended("low", 1, lasting("low", ended=True)),
-        ended("recovered", 0, ("collapsed", "60x1 stale"), ("low", "60x1 stale")),
+        ended("loud", 0, lasting("exploding", ended=True)),
+        ended("recovered", 0, ("collapsed", "60x1 stale"), ("exploding", "60x1 stale")),
+        run("r", ended=True, updated=240),
     )
     answer = of_heads(
         gone=Verdict.COLLAPSED,
         settled=Verdict.SETTLED,
         blinded=Verdict.COLLAPSED,
         low=Verdict.LOW,
+        loud=Verdict.EXPLODING,
         recovered=Verdict.HEALTHY,
     )
-    expect(promtool, tmp_path, verdict_queries.head_verdicts(), answer, *given)
+    expect(promtool, tmp_path, verdict_queries.verdicts(), answer, *given)
 
 
 def test_of_several_runs_the_worst_counts_and_labels_of_a_ruler_do_no_harm(promtool, tmp_path):
     given = (
         head("op", "a", 2, 0.1, *BLIND, recorded={"ruler": "east"}),
         head("op", "b", 2, 0.1, lasting("settled", since=500), recorded={"ruler": "east"}),
+        run("a"),
+        run("b"),
     )
-    expect(promtool, tmp_path, verdict_queries.head_verdicts(), of_heads(op=Verdict.COLLAPSED), *given)
+    expect(promtool, tmp_path, verdict_queries.verdicts(), of_heads(op=Verdict.COLLAPSED), *given)
     by_run = {'{run_id="a"}': int(Verdict.COLLAPSED), '{run_id="b"}': int(Verdict.SETTLED)}
-    expect(promtool, tmp_path, verdict_queries.head_verdicts(RUN_KEY), by_run, *given)
+    expect(promtool, tmp_path, verdict_queries.verdicts(RUN_KEY), by_run, *given)
+    expect(promtool, tmp_path, verdict_queries.verdicts_of_runs(), by_run, *given)
 
 
-def test_a_head_without_choice_has_no_verdict_in_the_table(promtool, tmp_path):
-    given = (head("op", "r", 2, 0.1, *BLIND, share=0), head("slot", "r", 0, 0.9))
-    answer = of_heads(op=verdict_queries.NO_VERDICT_CODE, slot=Verdict.HEALTHY)
-    expect(promtool, tmp_path, verdict_queries.verdict_or_no_choice("head"), answer, *given)
+def test_a_cell_says_the_verdict_in_a_word_and_that_it_is_one_of_the_past(promtool, tmp_path):
+    words = {verdict: verdict.word for verdict in Verdict}
+    past = {verdict: f"{verdict.word}, over" for verdict in Verdict}
+    given = (
+        (*head("op", "a", 2, 0.1, *BLIND), *head("slot", "a", 0, 0.9), *run("a")),
+        (
+            *head("op", "b", 0, 0.7, ended=True),
+            *head("slot", "b", 2, 0.1, lasting("collapsed", ended=True), ended=True),
+            *run("b", ended=True),
+        ),
+    )
+    told = {("a", "op"): "collapsed", ("a", "slot"): "healthy"}
+    told |= {("b", "op"): "healthy, over", ("b", "slot"): "collapsed, over"}
+    answer = {
+        f'{{head="{name}", run_id="{run_id}", verdict="{word}"}}': 1 for (run_id, name), word in told.items()
+    }
+    cells = f"count by ({HEAD_KEY}, verdict) ({verdict_queries.verdict_words(words, past)})"
+    expect(promtool, tmp_path, cells, answer, *given)
 
 
 def test_the_weakest_head_is_one_that_has_not_settled(promtool, tmp_path):
     settled, fine = head("op", "r", 2, 0.05, lasting("settled")), head("slot", "r", 0, 0.75)
-    expect(promtool, tmp_path, verdict_queries.ratio_that_counts(), {'{head="slot"}': 0.75}, settled, fine)
-    settled = head("op", "r", 2, 0.05, lasting("settled"))
-    expect(promtool, tmp_path, verdict_queries.ratio_that_counts(), {'{head="op"}': 0.05}, settled)
+    weakest = verdict_queries.ratio_that_counts()
+    expect(promtool, tmp_path, weakest, {'{head="slot"}': 0.75}, settled, fine, run("r"))
+    expect(promtool, tmp_path, weakest, {'{head="op"}': 0.05}, settled, run("r"))
 
 
 def test_the_colour_of_a_ratio_is_that_of_its_level_whatever_the_verdict(promtool, tmp_path):
     given = (head("op", "r", 2, 0.05, lasting("settled")), head("slot", "r", 0, 0.75))
+    colours = queries.colours(style.LEVEL_COLOURS, style.DIM)
     answer = {'{colour="red", head="op"}': 2, '{colour="green", head="slot"}': 0}
-    expect(promtool, tmp_path, queries.colours(style.LEVEL_COLOURS), answer, *given)
+    expect(promtool, tmp_path, colours, answer, *given, run("r"))
+    answer = {'{colour="red", head="op"}': 2, f'{{colour="{style.DIM}", head="slot"}}': 0}
+    expect(promtool, tmp_path, colours, answer, *given, run("r", "failed"))
 
 
-def state(run, word, ended=False):
-    return [series("rl_training_run_state", held(1, ended), run_id=run, state=word)]
-
-
-def fleet(ref):
-    """The query of a column of Fleet's table."""
-    (expression,) = [
-        t["expr"]
-        for title, t in targets(BOARDS["rl-fleet"])
-        if title == "Runs, worst head first" and t["refId"] == ref
-    ]
-    return expression
-
-
-def column(name):
-    """The reference of a column of Fleet's table, by its name."""
-    (table,) = [panel for panel in BOARDS["rl-fleet"]["panels"] if panel["title"] == "Runs, worst head first"]
-    for override in table["fieldConfig"]["overrides"]:
-        if {"id": "displayName", "value": name} in override["properties"]:
-            return override["matcher"]["options"].removeprefix("Value #")
-    raise LookupError(name)
-
-
-def test_fleet_is_sorted_by_the_verdict(promtool, tmp_path):
+def test_state_and_verdict_are_one_number_and_100_more_when_the_run_is_over(promtool, tmp_path):
     given = (
-        (
-            *head("op", "gone", 2, 0.2, *BLIND),
-            *head("slot", "gone", 2, 0.1, lasting("settled")),
-            *state("gone", "running"),
-        ),
-        (*head("op", "low", 1, 0.4, lasting("low")), *state("low", "running")),
-        (*head("op", "fine", 0, 0.75), *state("fine", "running")),
-        (*head("op", "solved", 2, 0.05, lasting("settled")), *state("solved", "running")),
-        state("fresh", "running"),
-        state("failed", "failed"),
-        (*head("op", "over", 0, 0.75, ended=True), *state("over", "completed", ended=True)),
+        head("op", "r", 0, 0.95, state="confused"),
+        head("slot", "r", 0, 0.7, lasting("exploding"), state="exploding"),
+    )
+    now = of_heads(op=10 + 2, slot=80 + 5)
+    expect(promtool, tmp_path, verdict_queries.verdicts_and_states(100), now, *given, run("r"))
+    expect(promtool, tmp_path, verdict_queries.verdicts_and_states_now(), now, *given, run("r"))
+    over = {labels: number + 100 for labels, number in now.items()}
+    expect(promtool, tmp_path, verdict_queries.verdicts_and_states(100), over, *given, run("r", "failed"))
+
+
+def alert(name, run_id, severity, *, head="", state="firing", since=300, **labels):
+    """A firing alert, as Prometheus writes it."""
+    labels = {"alertname": name, "severity": severity, "run_id": run_id, **labels}
+    labels |= {"head": head} if head else {}
+    return [
+        series("ALERTS", held(1), alertstate=state, **labels),
+        series("ALERTS_FOR_STATE", held(since), **labels),
+    ]
+
+
+WATCHDOG = [series("ALERTS", held(1), alertname="RLMonitoringWatchdog", alertstate="firing")]
+
+
+def test_fleet_has_on_top_what_pages_and_then_goes_by_the_verdict(promtool, tmp_path):
+    given = (
+        (*head("style", "loud", 0, 0.75, lasting("exploding")), *run("loud")),
+        alert("RLPolicyHeadGradientsExploding", "loud", "critical", head="style"),
+        (*run("lost", ended=True), *alert("RLTrainingVanished", "lost", "critical")),
+        (*head("op", "gone", 2, 0.2, *BLIND), *head("slot", "gone", 2, 0.1, lasting("settled")), *run("gone")),
+        run("failed", "failed"),
+        (*head("op", "low", 1, 0.4, lasting("low")), *run("low")),
+        (*head("op", "fine", 0, 0.75), *run("fine")),
+        (*head("op", "solved", 2, 0.05, lasting("settled")), *run("solved")),
+        run("fresh", updated=None),
+        (*head("op", "over", 0, 0.75, ended=True), *run("over", "completed", ended=True)),
     )
     answer = {
-        "gone": PLACES[Verdict.COLLAPSED] + 0.2,
+        "loud": PAGES + PLACES[Verdict.EXPLODING] + 0.75,
+        "lost": PAGES + IN_TROUBLE,
+        "gone": PLACES[Verdict.COLLAPSED] + 0.1,
         "failed": IN_TROUBLE,
         "low": PLACES[Verdict.LOW] + 0.4,
         "fine": PLACES[Verdict.HEALTHY] + 0.75,
         "solved": PLACES[Verdict.SETTLED] + 0.05,
         "fresh": UNJUDGED,
-        "over": ENDED + PLACES[Verdict.HEALTHY] + 0.75,
+        "over": ENDED,
     }
     assert list(answer.values()) == sorted(answer.values())
-    expect(
-        promtool,
-        tmp_path,
-        fleet(column("rank")),
-        {f'{{run="//{run}"}}': place for run, place in answer.items()},
-        *given,
-    )
-    worst = {
-        "gone": ("op", 0.2),
-        "low": ("op", 0.4),
-        "fine": ("op", 0.75),
-        "solved": ("op", 0.05),
-        "over": ("op", 0.75),
+    ranks = {f'{{run_id="{name}"}}': place for name, place in answer.items()}
+    expect(promtool, tmp_path, ranking.rank(), ranks, *given)
+
+
+def test_a_stalled_run_that_failed_has_failed(promtool, tmp_path):
+    phases = queries.run_phase()
+    stalled = [one for one in alert("RLTrainingStalled", "a", "warning") if one["series"].startswith("ALERTS{")]
+    expect(promtool, tmp_path, phases, {'{run_id="a"}': 1}, stalled, run("a"))
+    expect(promtool, tmp_path, phases, {'{run_id="a"}': 4}, stalled, run("a", "failed"))
+    expect(promtool, tmp_path, phases, {'{run_id="a"}': 5}, stalled, run("a", ended=True))
+
+
+def test_a_count_says_what_is_missing_instead_of_zero(promtool, tmp_path):
+    low = f"{verdict_queries.verdicts_of_runs()} == {int(Verdict.LOW)}"
+    count = missing.counted(low, verdict_queries.verdicts_of_runs())
+    cases = {
+        Missing.RUN: (),
+        Missing.UPDATE: (run("fresh", updated=None),),
+        Missing.RULES: (run("fine", ruled=False), head("op", "fine", 0, 0.75)),
+        Missing.RUNNING: (run("over", "completed", ended=True),),
+        0: (run("fine"), head("op", "fine", 0, 0.75)),
     }
-    expect(
-        promtool,
-        tmp_path,
-        fleet(column("worst ratio")),
-        {f'{{head="{name}", run="//{run}"}}': ratio for run, (name, ratio) in worst.items()},
-        *given,
+    for answer, given in cases.items():
+        expect(promtool, tmp_path, count, {"{}": int(answer)}, *given)
+    without_rules = (run("bad", ruled=False), head("op", "bad", 1, 0.4, lasting("low")))
+    expect(promtool, tmp_path, count, {"{}": 1}, *without_rules)
+
+
+def test_a_head_without_ratio_says_why(promtool, tmp_path):
+    most = [series("rl_policy_head_entropy_max_nats", held(1.5), run_id="r", head="op")]
+    ratio = missing.ratio_or_why_not()
+    expect(promtool, tmp_path, ratio, of_heads(op=Missing.UPDATE), most, run("r", updated=None))
+    scraped = [series("rl_policy_head_state", held(1), run_id="r", head="op", state="healthy")]
+    expect(promtool, tmp_path, ratio, of_heads(op=Missing.RULES), most, scraped, run("r", ruled=False))
+    closed = head("op", "r", 0, 0.7, share=0)[2:]
+    expect(promtool, tmp_path, ratio, of_heads(op=missing.NO_CHOICE_RATIO), most, closed, run("r"))
+
+
+def test_alerts_that_another_explains_notify_nobody(promtool, tmp_path):
+    given = (
+        alert("RLPolicyHeadDead", "a", "critical", head="op"),
+        alert("RLPolicyHeadCollapsed", "a", "critical", head="op"),
+        alert("RLPolicyHeadEntropyLow", "a", "warning", head="op"),
+        alert("RLPolicyHeadStarved", "a", "warning", head="slot"),
+        alert("RLPolicyHeadDiluted", "a", "info", head="tempo"),
+        alert("RLTrainingFailed", "b", "critical"),
+        alert("RLExporterRecordErrors", "b", "warning"),
+        alert("RLPolicyHeadEntropyLow", "c", "warning", head="op"),
+        alert("RLPolicyHeadCollapsed", "d", "critical", head="op", state="pending"),
+        WATCHDOG,
     )
+    told = {
+        ("a", "RLPolicyHeadDead"): 1,
+        ("a", "RLPolicyHeadDiluted"): 1,
+        ("b", "RLTrainingFailed"): 1,
+        ("c", "RLPolicyHeadEntropyLow"): 1,
+    }
+    answer = {f'{{alertname="{name}", run_id="{run_id}"}}': one for (run_id, name), one in told.items()}
+    counted = f"count by (run_id, alertname) ({alert_queries.notifying()})"
+    expect(promtool, tmp_path, counted, answer, *given)
+    expect(promtool, tmp_path, alert_queries.paging(), {'{run_id="a"}': 1, '{run_id="b"}': 1}, *given)
+    urgency = f"count by (urgency) ({alert_queries.listed(queries.RUN)})"
+    expect(promtool, tmp_path, urgency, {'{urgency="1"}': 2, '{urgency="2"}': 1, '{urgency="3"}': 1}, *given)
+
+
+def test_no_alert_is_told_from_no_rules(promtool, tmp_path):
+    listed = alert_queries.listed(queries.RUN)
+    expect(promtool, tmp_path, listed, {'{alertname="no alert fires"}': -1}, WATCHDOG)
+    deaf = '{alertname="no alert rules loaded: nothing can fire"}'
+    expect(promtool, tmp_path, listed, {deaf: -1}, run("r", ruled=False))
+
+
+def test_heads_stand_in_the_order_in_which_the_policy_declares_them(promtool, tmp_path):
+    position = [
+        series("rl_policy_head_position", held(place), run_id="r", head=name)
+        for place, name in enumerate(("op", "blueprint", "alpha"))
+    ]
+    others = [series("rl_policy_head_entropy_max_nats", held(1), run_id="r", head="new")]
+    ratios = [series("x", held(1), run_id="r", head=name) for name in ("op", "blueprint", "alpha", "new")]
+    answer = {
+        f'{{at="{at}", head="{name}"}}': 1
+        for at, name in ((100, "op"), (101, "blueprint"), (102, "alpha"), (900, "new"))
+    }
+    expect(promtool, tmp_path, queries.in_order("max by (head) (x)"), answer, position, others, ratios)
 
 
 def test_the_leading_action_is_one_row_for_each_head(promtool, tmp_path):
@@ -220,3 +341,20 @@ def test_the_leading_action_is_one_row_for_each_head(promtool, tmp_path):
     ]
     answer = {'{action="GROW", head="op"}': 0.75, '{action="WAIT", head="over"}': 1.0}
     expect(promtool, tmp_path, queries.leading_actions(), answer, shares)
+
+
+def test_neither_line_of_the_total_crosses_the_other_in_a_diluted_run(promtool, tmp_path):
+    (panel,) = [p for p in BOARDS["rl-heads"]["panels"] if p["title"].startswith("All heads together")]
+    total, weakest = (target["expr"] for target in panel["targets"][:2])
+    given = [
+        *head("op", "r", 0, 0.8),
+        *head("slot", "r", 0, 0.6),
+        *(
+            series("rl_policy_head_entropy_max_nats", held(most), run_id="r", head=name)
+            for name, most in (("op", 3), ("slot", 1))
+        ),
+        *(series("rl_policy_head_entropy_nats", held(0.1), run_id="r", head=name) for name in ("op", "slot")),
+    ]
+    one = {"cluster": "", "namespace": "", "run_id": "r", "head": "op"}
+    expect(promtool, tmp_path, filled(total, **one), {"{}": (0.8 * 3 + 0.6) / 4}, given)
+    expect(promtool, tmp_path, filled(weakest, **one), {"{}": 0.6}, given)

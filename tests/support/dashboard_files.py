@@ -12,9 +12,10 @@ METRIC = r"(?<![\w$\"./:])(?:head:|global:)?[a-zA-Z_]\w*(?::\w+)?(?=\{|\[)"
 
 
 def panels(board):
-    """All panels, those inside rows among them."""
+    """All panels, those inside rows among them; not the headings of rows."""
     for panel in board["panels"]:
-        yield panel
+        if panel["type"] != "row":
+            yield panel
         yield from panel.get("panels", [])
 
 
@@ -46,20 +47,29 @@ def expressions(board):
 
 
 def filled(
-    expression, *, cluster=".*", run_id=".*", head=".*", environment_metric=".*", span="10m", rate="15s"
+    expression,
+    *,
+    cluster=".*",
+    namespace=".*",
+    run_id=".*",
+    head=".*",
+    environment_metric=".*",
+    span="10m",
+    rate="15s",
 ):
-    """An expression as Grafana would send it."""
+    """An expression as Grafana would send it. Where one run is chosen, cluster and namespace are names, else patterns."""
     values = {
         "__range": span,
         "__rate_interval": rate,
         "__interval": rate,
         "cluster": cluster,
+        "namespace": namespace,
         "run_id": run_id,
         "head": head,
         "environment_metric": environment_metric,
     }
     return re.sub(
-        r"\$(__range|__rate_interval|__interval|cluster|run_id|head|environment_metric)\b",
+        r"\$(__range|__rate_interval|__interval|cluster|namespace|run_id|head|environment_metric)\b",
         lambda found: values[found[1]],
         expression,
     )
