@@ -1,27 +1,38 @@
 """Every query of every dashboard, against a real Prometheus that scraped real runs and evaluates the rules."""
 
 import json
+import re
 import signal
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from functools import partial
 
 import pytest
 
-from rl_dashboards.fleet_table import ENDED, IN_TROUBLE, UNJUDGED
-from rl_dashboards.queries import NO_CHOICE_CODE
+from rl_dashboards import style
+from rl_dashboards.missing import Missing
+from rl_dashboards.queries import NO_CHOICE_CODE, RunPhase
+from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, UNJUDGED
+from rl_dashboards.style import ENDED as OVER
 from rl_dashboards.verdict_queries import Verdict
-from tests.support.dashboard_files import BOARDS, expressions, filled, selectors, targets, variable_queries
+from rl_training.action_space import HEAD_NAMES
+from tests.support.dashboard_files import BOARDS, expressions, filled, selectors, targets
 from tests.support.servers import query
 from tests.support.waiting import until, until_equal
 
 pytestmark = pytest.mark.stack
 
 QUIET = {  # where an answer may be empty, and why
-    "Alerts firing": "no alert fires",
+    "Pages / B": "no alert fires",
     "annotation 0": "no alert fires",
+    "annotation 2": "no run was resumed",
+    "annotation 3": "no run has ended",
+    "annotation 4": "no entropy controller is on",
+    "Effective ratio and its target": "no entropy controller is on",
+    "Entropy coefficient as applied": "no entropy controller is on",
+    "Interventions": "no entropy controller is on",
+    "Updates at the bound": "no entropy controller is on",
     "Exporter: record errors / B": "no errors; A says so for all trainers together",
     "Exporter: record errors / C": "no value was impossible",
     "Environment: $environment_metric / A": "the environment heads reports nothing; see the test of one that does",
@@ -34,7 +45,14 @@ NO_SERIES = {  # selectors of which no series may exist, and why
     "ALERTS_FOR_STATE": "no alert fires",
     "rl_policy_head_condition_since_timestamp_seconds": "no head was low for three updates",
     "rl_exporter_dropped_values_total": "no value was impossible",
+    "rl_policy_head_entropy_target_ratio": "no entropy controller is on",
+    "rl_policy_head_entropy_coefficient_applied": "no entropy controller is on",
+    "rl_policy_head_interventions_total": "no entropy controller is on",
+    "rl_policy_head_controller_saturated_updates": "no entropy controller is on",
 }
+ONE_RUN = {"rl-heads", "rl-run"}
+RUNS = {"run-1": "lab", "run.2+b": "", "young": ""}
+"""The runs, and the cluster of each."""
 LATER = {  # what stops with the run, by design: it speaks of now
     "Rollout and update time": "no update in the last moments",
     "Environment steps per second": "no step in the last moments",
@@ -92,36 +110,69 @@ def unexpected(found, *allowed):
 every_board = pytest.mark.parametrize("uid", sorted(BOARDS))
 
 
+def selection(uid, run):
+    """The variables as Grafana sets them where ``run`` is chosen: names where one run is shown, patterns elsewhere."""
+    if uid in ONE_RUN:
+        return {"cluster": RUNS[run], "namespace": "", "run_id": run}
+    pattern = run.replace(".", "\\\\.").replace("+", "\\\\+")
+    return {"cluster": RUNS[run] if uid != "rl-pipeline" else RUNS[run] or ".*", "run_id": pattern}
+
+
 @every_board
-@pytest.mark.parametrize("cluster", [".*", "lab", ""], ids=["all", "with cluster", "without cluster"])
-def test_every_query_has_an_answer_while_runs_go_on(world, uid, cluster):
-    run = {".*": ".*", "lab": "run-1", "": "run.2\\\\+b"}[cluster]
-    if uid == "rl-pipeline":
-        cluster = cluster or ".*"
-    until_equal(lambda: unexpected(empty_answers(world, BOARDS[uid], cluster=cluster, run_id=run), QUIET), [])
+@pytest.mark.parametrize("run", ["run-1", "run.2+b", ""], ids=["with cluster", "without cluster", "all"])
+def test_every_query_has_an_answer_while_runs_go_on(world, uid, run):
+    if not run and uid in ONE_RUN:
+        pytest.skip("it shows one run")
+    selected = selection(uid, run) if run else {}
+    if uid == "rl-compare":
+        selected["head"] = "op"
+    until_equal(lambda: unexpected(empty_answers(world, BOARDS[uid], **selected), QUIET), [])
 
 
 def test_a_query_on_what_does_not_exist_is_seen(world):
+    selected = selection("rl-run", "run-1")
     board = json.loads(json.dumps(BOARDS["rl-run"]).replace("rl_value_loss", "rl_value_lost"))
-    assert "Value loss / A" in unexpected(empty_answers(world, board), QUIET)
+    assert "Value loss / A" in unexpected(empty_answers(world, board, **selected), QUIET)
     broken = json.loads(json.dumps(BOARDS["rl-run"]).replace("max by (run_id)", "max by run_id"))
     with pytest.raises(AssertionError, match="parse error"):
-        list(empty_answers(world, broken))
+        list(empty_answers(world, broken, **selected))
 
 
-@every_board
-def test_variables_offer_what_is_there(world, uid):
-    offered = {}
-    for name, expression in variable_queries(BOARDS[uid]).items():
-        series, _, label = filled(expression.removeprefix("label_values(").removesuffix(")")).rpartition(", ")
+def offered(world, uid, **selected):
+    """What the lists of variables offer, by name, in the order in which Grafana shows them."""
+    shown = {}
+    for variable in BOARDS[uid]["templating"]["list"]:
+        if variable["type"] != "query":
+            continue
+        expression = filled(variable["query"]["query"], span=span(world), **selected)
+        if expression.startswith("query_result("):
+            rows = ask(world.server, expression.removeprefix("query_result(").removesuffix(")"))
+            pattern = re.compile(variable["regex"].strip("/"))
+            lines = [
+                ",".join(f'{name}="{value}"' for name, value in sorted(row["metric"].items())) for row in rows
+            ]
+            shown[variable["name"]] = [pattern.search(line)[1] for line in lines]
+            continue
+        series, _, label = expression.removeprefix("label_values(").removesuffix(")").rpartition(", ")
         arguments = urllib.parse.urlencode({"match[]": series, "start": world.started, "end": time.time()})
-        with urllib.request.urlopen(
-            f"http://{world.server}/api/v1/label/{label}/values?{arguments}"
-        ) as response:
-            offered[name] = json.load(response)["data"]
-    assert offered["cluster"] == ["lab"]
-    assert offered["run_id"] == ["run-1", "run.2+b", "young"]
-    assert len(offered["head"]) == 10
+        url = f"http://{world.server}/api/v1/label/{label}/values?{arguments}"
+        with urllib.request.urlopen(url) as response:
+            shown[variable["name"]] = json.load(response)["data"]
+    return shown
+
+
+def test_variables_offer_what_is_there(world):
+    every = offered(world, "rl-fleet")
+    assert every["cluster"] == ["lab"]
+    assert every["run_id"] == ["run-1", "run.2+b", "young"]
+    assert len(every["head"]) == 10
+    of_one = offered(world, "rl-heads", **selection("rl-heads", "run-1"))
+    assert of_one["cluster"] == ["lab"]
+    assert of_one["head"] == list(HEAD_NAMES), "op first, as declared"
+    without = offered(world, "rl-run", **selection("rl-run", "run.2+b"))
+    assert without["cluster"] == without["namespace"] == []
+    assert sorted(without["run_id"]) == ["run-1", "run.2+b", "young"]
+    assert without["run_id"][-1] == "young", "which has no verdict yet"
 
 
 def values(world, uid, title, **selected):
@@ -136,57 +187,64 @@ def values(world, uid, title, **selected):
 
 def run_state(world, run_id):
     """The number behind the tile "Run", in a list that is empty without an answer."""
-    return [float(row["value"][1]) for row in values(world, "rl-heads", "Run", run_id=run_id)["A"]]
+    answer = values(world, "rl-heads", "Run", **selection("rl-heads", run_id))["A"]
+    return [float(row["value"][1]) for row in answer]
+
+
+def column(world, name):
+    """A column of Fleet's table, by run; its hidden columns among them."""
+    (table,) = [panel for panel in BOARDS["rl-fleet"]["panels"] if panel["title"].startswith("Runs, what")]
+    (ref,) = [
+        override["matcher"]["options"].removeprefix("Value #")
+        for override in table["fieldConfig"]["overrides"]
+        if {"id": "displayName", "value": name} in override["properties"]
+    ]
+    return values(world, "rl-fleet", table["title"])[ref]
 
 
 def ranks(world):
     """Where each run stands in Fleet; the smallest first."""
-    answers = values(world, "rl-fleet", "Runs, worst head first")
-    rows = answers[max(ref for ref in answers if ref.startswith("Q"))]
-    return {row["metric"]["run"]: float(row["value"][1]) for row in rows}
+    return {row["metric"]["run"]: float(row["value"][1]) for row in column(world, "rank")}
 
 
 def test_a_tile_s_number_is_verdict_and_state(world):
-    tile = values(world, "rl-heads", "$head", run_id="run-1")
+    tile = values(world, "rl-heads", "$head", **selection("rl-heads", "run-1"))
     shown = {row["metric"]["head"]: int(float(row["value"][1])) for row in tile["B"]}
-    level = {row["metric"]["head"]: int(row["value"][1]) for row in query(
-        world.server, 'head:rl_policy_effective_entropy:level{run_id="run-1"}')}  # fmt: skip
-    assert set(shown) == set(level)
-    consulted = {head: number for head, number in shown.items() if number != NO_CHOICE_CODE}
-    assert consulted
-    assert all(number // 10 - 1 in set(Verdict) for number in consulted.values())
+    assert set(shown) == set(HEAD_NAMES)
+    assert all(0 <= number // 10 - 1 <= max(Verdict) for number in shown.values())
+    assert all(
+        number // 10 - 1 == Verdict.NO_CHOICE for number in shown.values() if number % 10 == NO_CHOICE_CODE
+    )
 
 
 def test_what_the_tiles_and_tables_say_is_what_the_exporter_says(world):
     until_equal(lambda: run_state(world, "run-1"), [0])
-    table = partial(values, world, "rl-fleet", "Runs, worst head first")
-    rows = until(lambda: len((found := table())["Q1"]) == 2 and found)
-    assert {row["metric"]["run"] for row in rows["Q0"]} == {"lab//run-1", "//run.2+b", "//young"}
-    assert {row["metric"].get("cluster", "-"): row["metric"]["in_cluster"] for row in rows["Q0"]} == {
-        "lab": "lab", "-": "$__all"}  # fmt: skip
-    assert len(rows["L"]) == 16
-    shown = values(world, "rl-heads", "Heads in numbers", run_id="run-1")
-    assert {row["metric"]["head"] for row in shown["Q0"]} == {row["metric"]["head"] for row in shown["Q9"]}
+    until(lambda: len(column(world, "pages")) == 3)
+    named = {row["metric"]["run"]: row["metric"] for row in column(world, "named")}
+    assert {run: row["name"] for run, row in named.items()} == {
+        "lab//run-1": "run-1 · lab", "//run.2+b": "run.2+b", "//young": "young"}  # fmt: skip
+    assert [named[run]["in_cluster"] for run in ("lab//run-1", "//young")] == ["lab", "$__all"]
+    cells = values(world, "rl-fleet", "Runs, what pages first")["L"]
+    assert len(cells) == 16
+    assert {row["metric"]["verdict"] for row in cells} <= {look[0] for look in style.VERDICTS.values()}
+    shown = values(world, "rl-heads", "Heads: verdict and evidence", **selection("rl-heads", "run-1"))
+    assert {row["metric"]["head"] for row in shown["Q0"]} == {row["metric"]["head"] for row in shown["Q4"]}
 
 
-@every_board
-def test_before_the_first_update_no_query_fails_and_nothing_is_made_up(world, uid):
-    empty = {where for where in empty_answers(world, BOARDS[uid], run_id="young") if ": " not in where}
-    if uid == "rl-heads":
-        shown = {
-            "Run",
-            "Last update",
-            "Updates",
-            "Alerts firing",
-            "Heads in numbers",
-            "Entropy in nats (reference dashed)",
-        }
-        shown |= {"Every update, by effective ratio", "State of each head"}
-        titles = {title for title, _ in targets(BOARDS[uid])}
-        assert {where.rpartition(" / ")[0] for where in empty} >= titles - shown
-        until_equal(lambda: run_state(world, "young"), [0])
-    if uid == "rl-fleet":
-        assert ranks(world)["//young"] == UNJUDGED
+def test_before_the_first_update_every_tile_says_so(world):
+    selected = selection("rl-heads", "young")
+    tiles = values(world, "rl-heads", "$head", **selected)["A"]
+    assert {row["metric"]["head"]: float(row["value"][1]) for row in tiles} == {
+        "arm": Missing.UPDATE, "leg": Missing.UPDATE}  # fmt: skip
+    for title in ("Pages", "Weakest head", "Total entropy"):
+        assert float(values(world, "rl-heads", title, **selected)["A"][0]["value"][1]) == Missing.UPDATE, title
+    until_equal(lambda: run_state(world, "young"), [0])
+    assert ranks(world)["//young"] == UNJUDGED
+    assert not [
+        row
+        for row in values(world, "rl-fleet", "Runs, what pages first")["L"]
+        if row["metric"]["run"] == "//young"
+    ]
 
 
 @every_board
@@ -201,14 +259,18 @@ def test_an_ended_run_shows_its_last_values(world, uid):
         one.listed.unlink()
         until(lambda: not query(world.server, 'rl_training_run_info{run_id="run-1"}'))
         until(lambda: not query(world.server, 'head:rl_policy_effective_entropy:level{run_id="run-1"}'))
-    found = list(empty_answers(world, BOARDS[uid], run_id="run-1"))
+    selected = selection(uid, "run-1") | ({"head": "op"} if uid == "rl-compare" else {})
+    found = list(empty_answers(world, BOARDS[uid], **selected))
     assert unexpected(found, QUIET, LATER) == []
-    assert run_state(world, "run-1") == [2]
-    (age,) = values(world, "rl-heads", "Last update", run_id="run-1")["A"]
+    assert run_state(world, "run-1") == [RunPhase.INTERRUPTED]
+    (age,) = values(world, "rl-heads", "Last update", **selection("rl-heads", "run-1"))["A"]
     assert float(age["value"][1]) > 0
     assert ranks(world)["lab//run-1"] >= ENDED > ranks(world)["//run.2+b"]
+    tile = values(world, "rl-heads", "$head", **selection("rl-heads", "run-1"))["B"]
+    assert len(tile) == 8
+    assert all(float(row["value"][1]) >= OVER for row in tile), "nothing green: it says nothing about now"
 
 
-def test_a_lost_run_stands_behind_those_that_have_a_collapsed_head(world):
+def test_a_lost_run_stands_in_trouble_and_on_top_once_it_pages(world):
     world.young._server.stop()  # killed: it never says that it ended
-    until(lambda: ranks(world)["//young"] == IN_TROUBLE)
+    until(lambda: ranks(world)["//young"] in {IN_TROUBLE, PAGES + IN_TROUBLE})
