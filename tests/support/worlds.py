@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 
@@ -58,15 +59,15 @@ def measured(name, random, ratio, information, gradient, share=0.5, could=1.0, *
 class SimulatedRun:
     """A run whose heads do what ``heads`` says (a kind by head, ``well`` for the others), once it ``changes``."""
 
-    def __init__(self, name, heads=None, changes=0, updates=20):
-        self.name, self.heads, self.changes = name, heads or {}, changes
+    def __init__(self, name, heads=None, changes=0, updates=20, *, goes_on=True):
+        self.name, self.heads, self.changes, self.goes_on = name, heads or {}, changes, goes_on
         self.random = Random(name)
         self.now = time.time() - EPOCH
         info = RunInfo(name, "worlds", "ppo", "simulated", "1", "cpu")
         self.aggregator = SanctumAggregator(HEADS, info, clock=lambda: self.now)
         registry = CollectorRegistry()
         registry.register(HeadCollector(self.aggregator.snapshot))
-        self._render = lambda: generate_latest(registry)
+        self._render = partial(generate_latest, registry)
         for number in range(updates):
             self.now = time.time() - EPOCH * (updates - number - 1) / updates
             self.update()
@@ -93,8 +94,10 @@ class SimulatedRun:
         )
         self.aggregator.handle_ppo_update(payload)
 
-    def go_on(self):
-        """One more update, now."""
+    def one_more(self):
+        """One more update, now, if it is a run that goes on."""
+        if not self.goes_on or self.aggregator.snapshot().run_state is not RunState.RUNNING:
+            return
         self.now = time.time()
         self.update()
         self.text = self._render()
@@ -140,8 +143,7 @@ class World:
     def _go_on(self):
         while not self._stopped.wait(self.period):
             for run in self.runs:
-                if run.aggregator.snapshot().run_state is RunState.RUNNING and run.changes is not None:
-                    run.go_on()
+                run.one_more()
 
     def __exit__(self, *_):
         self._stopped.set()
