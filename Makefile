@@ -17,7 +17,7 @@ help:
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
 	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
-	@echo 'make dashboards write grafana/dashboards anew from grafana/rl_dashboards'
+	@echo 'make dashboards write grafana/dashboards and grafana/import anew from grafana/rl_dashboards'
 	@echo 'make kubernetes write deploy/kubernetes anew from prometheus, alerts and grafana'
 	@echo 'make image-requirements  write deploy/image anew from pyproject.toml and constraints.txt; needs uv'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'

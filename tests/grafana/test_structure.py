@@ -19,7 +19,6 @@ from rl_exporter.snapshot import RunState
 from rl_training.action_space import HEAD_NAMES
 from tests.support.dashboard_files import (
     BOARDS,
-    FOLDER,
     ROOT,
     expressions,
     metrics,
@@ -35,13 +34,31 @@ every_board = pytest.mark.parametrize("uid", sorted(UIDS))
 
 def test_the_committed_files_are_what_the_source_gives(tmp_path):
     assert stale() == [], "run make dashboards"
-    for path in FOLDER.glob("*.json"):
-        (tmp_path / path.name).write_text(path.read_text())
-    changed = tmp_path / "rl-run.json"
+    for part in ("dashboards", "import"):
+        (tmp_path / part).mkdir()
+        for path in (ROOT / "grafana" / part).glob("*.json"):
+            (tmp_path / part / path.name).write_text(path.read_text())
+    changed = tmp_path / "dashboards/rl-run.json"
     changed.write_text(changed.read_text().replace("RL Run", "RL Rum"))
-    (tmp_path / "rl-more.json").write_text("{}")
-    (tmp_path / "rl-heads.json").unlink()
-    assert stale(tmp_path) == ["rl-heads.json", "rl-more.json", "rl-run.json"]
+    (tmp_path / "dashboards/rl-more.json").write_text("{}")
+    (tmp_path / "import/rl-heads.json").unlink()
+    assert stale(tmp_path) == ["dashboards/rl-more.json", "dashboards/rl-run.json", "import/rl-heads.json"]
+
+
+@every_board
+def test_what_people_import_asks_for_the_data_source_and_is_the_same_otherwise(uid):
+    board = json.loads((ROOT / f"grafana/import/{uid}.json").read_text())
+    (wanted,) = board["__inputs"]
+    assert (wanted["type"], wanted["pluginId"]) == ("datasource", "prometheus")
+    assert set(sources(board)) == {f"${{{wanted['name']}}}"}
+    assert "${datasource" not in json.dumps(board)
+    assert board["id"] is None
+    required = {one["id"] for one in board["__requires"]}
+    assert {panel["type"] for panel in panels(board)} | {"grafana", "prometheus"} == required
+    assert [panel["title"] for panel in panels(board)] == [panel["title"] for panel in panels(BOARDS[uid])]
+    assert [expression for _, expression in expressions(board)] == [
+        expression for _, expression in expressions(BOARDS[uid])
+    ]
 
 
 def test_uids_are_pinned():
