@@ -54,18 +54,39 @@ def test_every_alert_names_run_head_and_value_and_links_to_runbook_and_dashboard
     assert said["dashboard_url"].startswith(f"{GRAFANA_URL}/d/")
     assert dashboard.path.removeprefix("/d/") in UIDS
     wanted = (
-        {"cluster", "run_id"} if name.startswith("RLTraining") or name == "RLExporterRecordErrors" else set()
+        {"cluster", "namespace", "run_id"}
+        if name.startswith("RLTraining") or name == "RLExporterRecordErrors"
+        else set()
     )
     if name.startswith("RLPolicy"):
-        wanted = {"cluster", "run_id", "head"}
+        wanted = {"cluster", "namespace", "run_id", "head"}
     links = re.findall(
         r"var-(\w+)=\{\{ (?:or )?\$labels\.(\w+) (?:\"\" )?\| urlquery \}\}", said["dashboard_url"]
     )
     assert {variable for variable, label in links if variable == label} == wanted
     for text in (said["summary"], said["description"]):
-        assert {f"$labels.{label}" in text for label in wanted - {"cluster"}} <= {True}
+        assert {f"$labels.{label}" in text for label in wanted - {"cluster", "namespace"}} <= {True}
     if name.startswith("RLPolicy"):
         assert "$value" in said["summary"]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_link_opens_the_time_of_the_event(name):
+    link = RULES[name]["annotations"]["dashboard_url"]
+    if name == "RLMonitoringWatchdog":
+        return
+    start, end = (link.partition(f"{which}=")[2].partition("&")[0] for which in ("from", "to"))
+    lasts = "humanizeDuration" in RULES[name]["annotations"]["summary"]
+    assert start.startswith("{{ with " + ("printf" if lasts else '"1000 * (time()')), (
+        "the value is how long it lasts"
+    )
+    assert ("$value" in start) is lasts
+    assert end.startswith('{{ with "1000 * (time() + 1800)" | query }}')
+
+
+@pytest.mark.parametrize("name", ["RLTrainingFailed", "RLTrainingVanished"])
+def test_the_end_of_a_run_opens_the_run(name):
+    assert urlsplit(RULES[name]["annotations"]["dashboard_url"]).path == "/d/rl-run"
 
 
 @pytest.mark.parametrize("name", RULES)

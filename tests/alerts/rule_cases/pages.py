@@ -56,7 +56,8 @@ def _page(page: Page, run: Run) -> dict[str, Any]:
         "description": page.description,
         **page.facts,
         "runbook_url": f"http://127.0.0.1:28009/runbooks/{page.name}",
-        "dashboard_url": "http://127.0.0.1:3000/d/rl-heads?var-cluster=east+1&var-run_id=drill+%26+%22co%22+%C3%BC&var-head=op",
+        "dashboard_url": "http://127.0.0.1:3000/d/rl-heads?var-cluster=east+1&var-namespace=&"
+        f"var-run_id=drill+%26+%22co%22+%C3%BC&var-head=op&from={1000 * (600 - 554 - 1800)}&to={1000 * (600 + 1800)}",
     }
     expected = {"exp_labels": {**labels, "severity": page.severity}, "exp_annotations": annotations}
     return {"eval_time": "600s", "alertname": page.name, "exp_alerts": [expected]}
