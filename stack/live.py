@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_exporter.alerting.bundle import GRAFANA_URL
+from rl_exporter.alerting.rewriting import GRAFANA_URL
 from rl_exporter.server.listen import DEFAULT_PORT
 from stack.configuration import ALERTMANAGER, PAGES, PROMETHEUS
 from stack.grafana import find_grafana

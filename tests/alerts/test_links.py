@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from rl_exporter.alerting.bundle import GRAFANA_URL, RUNBOOK_URL, runbook
+from rl_exporter.alerting.bundle import runbook
+from rl_exporter.alerting.rewriting import GRAFANA_URL, RUNBOOK_URL
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from tests.support import ROOT
 

@@ -10,7 +10,7 @@ from functools import cache, partial
 import pytest
 import yaml
 
-from rl_exporter.alerting.bundle import BY_LEVEL, PageOn
+from rl_exporter.alerting.rewriting import BY_LEVEL, PageOn
 from rl_exporter.health import BLIND_BELOW, BLIND_RATIO_BELOW, DEFAULT_THRESHOLDS, Level, Thresholds, level
 from tests.alerts import rule_cases as rule_tests
 from tests.alerts.rule_cases.mutants import RULES, candidate_tests, mutants

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from rl_exporter import RunInfo, SanctumAggregator
-from rl_exporter.alerting.bundle import BundleError, Links, write_bundle
+from rl_exporter.alerting.bundle import BundleError, bundle_files, write_bundle
+from rl_exporter.alerting.rewriting import Choices
 from rl_exporter.discovery.file_sd import read_groups
 from rl_exporter.discovery.registration import RegistrationError, claim
 from rl_exporter.panel.app import WatchApp
@@ -90,12 +91,12 @@ def pruned_entry(run, folder):
 
 
 def bundle(run, folder):
-    return lambda: write_bundle(folder / "monitoring", Links())
+    return lambda: write_bundle(folder / "monitoring", bundle_files(Choices()))
 
 
 def bundle_into_a_folder(run, folder):
     (folder / "monitoring").mkdir()
-    return lambda: write_bundle(folder / "monitoring", Links())
+    return lambda: write_bundle(folder / "monitoring", bundle_files(Choices()))
 
 
 WRITERS = (checkpoint, archive, picture, new_entry, entry, pruned_entry, bundle, bundle_into_a_folder)

@@ -8,7 +8,8 @@ import venv
 
 import pytest
 
-from rl_exporter.alerting.bundle import Links, shipped_files
+from rl_exporter.alerting.bundle import shipped_files
+from rl_exporter.alerting.rewriting import Links
 from tests.support import ROOT
 
 pytestmark = pytest.mark.stack

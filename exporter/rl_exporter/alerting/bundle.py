@@ -9,32 +9,10 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
-GRAFANA_URL = "http://127.0.0.1:3000"
-"""Base of the dashboard links in the shipped alert rules."""
-
-RUNBOOK_URL = "http://127.0.0.1:28009/runbooks"
-"""Base of their runbook links: ``rl-exporter pages`` on the same machine."""
-
-REPOSITORY_URL = "https://github.com/rl-policy-exporter/rl-policy-exporter/blob/main"
-"""Base of links to files that no bundle holds, such as documentation and tests."""
-
-_SUSTAINED = "head:rl_policy_head_condition:sustained"
-BY_LEVEL: Mapping[str, str] = MappingProxyType(
-    {
-        'condition=~"low|collapsed|settled"': 'condition=~"warning|critical|settled"',
-        f'{_SUSTAINED}{{condition="collapsed"}}': f'{_SUSTAINED}{{condition="critical"}}',
-        f'{_SUSTAINED}{{condition="low"}}': f'{_SUSTAINED}{{condition="warning"}}',
-    }
-)
-"""What the rules select by the verdict, and what they select where the level alone decides."""
-
-_OUTSIDE = "](../../"
-"""How a link in a runbook begins that leaves what a bundle holds."""
+from rl_exporter.alerting.rewriting import REPOSITORY_URL, Choices, Links, Receiver, integrations
 
 _FOLDERS = (
     "prometheus/rules",
@@ -60,41 +38,6 @@ _SUFFIXES = {".yml", ".yaml", ".json", ".tmpl", ".md"}
 
 class BundleError(ValueError):
     """The bundle cannot be written. The message gives the reason and the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Base URLs of the links in alerts, without a trailing slash."""
-
-    grafana: str = GRAFANA_URL
-    runbooks: str = RUNBOOK_URL
-
-    def rewritten(self, text: str) -> str:
-        """Replace the shipped base URLs in ``text``, and lead links that leave the bundle to the repository."""
-        # In one pass: two replacements would rewrite a new URL that contains the other shipped one.
-        pairs = {GRAFANA_URL: self.grafana, RUNBOOK_URL: self.runbooks, _OUTSIDE: f"]({REPOSITORY_URL}/"}
-        return re.sub("|".join(map(re.escape, pairs)), lambda found: pairs[found[0]], text)
-
-
-class PageOn(StrEnum):
-    """What makes a head page: its level alone, or the verdict, which asks whether the head is blind, too."""
-
-    VERDICT = "verdict"
-    LEVEL = "level"
-
-    def rewritten(self, text: str) -> str:
-        """The text of a rule file for this choice. The shipped ones are for the verdict."""
-        if self is PageOn.LEVEL:
-            for verdict, level in BY_LEVEL.items():
-                text = text.replace(verdict, level)
-        return text
-
-
-def link_base(text: str) -> str:
-    """Check a base URL and strip trailing slashes. Raises ValueError with the remedy."""
-    if not re.fullmatch(r"https?://[^\s\"'{}<>\\`]+", text):
-        raise ValueError(f"{text!r} is no base for links; give one such as https://grafana.example.org")
-    return text.rstrip("/")
 
 
 def shipped() -> Path:
@@ -127,8 +70,36 @@ def shipped_files() -> Iterator[Path]:
         yield Path(name)
 
 
-def write_bundle(out: Path, links: Links, page_on: PageOn = PageOn.VERDICT) -> list[Path]:
-    """Write all files to ``out``, a new or empty folder. Returns their paths.
+def read_shipped(name: str | Path) -> str:
+    """The text of a file as it is shipped; the name is relative to :func:`shipped`."""
+    return (shipped() / name).read_text(encoding="utf-8")
+
+
+def completed(choices: Choices) -> Choices:
+    """The choices with what follows from the chosen receivers."""
+    return replace(choices, integrations=integrations(read_shipped(choices.receiver.file)))
+
+
+def bundle_files(choices: Choices) -> dict[Path, str]:
+    """Every file of the bundle by its path, with whole configurations of the servers."""
+    files = {name: choices.applied(name, read_shipped(name)) for name in shipped_files()}
+    if choices.receiver is not Receiver.PAGES:
+        files[Path("alerts/alertmanager.yml")] = _in_place(choices.applied(*_example(choices.receiver)))
+    return files
+
+
+def _example(receiver: Receiver) -> tuple[Path, str]:
+    return Path(receiver.file), read_shipped(receiver.file)
+
+
+def _in_place(example: str) -> str:
+    """An example as the configuration itself, which lies a folder higher."""
+    lines = (line for line in example.splitlines(keepends=True) if "../alertmanager.yml" not in line)
+    return "".join(lines).replace("../templates/", "templates/")
+
+
+def write_bundle(out: Path, files: Mapping[Path, str]) -> list[Path]:
+    """Write ``files`` to ``out``, a new or empty folder. Returns their paths.
 
     Raises BundleError, and leaves nothing behind, if it cannot write them all, or if ``out`` is not empty: it
     may hold files that the user has edited.
@@ -138,14 +109,11 @@ def write_bundle(out: Path, links: Links, page_on: PageOn = PageOn.VERDICT) -> l
     try:
         if out.exists() and any(out.iterdir()):
             raise BundleError(f"--out {str(out)!r} is not empty; give a new folder, and compare the two")
-        for name in shipped_files():
-            text = (shipped() / name).read_text(encoding="utf-8")
+        for name, text in files.items():
             target = out / name
             written.append(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if "rules" in name.parts:
-                text = page_on.rewritten(text)
-            target.write_text(links.rewritten(text), encoding="utf-8")
+            target.write_text(text, encoding="utf-8")
     except OSError as error:
         _remove(out, written, folder=made)
         raise BundleError(f"--out {str(out)!r}: {error.strerror}; give a folder that can be written") from error

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
-from rl_exporter.alerting.bundle import (
-    GRAFANA_URL,
-    RUNBOOK_URL,
-    BundleError,
-    Links,
-    PageOn,
-    link_base,
-    write_bundle,
-)
-from rl_exporter.cli import targets, watch
+from rl_exporter.alerting.bundle import BundleError
+from rl_exporter.cli import bundle, targets, watch
+from rl_exporter.cli.bundle import checked
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.server.gate import Gate
 from rl_exporter.server.listen import PAGES_ADDRESS, ListenError, parse_listen_address
 from rl_exporter.standard_streams import discard_output, open_standard_streams
-
-T = TypeVar("T")
 
 
 def metrics_table() -> str:
@@ -47,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("metrics", help="print the table of metrics that a run exposes")
     pages = commands.add_parser("pages", help="receive Alertmanager's pages, print them, serve the runbooks")
-    pages.add_argument("--listen", type=_checked(parse_listen_address), default=PAGES_ADDRESS,
+    pages.add_argument("--listen", type=checked(parse_listen_address), default=PAGES_ADDRESS,
                        metavar="HOST:PORT", help=f"where Alertmanager delivers ({PAGES_ADDRESS})")  # fmt: skip
     pages.add_argument("--secret-file", type=Path, metavar="FILE",
                        help="take only notifications with the secret in FILE (credentials_file)")  # fmt: skip
@@ -55,30 +45,10 @@ def parser() -> argparse.ArgumentParser:
                        help="TLS and who may ask, in the format of Prometheus' exporter-toolkit")  # fmt: skip
     pages.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                        help="further name that others reach this machine by; repeatable")  # fmt: skip
-    bundle = commands.add_parser("bundle", help="write rules, alerts, templates, runbooks and dashboards")
-    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-    bundle.add_argument("--grafana-url", type=_checked(link_base), default=GRAFANA_URL, metavar="U",
-                        help=f"base of the dashboard links in alerts ({GRAFANA_URL})")  # fmt: skip
-    bundle.add_argument("--runbook-url", type=_checked(link_base), default=RUNBOOK_URL, metavar="U",
-                        help=f"base of the runbook links in alerts ({RUNBOOK_URL})")  # fmt: skip
-    bundle.add_argument("--page-on", choices=[choice.value for choice in PageOn], default=PageOn.VERDICT.value,
-                        help="what pages: low entropy of a head that is blind to the state (verdict), or low "
-                        "entropy alone (level)")  # fmt: skip
+    bundle.add_parser(commands)
     watch.add_parser(commands)
     targets.add_parser(commands)
     return root
-
-
-def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Make ``parse`` an argparse type that shows the message of its ValueError, which names the remedy."""
-
-    def parsed(text: str) -> T:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return parsed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,19 +97,10 @@ def _pages(options: argparse.Namespace) -> int:
         return 2
 
 
-def _bundle(options: argparse.Namespace) -> int:
-    written = write_bundle(
-        options.out, Links(options.grafana_url, options.runbook_url), PageOn(options.page_on)
-    )
-    where = options.out / "prometheus" / "prometheus.yml"
-    sys.stdout.write(f"{len(written)} files in {options.out}; Prometheus starts with --config.file={where}\n")
-    return 0
-
-
 _COMMANDS = {
     "metrics": _metrics,
     "watch": watch.run,
     "targets": targets.run,
     "pages": _pages,
-    "bundle": _bundle,
+    "bundle": bundle.run,
 }

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rl_exporter.alerting.bundle import GRAFANA_URL, REPOSITORY_URL, RUNBOOK_URL, shipped_files
+from rl_exporter.alerting.bundle import shipped_files
+from rl_exporter.alerting.rewriting import GRAFANA_URL, REPOSITORY_URL, RUNBOOK_URL
 from rl_exporter.cli.main import main
 from tests.support import ROOT
 

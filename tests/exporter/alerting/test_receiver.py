@@ -11,8 +11,8 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from rl_exporter.alerting.bundle import REPOSITORY_URL
 from rl_exporter.alerting.receiver import PageReceiver
+from rl_exporter.alerting.rewriting import REPOSITORY_URL
 from rl_exporter.cli.main import main
 from tests.support import ROOT
 
