@@ -19,7 +19,7 @@ def _stalled() -> Iterator[Case]:
         seconds = stopped + wait + 300
         # The alert reads what the rule recorded one interval earlier; another judge reads the run itself.
         recorded = replace(ever(stopped + wait + SCRAPE_SECONDS), claim=None)
-        checks = (ever(stopped + wait), recorded, firing(stopped + wait + 60, STALLED))
+        checks: tuple[Check, ...] = (ever(stopped + wait), recorded, firing(stopped + wait + 60, STALLED))
         yield Case(f"stalled, one update in {period} s", (run,), seconds, checks)
         resumed = replace(run, end=(stopped + wait + 120, "completed"))
         yield Case(f"stalled, then completed, {period} s", (resumed,), seconds, (firing(stopped + wait + 200),))
