@@ -12,6 +12,9 @@ import yaml
 from rl_exporter.alerting.bundle import BundleError
 from rl_exporter.alerting.fragments import Fragment, shown
 
+_MARK = "# rl-policy-exporter"
+"""A comment before what was put in, for whoever reads the file later."""
+
 _NAMES = {"scrape_configs": ("job", "job_name"), "receivers": ("receiver", "name")}
 """Lists whose items have names that must differ: what an item is, and the key of its name."""
 
@@ -166,7 +169,7 @@ def _into_flow(text: str, value: yaml.SequenceNode, items: list[Any]) -> str:
 
 
 def _before_line(text: str, start: int, items: list[Any], column: int) -> str:
-    return f"{text[:start]}{_block(items, column)}{text[start:]}"
+    return f"{text[:start]}{' ' * column}{_MARK}\n{_block(items, column)}{text[start:]}"
 
 
 def _block(items: list[Any], column: int) -> str:
