@@ -50,6 +50,11 @@ class Number:
         return max(self.least, -sys.float_info.max), min(most, sys.float_info.max)
 
 
+def _interventions(direction: str) -> Number:
+    text = "Updates that began with a coefficient which the entropy controller of the head had changed."
+    return Number("rl_policy_head_interventions_total", text, "counter", (("direction", direction),), least=0.0)
+
+
 # fmt: off
 # Two or three lines a row: the table is read as a table.
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,16 @@ class HeadNumbers:
     state_information_ratio: Annotated[float | None, Number(
         "rl_policy_head_state_information_ratio", least=0.0, most=1.0, after="rl_policy_head_state_information_nats",
         help="Share of the uncertainty about the action at a choice step that the state explains (Theil's U).")] = None
+    entropy_target: Annotated[float | None, Number("rl_policy_head_entropy_target_ratio", least=0.0, most=1.0,
+        help="Effective ratio that an entropy controller holds the head at; it falls while the head decides by the state.")] = None
+    entropy_coefficient_applied: Annotated[float | None, Number("rl_policy_head_entropy_coefficient_applied",
+        help="Entropy coefficient of a controlled head in the last update: base x multiplier + what the controller added.")] = None
+    entropy_coefficient_proposed: Annotated[float | None, Number("rl_policy_head_entropy_coefficient_proposed",
+        help="Entropy coefficient that a controller which only observes would have applied to the head.")] = None
+    interventions_raised: Annotated[float | None, _interventions("raise")] = None
+    interventions_released: Annotated[float | None, _interventions("release")] = None
+    controller_saturated: Annotated[float | None, Number("rl_policy_head_controller_saturated_updates", least=0.0,
+        help="Consecutive updates at which the head needed the most that its entropy controller may add, or more.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

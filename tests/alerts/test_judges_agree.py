@@ -8,7 +8,7 @@ import yaml
 
 from rl_exporter.notify import alerts
 from rl_exporter.notify.alerts import Firing, Severity, inhibits
-from tests.alerts.rule_cases import collapse, ends, intervals, labels, pods, states, training, verdict
+from tests.alerts.rule_cases import collapse, controller, ends, intervals, labels, pods, states, training, verdict
 from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS
 from tests.support import ROOT
 from tests.support.judged_runs import judged
@@ -17,6 +17,7 @@ ALERTS = (*alerts.HEAD_ALERTS, alerts.NONFINITE, alerts.STALLED, alerts.ERRORS, 
 JUDGED = {alert.name for alert in ALERTS}
 SUBJECTS = {
     "collapse": collapse.cases,
+    "controller": controller.cases,
     "states": states.cases,
     "verdict": verdict.cases,
     "training": training.cases,

@@ -27,6 +27,7 @@ SEVERITIES = {  # as the table of docs/alerts.md says
     "RLPolicyHeadDiluted": "info",
     "RLPolicyHeadStarved": "warning",
     "RLPolicyHeadDead": "critical",
+    "RLPolicyControllerSaturated": "critical",
     "RLPolicyHeadGradientsExploding": "critical",
     "RLPolicyHeadNonFinite": "warning",
     "RLPolicyHeadsMissing": "warning",

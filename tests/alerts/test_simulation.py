@@ -30,6 +30,7 @@ PLAIN = (
     normalized_only(0.05),
     normalized_only(0.95),
     normalized_only(0.05)._replace(g=0.0),
+    *(normalized_only(0.05)._replace(saturated=n) for n in range(3)),
 )
 SHARES = tuple((name, share) for name, share in zip("abcdef", (0.5, 0.1, 0.1, 0.1, 0.1, 0.1), strict=True))
 SIGHTED, BLIND = decides(0.1, 0.6)._replace(shares=SHARES, margin_t=2.5), decides(0.1, 0.01)

@@ -12,6 +12,14 @@ from rl_exporter.collector import Renderer
 from rl_exporter.metrics import LIVE_METRICS, UPDATE_METRICS
 
 SHARES = (0.5, 0.25, 0.125, 0.0625, 0.0625, 0.0)
+CONTROL = {
+    "entropy_target": 0.5,
+    "entropy_coefficient_applied": 0.25,
+    "entropy_coefficient_proposed": 0.375,
+    "interventions_raised": 3.0,
+    "interventions_released": 1.0,
+    "controller_saturated": 2.0,
+}
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = {"metrics.txt": "", "openmetrics.txt": "application/openmetrics-text; version=1.0.0"}
 VARIABLE = re.compile(
@@ -31,7 +39,9 @@ def body(accept):
                     "op": HeadMeasurement(
                         1.5, 0.8, 0.75, 0.75, 0.5, 1.125, 0.375, -0.5, 9.0, 0.25, action_shares=SHARES
                     ),
-                    "blueprint": HeadMeasurement(2.0 * ratio, ratio, 0.125, 0.25, 0.001, 2.0, nan_steps=1),
+                    "blueprint": HeadMeasurement(
+                        2.0 * ratio, ratio, 0.125, 0.25, 0.001, 2.0, nan_steps=1, **CONTROL
+                    ),
                 },
                 environment_steps=512,
                 episodes=2,

@@ -23,6 +23,7 @@ def measurement(measured: Measured, choices: int) -> HeadMeasurement:
         action_shares=tuple(share for _, share in measured.shares) or None,
         state_information_ratio=measured.explained,
         advantage_margin_t=measured.margin_t,
+        controller_saturated=measured.saturated,
     )
 
 

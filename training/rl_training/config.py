@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rl_exporter.discovery.identity import parse_advertised
 from rl_exporter.discovery.labels import check_labels
@@ -71,6 +71,18 @@ DEFAULT_EPISODES = 100
 """Episodes of every environment after which a run without any limit is complete."""
 
 
+def _word(value: object) -> object:
+    """YAML reads on and off, without quotes, as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+def _targets(ratios: Mapping[str, float]) -> Mapping[str, float]:
+    for name, ratio in ratios.items():
+        if not 0.0 < ratio < 1.0:
+            raise ValueError(f"head {name!r} has target {ratio!r}; give a number between 0 and 1")
+    return ratios
+
+
 def _thresholds(pairs: Mapping[str, tuple[float, float]]) -> Mapping[str, tuple[float, float]]:
     for name, (warning, critical) in pairs.items():
         Head(name, 2, warning=warning, critical=critical)
@@ -102,6 +114,14 @@ References = Annotated[
     Mapping[str, str | float],
     AfterValidator(_references),
     Remedy("maximum, start or nats above 0 for each head, such as blueprint=start"),
+]
+EntropyTargets = Annotated[
+    Mapping[str, float],
+    AfterValidator(_targets),
+    Remedy("an effective entropy ratio between 0 and 1 for each head, such as blueprint=0.4"),
+]
+ControllerMode = Annotated[
+    Literal["off", "observe", "on"], BeforeValidator(_word), Remedy("off, observe or on")
 ]
 Switch = Annotated[bool, Remedy("true or false")]
 Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
@@ -184,6 +204,16 @@ class PPOConfig:
     )
     entropy_multiplier: Factors = field(
         default_factory=dict, metadata=option("factor on the base for a head; repeatable", "HEAD=X")
+    )
+    entropy_controller: ControllerMode = field(
+        default="off",
+        metadata=option(
+            "on: bring a head that collapses back to its target; observe: only say how; or off", "MODE"
+        ),
+    )
+    entropy_target: EntropyTargets = field(
+        default_factory=dict,
+        metadata=option("effective entropy ratio at which the controller holds a head; repeatable", "HEAD=R"),
     )
     value_coefficient: Share = field(
         default=0.5, metadata=option("weight of the value loss", "X", "value-coef")

@@ -29,6 +29,9 @@ NONFINITE_FOR = 390.0
 ERRORS_FOR = 600.0
 """For this long after a count has risen its alert fires."""
 
+BOUND_UPDATES, BOUND_WITHIN = 10, 600.0
+"""A controller is spent that was at its bound for so many updates in a row, at some look within this time."""
+
 LOST_AFTER = 150.0
 """A run that does not answer, or is no longer listed, is lost after this time."""
 
@@ -46,6 +49,16 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
+class Control(StrEnum):
+    """What an entropy controller of the head has to do with an alert about it."""
+
+    NOTHING = "nothing"
+    LEFT_TO_IT = "left to it"
+    """The alert is silent while the controller acts and is not at its bound."""
+    SPENT = "spent"
+    """The alert needs a controller that has been at its bound."""
+
+
 class HeadAlert(NamedTuple):
     """An alert on a condition of a head that has held ``after`` seconds, and did within the last ``held``.
 
@@ -59,6 +72,7 @@ class HeadAlert(NamedTuple):
     after: float = MINUTE
     held: float = HYSTERESIS
     unless: Condition | None = None
+    control: Control = Control.NOTHING
 
 
 class RunAlert(NamedTuple):
@@ -70,13 +84,17 @@ class RunAlert(NamedTuple):
 
 
 HEAD_ALERTS = (
-    HeadAlert("RLPolicyHeadDead", Severity.CRITICAL, Condition.DEAD, "head {head} is dead"),
+    HeadAlert("RLPolicyControllerSaturated", Severity.CRITICAL, Condition.COLLAPSED,
+              "head {head} stays collapsed although its controller adds all it may",
+              unless=Condition.IDLE, control=Control.SPENT),
+    HeadAlert("RLPolicyHeadDead", Severity.CRITICAL, Condition.DEAD, "head {head} is dead",
+              control=Control.LEFT_TO_IT),
     HeadAlert("RLPolicyHeadCollapsed", Severity.CRITICAL, Condition.COLLAPSED, "head {head} has collapsed",
-              unless=Condition.IDLE),
+              unless=Condition.IDLE, control=Control.LEFT_TO_IT),
     HeadAlert("RLPolicyHeadGradientsExploding", Severity.CRITICAL, Condition.EXPLODING,
               "gradients of head {head} are exploding"),
     HeadAlert("RLPolicyHeadEntropyLow", Severity.WARNING, Condition.LOW, "head {head} has low entropy",
-              unless=Condition.IDLE),
+              unless=Condition.IDLE, control=Control.LEFT_TO_IT),
     HeadAlert("RLPolicyHeadStarved", Severity.WARNING, Condition.STARVED, "head {head} is starved",
               STARVED_AFTER, BRIDGE, Condition.UNMEASURED),
     HeadAlert("RLPolicyHeadsMissing", Severity.WARNING, Condition.UNMEASURED, "head {head} is not measured",
@@ -126,6 +144,8 @@ def inhibits(source: Firing, target: Firing) -> bool:
         return True  # operations that the policy no longer chooses explain the heads that they consult
     if source.head != target.head:
         return False
+    if source.name == "RLPolicyControllerSaturated" and target.severity is Severity.CRITICAL:
+        return target.name in {"RLPolicyHeadCollapsed", "RLPolicyHeadDead"}
     if source.name == "RLPolicyHeadDead" and target.name == "RLPolicyHeadCollapsed":
         return True
     return source.severity is Severity.CRITICAL and target.severity is Severity.WARNING

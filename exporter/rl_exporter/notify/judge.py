@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 from rl_exporter.health import Condition
 from rl_exporter.histogram import Histogram
 from rl_exporter.notify import alerts
-from rl_exporter.notify.alerts import Firing, HeadAlert, RunAlert
+from rl_exporter.notify.alerts import Control, Firing, HeadAlert, RunAlert
 from rl_exporter.snapshot import HeadReading, RunState, SanctumSnapshot
 from rl_exporter.view.cells import age, printable
 from rl_exporter.view.findings import head_findings
@@ -31,6 +32,8 @@ class RunJudge:
         self._conditions: dict[tuple[Condition, str], _Held] = {}
         self._others: dict[tuple[str, str], _Held] = {}
         """By alert and head: counts that have risen, and a run that has stalled."""
+        self._bounds: dict[str, deque[tuple[float, float]]] = {}
+        """Of each head under control: when a look saw it, and for how many updates it had been at its bound."""
         self._silent_since: float | None = None
         self._gone_since: float | None = None
 
@@ -88,6 +91,17 @@ class RunJudge:
             if least is not None and now - since >= least and not stands_still:
                 self._conditions[condition, name] = now, since
 
+        if reading.controller_saturated is not None:
+            bounds = self._bounds.setdefault(name, deque())
+            bounds.append((now, reading.controller_saturated))
+            while now - bounds[0][0] > alerts.BOUND_WITHIN:
+                bounds.popleft()
+
+    def _spent(self, name: str, now: float) -> bool | None:
+        """Whether the controller of a head has been at its bound; None where none has acted of late."""
+        recent = [n for at, n in self._bounds.get(name, ()) if now - at <= alerts.BOUND_WITHIN]
+        return max(recent) >= alerts.BOUND_UPDATES if recent else None
+
     def _take_counts(self, former: SanctumSnapshot, snapshot: SanctumSnapshot, now: float) -> None:
         before = former.tamiyo.readings
         for name, reading in snapshot.tamiyo.readings.items():
@@ -119,9 +133,12 @@ class RunJudge:
             yield self._firing(alerts.ERRORS, seen, "", errors[1], evidence)
 
     def _of_head(self, seen: SanctumSnapshot, name: str, reading: HeadReading, now: float) -> Iterator[Firing]:
+        spent = self._spent(name, now)
         for alert in alerts.HEAD_ALERTS:
             held = self._conditions.get((alert.condition, name))
             if held is None or held[0] - held[1] < alert.after or now - held[0] > alert.held:
+                continue
+            if not _controlled(alert.control, spent):
                 continue
             blocked = alert.unless and self._conditions.get((alert.unless, name))
             if not blocked or now - blocked[0] > alerts.BRIDGE:
@@ -136,6 +153,13 @@ class RunJudge:
     ) -> Firing:
         summary = alert.summary.format(head=printable(head))
         return Firing(alert.name, alert.severity, seen.run.run_id, head, since, summary, evidence, self._source)
+
+
+def _controlled(control: Control, spent: bool | None) -> bool:
+    """Whether an alert may fire, as far as the controller of its head goes; ``spent`` None: it has none."""
+    if control is Control.SPENT:
+        return spent is True
+    return control is Control.NOTHING or spent is not False
 
 
 def _nonfinite(reading: HeadReading) -> int:

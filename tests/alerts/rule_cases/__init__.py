@@ -10,12 +10,24 @@ from types import MappingProxyType
 
 import yaml
 
-from tests.alerts.rule_cases import collapse, ends, intervals, labels, pages, pods, states, training, verdict
+from tests.alerts.rule_cases import (
+    collapse,
+    controller,
+    ends,
+    intervals,
+    labels,
+    pages,
+    pods,
+    states,
+    training,
+    verdict,
+)
 from tests.alerts.rule_cases.case import RULE_FILES, Case, group, settings
 
 SUBJECTS: Mapping[str, Callable[[], Iterable[Case]]] = MappingProxyType(
     {
         "collapse": collapse.cases,
+        "controller": controller.cases,
         "ends": ends.cases,
         "intervals": intervals.cases,
         "labels": labels.cases,

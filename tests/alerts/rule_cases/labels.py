@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from tests.alerts.rule_cases.case import Case, Check, Claim, alert, ever, firing, is_firing, without_a_gap
 from tests.alerts.rule_cases.collapse import COLLAPSED, LOW
+from tests.alerts.rule_cases.controller import SATURATED
 from tests.alerts.rule_cases.ends import DOWN, FAILED, VANISHED
 from tests.alerts.rule_cases.simulation import (
     ALWAYS_COLLAPSED,
@@ -50,6 +51,10 @@ def _heads() -> Iterator[Case]:
         ("Starved", constant(STARVED)),
     ):
         yield Case(f"{name} fires", (replace(_RUN, policy=policy),), 900, (_fires(900, f"RLPolicyHead{name}"),))
+    held = decides(0.1)._replace(saturated=0)
+    yield Case("collapsed under control", (replace(_RUN, policy=constant(held)),), 900, (ever(900),))
+    bound = replace(_RUN, policy=constant(held._replace(saturated=10)))
+    yield Case("its controller is at its bound", (bound,), 900, (firing(900, SATURATED, COLLAPSED, LOW),))
     missing = replace(_RUN, policy=constant(UNMEASURED))
     yield Case("missing", (missing,), 600, (firing(600, alert("RLPolicyHeadsMissing", "op")),))
 

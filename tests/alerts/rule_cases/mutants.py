@@ -42,6 +42,9 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
      r"\n +and on \([\w, ]+\) (?:run:rl_training_run_state:running|\(last_over_time\(rl_training_run_state)[^\n]*", ""),
     ("any state counts as running", r'(state="running"\}(?:\[\w+\]\))?) == 1', r"\1 >= 0"),
     ("a dropped part", r"\n {10}unless .*(?:\n {12}.*|\n {10}\))*", ""),
+    ("another bound", r"(saturated_updates\[10m\]\) (?:<|>=)) 10\b", r"\1 2"),
+    ("a controller that has not collapsed",
+     r"\n +and on \([\w, ]+, head\)\n +max_over_time\(head:\S+", ""),
     ("a dropped scrape since", r"\n {14}unless on [^\n]*", ""),
     ("any sender counts", r"\n +and on \([\w, ]+\) (?:prometheus|vmalert)_\w+\{[^}]*\}", ""),
     ("any integration counts", r'integration=~"\w+",', ""),
@@ -96,6 +99,7 @@ _POOLS: tuple[tuple[str, str], ...] = (
         r"bad updates, one in (1|600) s|between scrapes|Dead for|2 updates of 600 s|measured|settled, one|"
         r"then starved|starved, one update in 30 s|whole pages|blind, one update in (30|600) s",
     ),
+    ("Collapsed|EntropyLow|Dead|ControllerSaturated", "under control|controller"),
     ("Collapsed|EntropyLow", _LOW),
     ("Settled", r"[sS]ettled|seldom|then starved"),
     ("Rising", r"[rR]ising|twice"),

@@ -22,7 +22,7 @@ class Measured(NamedTuple):
     """What one update measured of one head: ratios in [0, 1] and gradient norm ``g``. None: not measured.
 
     ``information``: state information in nats; ``explained``: its share of what is uncertain. ``shares``: of the actions, by name. ``margin_t``: Welch's t of
-    the advantage margin.
+    the advantage margin. ``saturated``: updates that a controller of the head has been at its bound; None without one.
     """
 
     normalized: float | None = None
@@ -35,6 +35,7 @@ class Measured(NamedTuple):
     shares: tuple[tuple[str, float], ...] = ()
     margin_t: float | None = None
     explained: float | None = None
+    saturated: int | None = None
 
 
 def decides(ratio: float, information: float | None = None) -> Measured:
@@ -291,6 +292,7 @@ def _head(head: HeadState, number: int) -> Iterator[Sample]:
         "state_information_nats": last.information,
         "state_information_ratio": _explained(last, head.most),
         "advantage_margin_t_ratio": last.margin_t,
+        "controller_saturated_updates": last.saturated,
     }
     for name, value in optional.items():
         if value is not None:

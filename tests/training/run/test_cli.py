@@ -102,7 +102,8 @@ def test_bad_input_found_late_ends_the_process():
 
 def test_plain_lines_and_a_summary_without_a_terminal(capsys, tmp_path):
     log = tmp_path / "log"
-    assert main([*FIXED, "--updates", "2", "--run-id", "plain", "--log-json", str(log)]) == 0
+    control = ("--entropy-controller", "on", "--entropy-target", "op=0.5")
+    assert main([*FIXED, *control, "--updates", "2", "--run-id", "plain", "--log-json", str(log)]) == 0
     out = capsys.readouterr().out
     assert "plain  update 1  " in out
     assert "plain  update 2  " in out
@@ -114,7 +115,8 @@ def test_plain_lines_and_a_summary_without_a_terminal(capsys, tmp_path):
     parts = {"histogram": ("_bucket", "_sum", "_count")}
     names = {metric.name + part for metric in UPDATE_METRICS for part in parts.get(metric.kind, ("",))}
     third_update_on = {"rl_policy_head_condition_since_timestamp_seconds"}
-    assert set(lines[-1]) - third_update_on == {"update", *names} - third_update_on
+    observing = {"rl_policy_head_entropy_coefficient_proposed"}
+    assert set(lines[-1]) - third_update_on == {"update", *names} - third_update_on - observing
 
 
 def test_quiet_says_nothing(capsys):

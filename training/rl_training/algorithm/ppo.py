@@ -86,6 +86,19 @@ class PPOAgent:
         """Base of the entropy bonus in the next update."""
         self.learning_rate = config.learning_rate
         """Step size of the optimiser in the next update."""
+        self._added = torch.zeros_like(self._multipliers)
+
+    def add_entropy_coefficients(self, added: Mapping[str, float]) -> None:
+        """Add to the entropy coefficient of each head, from the next update on; a head left out gets nothing.
+
+        Every rank gets what rank 0 adds. Raises KeyError for an unknown head, and RankLostError.
+        """
+        unknown = added.keys() - set(self.heads.names)
+        if unknown:
+            raise KeyError(f"unknown heads {sorted(unknown)}; declared heads: {', '.join(self.heads.names)}")
+        values = upload(np.array([added.get(n, 0.0) for n in self.heads.names], np.float32), self.device)
+        self._ranks.broadcast([values])
+        self._added = values
 
     def anneal(self, done: float) -> None:
         """Set learning rate and entropy coefficient for a run of which a share of ``done`` is over.
@@ -131,7 +144,7 @@ class PPOAgent:
         targets = self._targets(rollout)
         masks = rollout.evaluated_masks(self.network.layout)
         shares = upload(np.asarray(rollout.choice_share, dtype=np.float32), self.device)
-        weights = HeadWeights(self.entropy_coefficient * self._multipliers, shares)
+        weights = HeadWeights(self.entropy_coefficient * self._multipliers + self._added, shares)
         broken = torch.zeros((), device=self.device)
         telemetry = UpdateTelemetry(
             self.network.layout,

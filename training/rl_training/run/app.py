@@ -153,14 +153,25 @@ def _train(
     checkpointer = None
     if run.checkpoint and not ranks.rank:
         checkpointer = Checkpointer(
-            run.checkpoint, agent, collector, view, run.keep_checkpoints, kept_settings(job.settings)
+            run.checkpoint,
+            agent,
+            collector,
+            view,
+            run.keep_checkpoints,
+            kept_settings(job.settings),
+            job.intervention.controller.state if job.intervention else dict,
         )
     # Ranks on other kinds of processor may draw other parameters from the same seed.
     ranks.broadcast(list(agent.network.parameters()))
+    intervention = job.intervention
+    if intervention is not None:
+        intervention.apply()
     lost = threading.Event()
     ranks.watch(partial(_lost, job, lost))
 
     def after_update() -> None:
+        if intervention is not None:
+            intervention.adjust()
         show(collector.reports.best)
         if checkpointer is not None:
             checkpointer.write(job.aggregator.snapshot())

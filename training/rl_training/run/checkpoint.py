@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -36,11 +37,15 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run between two updates: the state of agent and collector, and the last snapshot."""
+    """A run between two updates: the state of agent and collector, and the last snapshot.
+
+    ``controller`` is that of ``--entropy-controller``; empty in a run without.
+    """
 
     agent: dict[str, Any]
     progress: dict[str, Any]
     snapshot: SanctumSnapshot
+    controller: dict[str, Any] = field(default_factory=dict)
 
 
 class Origin(NamedTuple):
@@ -69,12 +74,18 @@ RESUMING = Remedies(
 
 
 def save(
-    folder: Path, agent: PPOAgent, collector: RolloutCollector, snapshot: SanctumSnapshot, settings: str = ""
+    folder: Path,
+    agent: PPOAgent,
+    collector: RolloutCollector,
+    snapshot: SanctumSnapshot,
+    settings: str = "",
+    controller: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write a checkpoint; a kill at any moment leaves either the former one or this one. Raises OSError.
 
     It keeps the snapshot as the /metrics body that shows it, so that no second format has to follow the first.
     ``settings`` say what the policy was trained on and how, as JSON: see ``settings.kept_settings``.
+    ``controller`` is the state of the entropy controller.
     """
     state = {
         "format": _FORMATS[-1],
@@ -83,6 +94,7 @@ def save(
         "progress": collector.progress(),
         "metrics": Renderer(lambda: snapshot).render("")[0].decode(),
         "settings": settings,
+        "controller": dict(controller),
     }
     write_state(folder / NEWEST, state)
 
@@ -97,7 +109,12 @@ def load(folder: Path, agent: PPOAgent, which: str | None = None, remedies: Reme
     with _one_line_errors(kept, path, remedies):
         state = _known_format(path, agent.device)
         _require_same_shape(path, state["shape"], _shape(agent))
-        checkpoint = Checkpoint(state["agent"], state["progress"], _snapshot(state["metrics"], agent))
+        checkpoint = Checkpoint(
+            state["agent"],
+            state["progress"],
+            _snapshot(state["metrics"], agent),
+            dict(state.get("controller", {})),
+        )
         _require_possible(checkpoint, agent)
         agent.restore(checkpoint.agent)
     return checkpoint

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,8 +44,8 @@ class CheckpointedView:
 class Checkpointer:
     """Writes a checkpoint after each update, and only then lets /metrics show that update.
 
-    ``keep`` is how many updates keep theirs. After a write that fails, it logs the error, the former checkpoint
-    stays, and training continues.
+    ``keep`` is how many updates keep theirs; ``controller`` gives the state of the entropy controller. After a
+    write that fails, it logs the error, the former checkpoint stays, and training continues.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Checkpointer:
         view: CheckpointedView,
         keep: int = 1,
         settings: str = "",
+        controller: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._folder = folder
         self._kept = CheckpointFolder(folder, keep, best=_best_so_far(folder, agent.device))
@@ -62,12 +64,13 @@ class Checkpointer:
         self._collector = collector
         self._view = view
         self._settings = settings
+        self._controller = controller
         self._failing = False
 
     def write(self, snapshot: SanctumSnapshot) -> None:
         """Write the present state, then show it."""
         try:
-            save(self._folder, self._agent, self._collector, snapshot, self._settings)
+            save(self._folder, self._agent, self._collector, snapshot, self._settings, self._controller())
             self._kept.keep(snapshot)
         except Exception as error:  # noqa: BLE001 - a run that trains is worth more than its checkpoint
             self._failed(error)

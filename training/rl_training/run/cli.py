@@ -219,6 +219,17 @@ def _multiplier(text: str) -> tuple[str, float]:
     return head, factor
 
 
+def _target(text: str) -> tuple[str, float]:
+    head, equals, value = text.rpartition("=")
+    try:
+        ratio = float(value)
+    except ValueError:
+        equals = ""
+    if not equals or not head:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEAD=R; write for example blueprint=0.4")
+    return _possible(head, ratio, "learning", "entropy-target")
+
+
 def _threshold(text: str) -> tuple[str, tuple[float, float]]:
     head, equals, values = text.rpartition("=")
     try:
@@ -229,7 +240,7 @@ def _threshold(text: str) -> tuple[str, tuple[float, float]]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not HEAD=WARNING,CRITICAL; write for example blueprint=0.4,0.2"
         )
-    return _possible(head, (warning, critical), "threshold")
+    return _possible(head, (warning, critical), "output", "threshold")
 
 
 def _reference(text: str) -> tuple[str, str | float]:
@@ -239,16 +250,15 @@ def _reference(text: str) -> tuple[str, str | float]:
     try:
         nats = float(value)
     except ValueError:
-        return _possible(head, value, "reference")
-    return _possible(head, nats, "reference")
+        return _possible(head, value, "output", "reference")
+    return _possible(head, nats, "output", "reference")
 
 
-def _possible(head: str, value: Value, key: str) -> tuple[str, Value]:
-    from rl_training.config import OutputConfig  # noqa: PLC0415 - the base package has no pydantic
-    from rl_training.run.settings import settings_of  # noqa: PLC0415 - the same
+def _possible(head: str, value: Value, section: str, key: str) -> tuple[str, Value]:
+    from rl_training.run.settings import SECTIONS, settings_of  # noqa: PLC0415 - the base package has no pydantic
 
     try:
-        settings_of(OutputConfig)[key].check({head: value}, strict=True)
+        settings_of(SECTIONS[section])[key].check({head: value}, strict=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return head, value
@@ -263,6 +273,7 @@ def _label(text: str) -> tuple[str, str]:
 
 _PAIRS: Mapping[str, Callable[[str], tuple[str, Any]]] = {
     "HEAD=X": _multiplier,
+    "HEAD=R": _target,
     "HEAD=WARNING,CRITICAL": _threshold,
     "HEAD=REFERENCE": _reference,
     "NAME=VALUE": _label,

@@ -10,6 +10,7 @@ import torch
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.heads import Heads
 from rl_exporter.identity import Identity
+from rl_exporter.payload import PPOUpdateHandler
 from rl_exporter.snapshot import RunInfo
 from rl_training.algorithm.ppo import PPOAgent, with_multipliers
 from rl_training.config import BadInputError, Settings
@@ -18,13 +19,17 @@ from rl_training.environments.adapter import TrainingEnvironment, make_environme
 from rl_training.environments.declared import EnvironmentSetupError
 from rl_training.ranks import Ranks
 from rl_training.run.checkpoint import Checkpoint, CheckpointError, load, prepare
+from rl_training.run.intervention import Intervention, intervention_of
 from rl_training.run.registration import take_identity
 from rl_training.run.terminal_panel import require_panel
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The parts of a run; ``resumed`` is the checkpoint that it continues from."""
+    """The parts of a run; ``resumed`` is the checkpoint that it continues from.
+
+    ``intervention`` is there where ``--entropy-controller`` is not off.
+    """
 
     settings: Settings
     ranks: Ranks
@@ -33,6 +38,12 @@ class Job:
     aggregator: SanctumAggregator
     resumed: Checkpoint | None
     identity: Identity
+    intervention: Intervention | None = None
+
+    @property
+    def recorded_by(self) -> PPOUpdateHandler:
+        """Takes every update first; what shows and writes updates reads the aggregator after it."""
+        return self.intervention or self.aggregator
 
 
 def make_job(settings: Settings, ranks: Ranks, device: torch.device, stack: ExitStack) -> Job:
@@ -57,7 +68,8 @@ def make_job(settings: Settings, ranks: Ranks, device: torch.device, stack: Exit
         entropy_coefficient=agent.config.entropy_coefficient,
         resumed=snapshot,
     )
-    return Job(settings, ranks, environment, agent, aggregator, resumed, identity)
+    intervention = intervention_of(settings.learning, agent, aggregator, resumed)
+    return Job(settings, ranks, environment, agent, aggregator, resumed, identity, intervention)
 
 
 def _require_panel() -> None:

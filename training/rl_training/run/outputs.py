@@ -61,8 +61,8 @@ def make_outputs(job: Job, stack: ExitStack) -> Outputs:
 
 def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHandler]:
     output, snapshot = job.settings.output, job.aggregator.snapshot
-    # The aggregator comes first: the others show and write its snapshot of the update.
-    handlers: list[PPOUpdateHandler] = [job.aggregator, display]
+    # What records comes first: the others show and write the snapshot of the update.
+    handlers: list[PPOUpdateHandler] = [job.recorded_by, display]
     if output.log_json:
         # A resumed run continues its log.
         with _writable(output.log_json, "--log-json"):

@@ -1,0 +1,173 @@
+"""The controller of a policy: which heads it holds, and what each one's entropy coefficient becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from rl_exporter.heads import Head, Heads
+from rl_exporter.intervention.law import DEFAULT_GAINS, Gains, HeadControl, answer
+from rl_exporter.snapshot import HeadReading, SanctumSnapshot
+
+Mode = Literal["on", "observe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The effective ratio that each controlled head is held at, checked against the heads of the policy.
+
+    Raises ValueError with the remedy for a target that is impossible.
+    """
+
+    heads: Heads
+    ratios: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.ratios:
+            raise ValueError("no head has a target; give one, such as blueprint=0.4")
+        checked = {name: _target(self.heads.named(name), ratio) for name, ratio in self.ratios.items()}
+        object.__setattr__(self, "ratios", MappingProxyType(checked))
+
+
+def _target(head: Head, ratio: object) -> float:
+    if head.choices < 2:
+        raise ValueError(f"head {head.name!r} has one choice, so its entropy is always 0; leave it out")
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0.0 < ratio < 1.0:
+        raise ValueError(f"head {head.name!r} has target {ratio!r}; give a number between 0 and 1")
+    critical = head.thresholds.critical
+    if ratio <= critical:
+        raise ValueError(
+            f"head {head.name!r} has target {ratio:g}, not above its critical threshold {critical:g}: it "
+            "would be held where it counts as collapsed; give a higher target, or a lower threshold"
+        )
+    return float(ratio)
+
+
+class EntropyController:
+    """Holds the effective ratio of some heads at their targets, by what it adds to their entropy coefficients.
+
+    It acts on a head that is low and blind, and on no other. Call ``coefficients`` once after every update. A
+    snapshot without a new effective ratio of a head changes nothing for it, so that a second call does no harm.
+    With mode ``observe`` nothing is ever added, and ``numbers`` says what would have been. Not thread-safe.
+
+    Raises ValueError, with the remedy, for targets that are impossible.
+    """
+
+    def __init__(
+        self, heads: Heads, targets: Mapping[str, float], *, mode: Mode = "on", gains: Gains = DEFAULT_GAINS
+    ) -> None:
+        if mode not in {"on", "observe"}:
+            raise ValueError(f"mode {mode!r} is unknown; give on or observe")
+        self._targets = Targets(heads, targets)
+        self._heads, self._gains, self._acts = heads, gains, mode == "on"
+        self._controls: Mapping[str, HeadControl] = MappingProxyType(
+            dict.fromkeys(self._targets.ratios, HeadControl())
+        )
+
+    @property
+    def controls(self) -> Mapping[str, HeadControl]:
+        """What is known of each controlled head after the last snapshot; a later one makes another mapping."""
+        return self._controls
+
+    def added(self, snapshot: SanctumSnapshot) -> Mapping[str, float]:
+        """Nats on top of the entropy coefficient of each controlled head in the next update."""
+        readings = snapshot.tamiyo.readings
+        self._controls = MappingProxyType(
+            {name: self._after(control, name, readings.get(name)) for name, control in self._controls.items()}
+        )
+        return self.adding
+
+    @property
+    def adding(self) -> Mapping[str, float]:
+        """Nats that the next update gets on top, by controlled head; 0.0 with mode ``observe``."""
+        return {name: control.added if self._acts else 0.0 for name, control in self._controls.items()}
+
+    def coefficients(self, snapshot: SanctumSnapshot, base: float | None = None) -> Mapping[str, float]:
+        """Entropy coefficient of every head, in nats, for the next update: base x multiplier + what is added.
+
+        ``base`` is that of the next update; by default that of the snapshot. Raises ValueError without one.
+        """
+        base = snapshot.tamiyo.entropy_coefficient if base is None else base
+        if base is None:
+            raise ValueError("the base coefficient is not known; record entropy_coefficient, or give base")
+        return self._coefficients(base, self.added(snapshot))
+
+    def _coefficients(self, base: float, added: Mapping[str, float]) -> Mapping[str, float]:
+        return {head.name: base * head.entropy_multiplier + added.get(head.name, 0.0) for head in self._heads}
+
+    def _after(self, control: HeadControl, name: str, reading: HeadReading | None) -> HeadControl:
+        """The control of a head after a snapshot. No new effective ratio leaves it as it is."""
+        if reading is None or reading.effective is None or not math.isfinite(reading.effective):
+            return control
+        seen = sum(reading.effective_histogram.counts)
+        if seen == control.seen:
+            return control
+        target = self._targets.ratios[name]
+        return answer(control, self._gains, target, reading.effective, seen, blind=reading.blind)
+
+    def numbers(self, base: float | None = None) -> dict[str, dict[str, float]]:
+        """Arguments for ``record`` that describe the update between two calls of ``coefficients``.
+
+        ``base`` is the base coefficient of that update; without it the coefficients themselves are left out.
+        """
+        controls = self._controls
+        found: dict[str, Mapping[str, float]] = {
+            "entropy_target": {name: self._targets.ratios[name] * c.share for name, c in controls.items()},
+            "interventions_raised": {name: c.raised * self._acts for name, c in controls.items()},
+            "interventions_released": {name: c.released * self._acts for name, c in controls.items()},
+        }
+        if self._acts:
+            found["controller_saturated"] = {name: c.saturated for name, c in controls.items()}
+        if base is not None:
+            found["entropy_coefficient_applied"] = self._of_controlled(base, self.adding)
+            if not self._acts:
+                would = {name: control.added for name, control in controls.items()}
+                found["entropy_coefficient_proposed"] = self._of_controlled(base, would)
+        return {argument: {n: float(v) for n, v in values.items()} for argument, values in found.items()}
+
+    def _of_controlled(self, base: float, added: Mapping[str, float]) -> dict[str, float]:
+        every = self._coefficients(base, added)
+        return {name: every[name] for name in added}
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """What a checkpoint keeps, as plain numbers by head."""
+        return {name: asdict(control) for name, control in self._controls.items()}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Go on from what ``state`` returned; a head that it lacks starts anew. Raises ValueError."""
+        try:
+            found = {name: _control(state[name]) for name in self._controls if name in state}
+        except (TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"no state of a controller: {error!r}; start anew") from error
+        most = self._gains.most
+        self._controls = MappingProxyType(
+            {
+                **self._controls,
+                **{
+                    name: replace(c, integral=min(c.integral, most), added=min(c.added, most))
+                    for name, c in found.items()
+                },
+            }
+        )
+
+
+def _control(state: Mapping[str, Any]) -> HeadControl:
+    control = HeadControl(**{field.name: state[field.name] for field in fields(HeadControl)})
+    for name, value in asdict(control).items():
+        if isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"no state of a controller: {name} is {value!r}; start anew")
+    return control
+
+
+def interventions(
+    before: Mapping[str, HeadControl], after: Mapping[str, HeadControl]
+) -> Iterator[tuple[str, str]]:
+    """Head and direction (``raise`` or ``release``) of what the controller changed between two snapshots."""
+    for name, control in after.items():
+        if control.raised > before[name].raised:
+            yield name, "raise"
+        elif control.released > before[name].released:
+            yield name, "release"
