@@ -9,11 +9,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo train-long drill stack dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet learning clean
+.PHONY: help demo train-long drill rescue stack dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet learning clean
 help:
 	@echo 'make demo       a policy learns a small task in a minute, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long a policy learns to grow a network, in some 10 minutes'
 	@echo 'make drill      one head collapses while the total looks healthy, and the page arrives'
+	@echo 'make rescue     the same fall, but a controller brings the head back, and no page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
 	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
@@ -42,6 +43,9 @@ train-long: $(INSTALLED)
 
 drill: $(INSTALLED)
 	@$(BIN)/python -m stack.drill --servers $(SERVERS) $(ARGS)
+
+rescue: $(INSTALLED)
+	@$(BIN)/python -m stack.rescue --servers $(SERVERS) $(ARGS)
 
 stack: $(INSTALLED)
 	@$(BIN)/python -m stack.live --servers $(SERVERS) $(ARGS)

@@ -59,6 +59,11 @@ class Transcript:
             self._lines.append(line)
             self._changed.notify_all()
 
+    def has(self, text: str) -> bool:
+        """Whether a line with ``text`` has been shown."""
+        with self._changed:
+            return any(text in line for line in self._lines)
+
     def wait_for(self, text: str, seconds: float) -> bool:
         """Wait up to ``seconds`` for a line with ``text``. Returns whether there is one."""
         with self._changed:

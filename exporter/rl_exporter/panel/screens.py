@@ -47,6 +47,7 @@ ROWS = (
     ("State", "one word from entropy and gradients, see the symbols"),
     ("Limits", "thresholds of the head, warning/critical, where heads have different ones"),
     ("NaN/Inf", "values that were not finite since the start, when there were any"),
+    ("Control", "coefficient that an entropy controller applied, and the entropy ratio that it aims at"),
     ("Age", "updates since the head was last measured, when it was not in the last one"),
     ("History", "effective ratio of the updates that were seen, 0 to 1"),
     ("below", "what the environments report, mean over the last 100 episodes; of numbers with labels the "

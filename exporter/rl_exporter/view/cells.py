@@ -214,6 +214,23 @@ def leading_action(head: Head, reading: HeadReading) -> tuple[Part, ...]:
     return Cell(name), Cell(share(reading.action_shares[leading]), Tone.DIM)
 
 
+def control(reading: HeadReading) -> tuple[Part, ...]:
+    """The coefficient that an entropy controller applied in the last update, and the ratio that it aims at.
+
+    At its bound, that it can do no more; where it only observes, the coefficient that it would have applied.
+    """
+    applied, target = reading.entropy_coefficient_applied, reading.entropy_target
+    if applied is None or target is None:
+        return (NOTHING,)
+    if reading.entropy_coefficient_proposed is not None:
+        return Cell(f"would {reading.entropy_coefficient_proposed:.2f}", Tone.DIM), Cell(
+            f"to {target:.2f}", Tone.DIM
+        )
+    if reading.controller_saturated:
+        return Cell(f"{applied:.2f} at bound", Tone.WARNING), Cell(f"to {target:.2f}", Tone.DIM)
+    return Cell(f"{applied:.2f}"), Cell(f"to {target:.2f}", Tone.DIM)
+
+
 def limits(thresholds: Thresholds) -> Cell:
     """The thresholds of a head, warning before critical."""
     return Cell("/".join(f"{threshold:g}" if threshold else "off" for threshold in thresholds), Tone.DIM)

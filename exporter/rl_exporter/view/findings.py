@@ -90,6 +90,7 @@ def _evidence(head: Head, reading: HeadReading, streak: int | None) -> str:
         _leading(head, reading),
         _sight(reading),
         _payment(reading.advantage_margin_t) if reading.blind else "",
+        _control(reading),
     )
     return f"{low}: {'; '.join(text for text in told if text)}"
 
@@ -126,6 +127,15 @@ def _payment(t: float | None) -> str:
     if t < -CLEAR_T:
         return f"not paid for it: its alternatives did better, t = {t:.0f}"
     return f"its alternatives did as well, t = {t:.1f}"
+
+
+def _control(reading: HeadReading) -> str:
+    """That a controller holds the head, and what it has come to; nothing where it only observes."""
+    applied, saturated = reading.entropy_coefficient_applied, reading.controller_saturated
+    if applied is None or saturated is None:
+        return ""
+    bound = f", at its bound {_updates(round(saturated))}" if saturated else ""
+    return f"under control: coefficient {number(applied)}{bound}"
 
 
 def _diluted(reading: HeadReading) -> bool:

@@ -27,7 +27,7 @@ RUN_STATES = {
 NO_HISTORY = History()
 
 # Without content they would only make the panel longer.
-_NOT_SHOWN_WHEN_EMPTY = {"Info", "Action", "Limits", "NaN/Inf", "Age", "History"}
+_NOT_SHOWN_WHEN_EMPTY = {"Info", "Action", "Control", "Limits", "NaN/Inf", "Age", "History"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ def _rows(
         "Grad": cells.gradient(reading, history.trend(name)),
         "Ratio": (cells.value(reading.importance_ratio_max),),
         "State": cells.state(reading),
+        "Control": cells.control(reading),
         "Limits": (cells.limits(reading.thresholds) if differ else cells.NOTHING,),
         "NaN/Inf": (cells.nonfinite(reading),),
         "Age": (cells.updates_old(snapshot.tamiyo.unmeasured_updates(name)),),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tests.alerts.rule_cases.case import (
     Case,
+    Check,
     alert,
     ever,
     firing,
@@ -103,7 +104,7 @@ def _silent() -> Iterator[Case]:
     settled = Run(policy=constant(bound), period=30)
     yield Case("settled, and its controller at its bound", (settled,), 900, (ever(900),))
     ended = Run(policy=constant(decides(CRITICAL)._replace(saturated=50)), period=30, end=(600, "completed"))
-    checks = (is_firing(595, "RLPolicyControllerSaturated"), firing(660))
+    checks: tuple[Check, ...] = (is_firing(595, "RLPolicyControllerSaturated"), firing(660))
     yield Case("its controller at its bound, then completed", (ended,), 660, checks)
 
     def policy(n: int) -> dict[str, Measured]:
@@ -111,11 +112,12 @@ def _silent() -> Iterator[Case]:
 
     starved = Run(policy=policy, period=30)
     met = starved.update_time(20) + 600
-    checks = (
-        is_firing(met - 1, "RLPolicyControllerSaturated"),
-        is_firing(met + 330, "RLPolicyControllerSaturated", 0),
+    starved = replace(starved, failed_scrapes=(15.0 * (met // 15 + 3),))
+    silent = (
+        is_firing(at, "RLPolicyControllerSaturated", 0) for at in range(int(met) + 45, int(met) + 120, 15)
     )
-    yield Case("its controller at its bound, then starved", (starved,), met + 330, checks)
+    checks = (is_firing(met - 1, "RLPolicyControllerSaturated"), *silent)
+    yield Case("its controller at its bound, then starved", (starved,), met + 120, checks)
 
 
 def cases() -> Iterator[Case]:

@@ -24,6 +24,7 @@ from rl_exporter.discovery.identity import Discovery
 from rl_exporter.heads import MAXIMUM
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.meter.head_meter import HeadMeter
+from rl_exporter.integrations.sb3.control import SharedCoefficient
 from rl_exporter.integrations.sb3.listener import PolicyListener
 from rl_exporter.integrations.sb3.policy import (
     Declaration,
@@ -34,6 +35,7 @@ from rl_exporter.integrations.sb3.policy import (
 )
 from rl_exporter.integrations.sb3.reports import ReportWindow, episode_mean, log_heads, logged_numbers
 from rl_exporter.integrations.served_run import ServedRun
+from rl_exporter.intervention.controller import Mode
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
@@ -58,6 +60,11 @@ class HeadEntropyCallback(BaseCallback):
     ``allowed_hosts`` are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep a server of your
     own, which this callback then does not end. ``log_heads``: the numbers of each head also go to the model's
     own logger as ``heads/<name>/…``, for TensorBoard and the like.
+
+    ``entropy_targets``, such as ``{"gripper": 0.4}``: an entropy controller holds these heads at these ratios.
+    The model has one ``ent_coef`` for all heads, so the head that needs most decides, and every head gets it.
+    ``entropy_controller="observe"`` changes nothing and says what it would do. ``ent_coef`` is the base, which
+    the model has again after ``learn``.
 
     The run ends with ``learn``: ``completed``. As a context manager it spans every ``learn`` in the block, and
     an exception that leaves the block makes it ``failed`` or, for Ctrl-C, ``interrupted``. Without a block an
@@ -84,6 +91,8 @@ class HeadEntropyCallback(BaseCallback):
         allowed_hosts: Sequence[str] = (),
         recorder: HeadRecorder | None = None,
         log_heads: bool = True,
+        entropy_targets: Mapping[str, float] | None = None,
+        entropy_controller: Mode = "on",
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
@@ -110,6 +119,8 @@ class HeadEntropyCallback(BaseCallback):
         self._listener: PolicyListener | None = None
         self._warned = False
         self._log_heads = log_heads
+        self._targets, self._mode = dict(entropy_targets or {}), entropy_controller
+        self._control: SharedCoefficient | None = None
         self._reports = ReportWindow()
         self._meter: HeadMeter | None = None
 
@@ -138,6 +149,9 @@ class HeadEntropyCallback(BaseCallback):
                 self._heads, partial_epochs=True, lenient=True, count_error=self._count_error
             )
 
+        if self._targets and self._control is None:
+            self._control = SharedCoefficient(self._heads, self._targets, self._mode)
+
     def _on_training_start(self) -> None:
         self._stop_listening()  # a learn() that an exception ended left its taps
         self._start()
@@ -146,6 +160,8 @@ class HeadEntropyCallback(BaseCallback):
         self._episodes = 0
         self._rollout_start = time.perf_counter()
         self._rollout_end: float | None = None
+        if self._control is not None:
+            self._control.begin(self._algorithm)
         with self._guard:
             assert self._meter is not None, "the callback was initialized"
             self._listener = PolicyListener(self._algorithm, self._meter, self._guard)
@@ -171,6 +187,8 @@ class HeadEntropyCallback(BaseCallback):
     def _on_training_end(self) -> None:
         self._emit()
         self._stop_listening()
+        if self._control is not None:
+            self._control.end(self._algorithm)
         self._run.completed()
 
     def _start(self) -> None:
@@ -197,20 +215,23 @@ class HeadEntropyCallback(BaseCallback):
         rollout_duration = self._rollout_end - self._rollout_start
         self._rollout_end = None
         with self._guard:
+            measured, control = self._measured(), self._control
             payload = PPOUpdatePayload(
-                heads=self._measured(),
+                heads=measured if control is None else control.described(measured),
                 environment_steps=self.num_timesteps - self._steps_seen,
                 episodes=self._episodes,
                 episode_return=episode_mean(self._algorithm, "r"),
                 episode_length=episode_mean(self._algorithm, "l"),
                 environment_metrics=self._reports.means(),
-                entropy_coefficient=self._algorithm.ent_coef,
+                entropy_coefficient=self._algorithm.ent_coef if control is None else control.base,
                 rollout_duration=rollout_duration,
                 update_duration=update_duration,
                 **logged_numbers(self._algorithm),
             )
             self._steps_seen, self._episodes = self.num_timesteps, 0
             self.recorder.handler.handle_ppo_update(payload)
+            if control is not None:
+                control.adjust(self._algorithm, self.recorder.snapshot())
             if self._log_heads:
                 log_heads(self.logger, payload.heads, self._heads)
 

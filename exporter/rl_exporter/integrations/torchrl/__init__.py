@@ -7,7 +7,8 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("rl_exporter.integrations.torchrl needs TorchRL; pip install torchrl") from error
 
+from rl_exporter.integrations.torchrl.control import entropy_coefficients, set_entropy_coefficients
 from rl_exporter.integrations.torchrl.hook import HeadEntropyHook
 from rl_exporter.integrations.torchrl.specs import action_heads
 
-__all__ = ["HeadEntropyHook", "action_heads"]
+__all__ = ["HeadEntropyHook", "action_heads", "entropy_coefficients", "set_entropy_coefficients"]

@@ -1,0 +1,70 @@
+"""An entropy controller for Stable-Baselines3, which has one coefficient for all heads of a policy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from rl_exporter.heads import Heads
+from rl_exporter.intervention.controller import EntropyController, Mode
+from rl_exporter.payload import NOT_MEASURED, HeadMeasurement
+from rl_exporter.snapshot import SanctumSnapshot
+
+_LOG = logging.getLogger("rl_exporter")
+
+
+class SharedCoefficient:
+    """Gives a model's ``ent_coef`` what the head that needs most needs: every head then gets it.
+
+    Raises ValueError for targets that are impossible.
+    """
+
+    def __init__(self, heads: Heads, targets: Mapping[str, float], mode: Mode) -> None:
+        self._controller = EntropyController(heads, targets, mode=mode)
+        self._base = 0.0
+        self._said = len(heads) == 1
+
+    def begin(self, model: OnPolicyAlgorithm) -> None:
+        """Take the coefficient that the model has as the base, and add what is added at present."""
+        self._base = float(model.ent_coef)
+        self._apply(model)
+        if not self._said:
+            self._said = True
+            _LOG.info(
+                "Stable-Baselines3 has one ent_coef for all heads: what a controller adds for one, all get"
+            )
+
+    def end(self, model: OnPolicyAlgorithm) -> None:
+        """Leave the model with the coefficient that it had."""
+        model.ent_coef = self._base
+
+    @property
+    def base(self) -> float:
+        """The coefficient without what is added."""
+        return self._base
+
+    def adjust(self, model: OnPolicyAlgorithm, snapshot: SanctumSnapshot) -> None:
+        """Set the coefficient of the next update, from the run after the last one."""
+        self._controller.added(snapshot)
+        self._apply(model)
+
+    def described(self, measured: Mapping[str, HeadMeasurement]) -> dict[str, HeadMeasurement]:
+        """The measurements of an update, with target, coefficient and interventions of each controlled head."""
+        heads = dict(measured)
+        numbers = self._controller.numbers(self._base)
+        applied = self._base + self._added
+        for name in self._controller.controls:
+            found = {argument: of_heads[name] for argument, of_heads in numbers.items()}
+            found["entropy_coefficient_applied"] = applied
+            heads[name] = replace(heads.get(name, NOT_MEASURED), **found)  # type: ignore[arg-type] # floats all
+        return heads
+
+    def _apply(self, model: OnPolicyAlgorithm) -> None:
+        model.ent_coef = self._base + self._added
+
+    @property
+    def _added(self) -> float:
+        return max(self._controller.adding.values())

@@ -1,0 +1,109 @@
+"""An entropy controller on the one coefficient of real models of Stable-Baselines3."""
+
+import json
+import logging
+from itertools import pairwise
+
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+
+from rl_exporter.view.document import document
+from tests.support.sb3_reach import Reach, local
+from tests.support.sb3_reach import small_ppo as ppo
+
+NAMES = ("arm", "grip", "lift")
+
+
+class Watch(BaseCallback):
+    """The coefficient of each update."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_end(self):
+        self.found.append(self.model.ent_coef)
+
+
+def learnt(updates=8, weight=40.0, **options):
+    """A model whose first head is deterministic and blind from the start, and what its updates had."""
+    model, callback = ppo(Reach(names=NAMES)), local(**options)
+    model.ent_coef = 0.01
+    # Zero weights and one large bias: the same action whatever it sees.
+    with_bias = model.policy.action_net
+    with_bias.weight.data[:4] = 0.0
+    with_bias.bias.data[:4] = 0.0
+    with_bias.bias.data[0] = weight
+    watch = Watch()
+    model.learn(updates * 16, callback=CallbackList([callback, watch]))
+    return model, callback, watch.found
+
+
+def heads(callback):
+    return {head["name"]: head for head in document(callback.recorder.snapshot())["heads"]}
+
+
+def test_the_one_coefficient_rises_with_a_collapsed_head_and_returns_after_learning(caplog):
+    with caplog.at_level(logging.INFO, logger="rl_exporter"):
+        model, callback, found = learnt(entropy_targets={"arm": 0.4, "grip": 0.3})
+    assert found[:2] == [0.01, 0.01]
+    assert found[-1] > 0.4
+    assert max(abs(one - other) for one, other in pairwise(found)) <= 0.25 + 1e-9
+    assert model.ent_coef == 0.01
+    assert "one ent_coef for all heads" in caplog.text
+    shown = heads(callback)
+    assert shown["arm"]["entropy_coefficient_applied"] == found[-1]
+    assert (
+        shown["grip"]["entropy_coefficient_applied"] == found[-1]
+    )  # it needs nothing and gets it all the same
+    assert shown["grip"]["interventions_raised"] == 0.0
+    assert shown["lift"]["entropy_coefficient_applied"] is None
+    assert callback.recorder.snapshot().tamiyo.entropy_coefficient == 0.01
+    assert callback.recorder.snapshot().record_errors == 0
+
+
+def test_observing_changes_nothing_and_says_what_it_would_do():
+    _, callback, found = learnt(entropy_targets={"arm": 0.4}, entropy_controller="observe")
+    assert set(found) == {0.01}
+    arm = heads(callback)["arm"]
+    assert arm["entropy_coefficient_applied"] == 0.01
+    assert arm["entropy_coefficient_proposed"] > 0.4
+    assert arm["controller_saturated"] is None
+
+
+def test_without_targets_nothing_is_different():
+    model, callback, found = learnt(updates=3)
+    assert set(found) == {0.01}
+    assert model.ent_coef == 0.01
+    assert heads(callback)["arm"]["entropy_target"] is None
+    json.dumps(heads(callback))
+
+
+def test_another_learn_goes_on_with_the_integral():
+    model, callback = ppo(Reach(names=NAMES)), local(entropy_targets={"arm": 0.4})
+    watch = Watch()
+    model.policy.action_net.weight.data[:4] = 0.0
+    model.policy.action_net.bias.data[0] = 40.0
+    with callback:
+        model.learn(5 * 16, callback=CallbackList([callback, watch]))
+        before = watch.found[-1]
+        model.learn(2 * 16, callback=CallbackList([callback, watch]))
+    assert watch.found[5] >= before > 0.1
+
+
+@pytest.mark.parametrize(
+    ("targets", "why"),
+    [
+        ({"leg": 0.4}, "unknown head 'leg'"),
+        ({"arm": 1.5}, "between 0 and 1"),
+        ({"arm": 0.1}, "critical threshold"),
+    ],
+)
+def test_impossible_targets_end_before_the_training(targets, why):
+    model, callback = ppo(Reach(names=NAMES)), local(entropy_targets=targets)
+    with pytest.raises(ValueError, match=why):
+        model.learn(16, callback=callback)
+    assert model.num_timesteps == 0
