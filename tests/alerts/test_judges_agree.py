@@ -8,7 +8,17 @@ import yaml
 
 from rl_exporter.notify import alerts
 from rl_exporter.notify.alerts import Firing, Severity, inhibits
-from tests.alerts.rule_cases import collapse, controller, ends, intervals, labels, pods, states, training, verdict
+from tests.alerts.rule_cases import (
+    collapse,
+    controller,
+    ends,
+    intervals,
+    labels,
+    pods,
+    states,
+    training,
+    verdict,
+)
 from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS
 from tests.support import ROOT
 from tests.support.judged_runs import judged
