@@ -88,12 +88,17 @@ class Result:
 
 
 def recovery(updates: Sequence[Head]) -> tuple[bool, int | None]:
-    """Whether a head collapsed, and how many updates later it was above the threshold."""
+    """Whether a head collapsed, and how many updates later it was above the threshold for three updates."""
     first = next((n for n, head in enumerate(updates) if head.collapsed), None)
     if first is None:
         return False, None
-    back = (n - first for n, head in enumerate(updates) if n > first and (head.ratio or 0.0) > CRITICAL)
-    return True, next(back, None)
+    return True, next((n - first for n in range(first + 1, len(updates)) if _stays(updates[n:])), None)
+
+
+def _stays(updates: Sequence[Head]) -> bool:
+    """Whether a head is above the threshold, and does not collapse in the two updates after that."""
+    above = updates[0].ratio is not None and updates[0].ratio > CRITICAL
+    return above and not any(head.collapsed for head in updates[1:3])
 
 
 def read_result(kind: Kind, seed: int, path: Path) -> Result:

@@ -10,6 +10,9 @@ from typing import Any
 from rl_exporter.intervention.law import DEFAULT_GAINS, Gains
 from rl_training.config import PPOConfig
 
+HALF = replace(DEFAULT_GAINS, proportional=0.5, integral=0.1, slew=0.25)
+"""The gains of the first prototype, from which the trials depart."""
+
 TARGET = 0.4
 """The effective ratio at which the controller holds every head."""
 
@@ -163,6 +166,7 @@ def means() -> tuple[Means, ...]:
     return (
         Means(name="none", why="nothing intervenes"),
         Means(name="controller", why="the controller with its defaults", gains=DEFAULT_GAINS),
+        Means(name="half gains", why="the controller with half of its gains and of its slew", gains=HALF),
         Means(name="fixed 0.05", why="0.05 nats more for every head, from the start", fixed=0.05),
         Means(name="fixed 0.2", why="0.2 nats more for every head, from the start", fixed=0.2),
         Means(
@@ -175,22 +179,15 @@ def means() -> tuple[Means, ...]:
 
 def _trials() -> Iterator[Means]:
     tried: tuple[tuple[str, str, Gains], ...] = (
-        ("gentle", "half of both gains", replace(DEFAULT_GAINS, proportional=0.25, integral=0.05)),
-        (
-            "eager",
-            "twice both gains, twice the slew",
-            replace(DEFAULT_GAINS, proportional=1.0, integral=0.2, slew=0.5),
-        ),
-        ("integral only", "no proportional part", replace(DEFAULT_GAINS, proportional=0.0)),
-        ("proportional only", "no integral", replace(DEFAULT_GAINS, proportional=1.0, integral=0.0)),
-        ("slow decay", "the integral falls a third as fast", replace(DEFAULT_GAINS, decay=0.03)),
-        ("quick decay", "the integral falls three times as fast", replace(DEFAULT_GAINS, decay=0.3)),
-        ("slow release", "target and integral fall by a twentieth", replace(DEFAULT_GAINS, anneal=0.95)),
-        ("at once", "no patience", replace(DEFAULT_GAINS, patience=1)),
+        ("gentle", "half of both of its gains", replace(HALF, proportional=0.25, integral=0.05)),
+        ("integral only", "no proportional part", replace(HALF, proportional=0.0)),
+        ("proportional only", "no integral", replace(HALF, proportional=1.0, integral=0.0)),
+        ("slow decay", "the integral falls a third as fast", replace(HALF, decay=0.03)),
+        ("quick decay", "the integral falls three times as fast", replace(HALF, decay=0.3)),
+        ("slow release", "target and integral fall by a twentieth", replace(HALF, anneal=0.95)),
+        ("at once", "no patience", replace(HALF, patience=1)),
     )
     for name, why, gains in tried:
         yield Means(name=name, why=why, gains=gains, trial=True)
-    yield Means(name="target 0.3", why="a lower target", gains=DEFAULT_GAINS, target=0.3, trial=True)
-    yield Means(
-        name="ungated", why="acts on every low head, blind or not", gains=DEFAULT_GAINS, gated=False, trial=True
-    )
+    yield Means(name="target 0.3", why="a lower target", gains=HALF, target=0.3, trial=True)
+    yield Means(name="ungated", why="acts on every low head, blind or not", gains=HALF, gated=False, trial=True)

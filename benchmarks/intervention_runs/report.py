@@ -114,14 +114,12 @@ def _in_time(updates: int | None) -> bool:
 
 
 def _trials(results: Results) -> Iterator[str]:
-    tried = [one for one in means() if one.trial or one.name in {"none", "controller"}]
+    tried = [one for one in means() if one.trial or one.gains is not None]
     tried = [one for one in tried if any(results.get((kind.name, one.name)) for kind in kinds())]
     if len(tried) > 2:
-        yield from (
-            "",
-            "Choices of the law and its gains. A cell holds the median return at the end, updates collapsed,",
-        )
-        yield "swing and interventions:"
+        yield ""
+        yield "Choices of the law and its gains; each trial changes one thing in *half gains*. A cell holds"
+        yield "the median return at the end, updates collapsed, the largest swing, and interventions:"
         yield ""
         yield f"| | {' | '.join(kind.name for kind in kinds())} |"
         yield "| --- |" + " --- |" * len(kinds())

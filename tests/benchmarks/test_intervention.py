@@ -28,7 +28,9 @@ def result(kind="paid", end=12.0, seed=0, ratios=(0.1, 0.4), added=(0.0, 0.3)):
     ("updates", "found"),
     [
         ([HEALTHY] * 3, (False, None)),
-        ([HEALTHY, DOWN, DOWN, HEALTHY, DOWN], (True, 2)),
+        ([HEALTHY, DOWN, DOWN, HEALTHY, DOWN], (True, None)),
+        ([DOWN, HEALTHY, DOWN, HEALTHY, HEALTHY, HEALTHY, DOWN], (True, 3)),
+        ([DOWN, HEALTHY, DOWN._replace(blind=False), HEALTHY, DOWN], (True, 1)),
         ([DOWN, DOWN], (True, None)),
         ([DOWN, Head(None, True, 0.0), HEALTHY], (True, 2)),
         ([DOWN._replace(blind=False)] * 3, (False, None)),

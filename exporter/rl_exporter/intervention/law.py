@@ -19,11 +19,11 @@ class Gains:
     Raises ValueError for gains that are impossible.
     """
 
-    proportional: float = 0.5
-    integral: float = 0.1
+    proportional: float = 1.0
+    integral: float = 0.2
     decay: float = 0.1
     most: float = 1.0
-    slew: float = 0.25
+    slew: float = 0.5
     anneal: float = 0.8
     patience: int = 2
 

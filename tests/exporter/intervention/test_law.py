@@ -10,10 +10,11 @@ from rl_exporter.intervention.law import DEFAULT_GAINS, Gains, HeadControl, answ
 
 TARGET = 0.4
 FRESH = HeadControl()
-AT_ONCE = replace(DEFAULT_GAINS, patience=1, slew=1.0)
+GAINS = Gains(proportional=0.5, integral=0.1, slew=0.25)
+AT_ONCE = replace(GAINS, patience=1, slew=1.0)
 
 
-def after(*ratios, gains=DEFAULT_GAINS, blind=True, control=FRESH):
+def after(*ratios, gains=GAINS, blind=True, control=FRESH):
     for ratio in ratios:
         control = answer(control, gains, TARGET, ratio, control.seen + 1, blind=blind)
     return control
