@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rl_exporter.health import is_blind
 from stack.drill import Transcript
 from stack.processes import Binaries, Process, Stack, StackError, free_address
 from stack.servers import MissingServerError, find_alertmanager, find_server
@@ -54,8 +55,9 @@ class Story:
         ratio, applied = (_of_head(line, name) for name in (_RATIO, _APPLIED))
         if ratio is None or applied is None:
             return
+        sees = not is_blind(*(_of_head(line, name) for name in (_NATS, _SHARE)))
         self.coefficient = max(self.coefficient, applied)
-        if self.fell is None and ratio <= CRITICAL:
+        if self.fell is None and ratio <= CRITICAL and not sees:
             self.fell = update
             yield f"FALLS     update {update}: {HEAD} is at {ratio:.3f} of its maximum entropy, and blind"
         if self.fell is not None and self.back is None:
@@ -63,9 +65,10 @@ class Story:
         if self.acted is None and applied > 0.0:
             self.acted = update
             yield f"CAUGHT    update {update}: its coefficient rises from 0 to {applied:.2f}"
-        if self.fell is not None and self.back is None and ratio > CRITICAL:
+        if self.fell is not None and self.back is None and (ratio > CRITICAL or sees):
             self.back = update
-            yield f"BACK      update {update}: {HEAD} is at {ratio:.2f} again, its lowest was {self.lowest:.3f}"
+            how = f"is at {ratio:.2f} again" if ratio > CRITICAL else "decides by the state now"
+            yield f"BACK      update {update}: {HEAD} {how}, its lowest was {self.lowest:.3f}"
         if self.back is not None and self.settled is None and self._former > applied == 0.0:
             self.settled = update
             yield f"LET GO    update {update}: it decides by the state, and its coefficient is 0 again"
@@ -78,6 +81,7 @@ class Story:
 
 
 _RATIO = "rl_policy_head_choice_entropy_ratio"
+_NATS, _SHARE = "rl_policy_head_state_information_nats", "rl_policy_head_state_information_ratio"
 _APPLIED = "rl_policy_head_entropy_coefficient_applied"
 
 

@@ -11,19 +11,23 @@ from stack.rescue import Story, _summary
 from tests.support import ROOT
 
 
+def update(number, ratio, applied, nats=0.0):
+    """A line of the log."""
+    return {
+        "update": number,
+        "rl_policy_head_choice_entropy_ratio": {} if ratio is None else {"blueprint": ratio},
+        "rl_policy_head_state_information_nats": {"blueprint": nats},
+        "rl_policy_head_entropy_coefficient_applied": {"blueprint": applied},
+    }
+
+
 def told(*points):
     """A story and its lines, from the ratio and the coefficient of each update."""
     story = Story()
     lines = [
         line
-        for update, (ratio, applied) in enumerate(points, 1)
-        for line in story.tell(
-            {
-                "update": update,
-                "rl_policy_head_choice_entropy_ratio": {} if ratio is None else {"blueprint": ratio},
-                "rl_policy_head_entropy_coefficient_applied": {"blueprint": applied},
-            }
-        )
+        for number, (ratio, applied) in enumerate(points, 1)
+        for line in story.tell(update(number, ratio, applied))
     ]
     return story, lines
 
@@ -38,6 +42,21 @@ def test_it_tells_the_fall_the_catch_the_return_and_the_end_of_it():
         "blueprint fell to 0.050 and was back after 3 updates, with a coefficient of 0.25 at most; nobody was paged"
     )
     assert _summary(story, paged=True).endswith("a page arrived all the same")
+
+
+def test_a_head_that_looks_at_the_state_again_is_back_however_low_it_is():
+    story = Story()
+    (fell,) = story.tell(update(1, 0.1, 0.0, nats=0.01))
+    (caught,) = story.tell(update(2, 0.1, 0.3, nats=0.01))
+    (back,) = story.tell(update(3, 0.2, 0.4, nats=0.3))
+    assert "FALLS" in fell
+    assert "CAUGHT" in caught
+    assert "decides by the state now, its lowest was 0.100" in back
+    assert story.rescued
+
+
+def test_a_head_that_is_low_because_it_has_learned_does_not_fall():
+    assert list(Story().tell(update(1, 0.1, 0.0, nats=0.3))) == []
 
 
 @pytest.mark.parametrize(
