@@ -40,6 +40,11 @@ _REFERENCE = "tests/training/algorithm/test_update_reference.py"
 _RUN_NUMBERS = (_REFERENCE, "-k", "run_level_number")
 _PARAMETERS = (_REFERENCE, "-k", "parameters_after")
 _NORMALIZE = ("tests/exporter/test_heads.py", "-k", "maximum_entropy")
+_LAW = "exporter/rl_exporter/intervention/law.py"
+_CONTROLLER = "exporter/rl_exporter/intervention/controller.py"
+_LAW_TESTS = ("tests/exporter/intervention/test_law.py",)
+_CONTROLLER_TESTS = ("tests/exporter/intervention/test_controller.py",)
+_INTERVENTION = ("tests/training/run/test_intervention.py", "-k")
 _REPORTS = ("tests/training/algorithm/test_episode_reports.py", "-k")
 
 MUTANTS = (
@@ -413,6 +418,48 @@ MUTANTS = (
         "                info[_KEY] = report\n",
         "                info[_KEY] = report.metrics\n",
         (*_REPORTS, "whole_reports"),
+    ),
+    Mutant(
+        "controller: acts on a head that decides by the state",
+        _LAW,
+        "    low = control.low + 1 if blind and error > 0.0 else 0\n",
+        "    low = control.low + 1 if error > 0.0 else 0\n",
+        _LAW_TESTS,
+    ),
+    Mutant(
+        "controller: the integral winds up beyond the bound",
+        _LAW,
+        "    return min(max(total, 0.0), gains.most)\n",
+        "    return max(total, 0.0)\n",
+        _LAW_TESTS,
+    ),
+    Mutant(
+        "controller: the same snapshot counts twice",
+        _CONTROLLER,
+        "        if seen == control.seen:\n",
+        "        if seen < control.seen:\n",
+        _CONTROLLER_TESTS,
+    ),
+    Mutant(
+        "controller: one that observes acts",
+        _CONTROLLER,
+        "control.added if self._acts else 0.0 for",
+        "control.added for",
+        _CONTROLLER_TESTS,
+    ),
+    Mutant(
+        "controller: a resumed run begins with an integral of 0",
+        "training/rl_training/run/intervention.py",
+        "            controller.restore(resumed.controller)\n",
+        "            controller.restore({})\n",
+        (*_INTERVENTION, "integral_that_it_had"),
+    ),
+    Mutant(
+        "controller: what it adds never reaches the loss",
+        _PPO,
+        "self.entropy_coefficient * self._multipliers + self._added",
+        "self.entropy_coefficient * self._multipliers",
+        (*_INTERVENTION, "observing_leaves"),
     ),
 )
 
