@@ -92,9 +92,9 @@ class HeadNumbers:
         help="Share of the uncertainty about the action at a choice step that the state explains (Theil's U).")] = None
     entropy_target: Annotated[float | None, Number("rl_policy_head_entropy_target_ratio", least=0.0, most=1.0,
         help="Effective ratio that an entropy controller holds the head at; it falls while the head decides by the state.")] = None
-    entropy_coefficient_applied: Annotated[float | None, Number("rl_policy_head_entropy_coefficient_applied",
+    entropy_coefficient_applied: Annotated[float | None, Number("rl_policy_head_entropy_coefficient_applied", least=0.0,
         help="Entropy coefficient of a controlled head in the last update: base x multiplier + what the controller added.")] = None
-    entropy_coefficient_proposed: Annotated[float | None, Number("rl_policy_head_entropy_coefficient_proposed",
+    entropy_coefficient_proposed: Annotated[float | None, Number("rl_policy_head_entropy_coefficient_proposed", least=0.0,
         help="Entropy coefficient that a controller which only observes would have applied to the head.")] = None
     interventions_raised: Annotated[float | None, _interventions("raise")] = None
     interventions_released: Annotated[float | None, _interventions("release")] = None
