@@ -87,6 +87,7 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
 
 _SELDOM = (
     r"up$|ALERTS|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|run:|rl_policy_head_condition_since"
+    r"|rl_policy_head_controller_"
 )
 """Selectors that need no history: few series of a healthy fleet match, or a minute of scraping fills them."""
 

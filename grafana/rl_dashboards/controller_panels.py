@@ -42,14 +42,20 @@ def _coefficients() -> timeseries.Panel:
     panel = timeseries_panel(
         "Entropy coefficient as applied",
         "Coefficient of each head's entropy bonus in the loss: base times the head's multiplier, plus what the "
-        "controller adds.",
+        "controller adds. Dashed, what a controller that only observes would have applied.",
         OFF,
         range_query(
             in_order(f"max by (head) ({head_selector('rl_policy_head_entropy_coefficient_applied')})"),
             "{{head}}",
+            "A",
+        ),
+        range_query(
+            in_order(f"max by (head) ({head_selector('rl_policy_head_entropy_coefficient_proposed')})"),
+            "{{head}} proposed",
+            "B",
         ),
     )
-    return heads_coloured(panel.decimals(5).min(0))
+    return dashed(heads_coloured(panel.decimals(5).min(0)), "B", style.DIM)
 
 
 def _interventions() -> timeseries.Panel:

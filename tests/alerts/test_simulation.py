@@ -135,6 +135,7 @@ ALWAYS_THERE = {
     "rl_policy_head_effective_entropy_ratio_sum",
     "rl_policy_head_entropy_coefficient",
     "rl_policy_head_gradient_norm",
+    "rl_policy_head_position",
     "rl_training_environment_steps_total",
     "rl_training_episodes_total",
     "rl_training_run_info",
