@@ -135,12 +135,12 @@ Running every test for every mutant would take hours.
 """
 
 
-def candidate_tests(mutant: Mutant) -> list[str]:
-    """Test files, one of which must find the fault. Each loads only the rules that it needs."""
+def candidate_tests(mutant: Mutant) -> dict[str, str]:
+    """Test files by case, one of which must find the fault. Each loads only the rules that it needs."""
     found = [names for rules, names in _POOLS if re.search(rules, mutant.rule)]
     names = "|".join([*found, f"^{mutant.rule} at 120 s"])
     rules = _ALONE.get(mutant.file, ("entropy", "heads"))
-    return [_test_file(name, rules) for name in _cases() if re.search(names, name)]
+    return {name: _test_file(name, rules) for name in _cases() if re.search(names, name)}
 
 
 _ALONE = {
