@@ -18,6 +18,9 @@ RUNBOOKS = "https://github.com/rl-policy-exporter/rl-policy-exporter/blob/main/a
 _NEVER = "0001-01-01T00:00:00Z"
 """How Alertmanager writes the end of an alert that still fires."""
 
+_MOST_EVENTS = 20
+"""Of a message for people; the rest is counted."""
+
 _DISCORD_CHARACTERS, _SLACK_CHARACTERS = 2000, 20_000
 """Discord refuses longer messages; Slack cuts them off at 40,000, counting the escapes of & and <."""
 
@@ -39,12 +42,14 @@ def body(message: Message, form: Format) -> bytes:
 
 def text(message: Message) -> str:
     """The message for people, a paragraph for each event."""
-    return "\n".join([*(_paragraph(message, event) for event in message.events), *_context(message)])
+    shown, more = message.events[:_MOST_EVENTS], len(message.events) - _MOST_EVENTS
+    rest = [f"and {more} more"] if more > 0 else []
+    return "\n".join([*(_paragraph(message, event) for event in shown), *rest, *_context(message)])
 
 
 def _paragraph(message: Message, event: Event) -> str:
     alert = event.alert
-    what = f"run {printable(message.run_id)}: {alert.summary}"
+    what = f"run {printable(alert.run_id)}: {alert.summary}"
     if event.resolved is not None:
         return f"RESOLVED  {what}, after {age(event.resolved - alert.since)}"
     lines = [f"{alert.severity.upper()}  {what}, for {age(message.at - alert.since)}"]
@@ -84,7 +89,7 @@ def _mark(message: Message) -> str:
 def _alertmanager(message: Message) -> Mapping[str, Any]:
     """As Alertmanager's webhook, version 4: whatever takes its pages takes these."""
     alerts = [_alert(message, event) for event in message.events]
-    common = {"run_id": message.run_id}
+    common = {"run_id": message.run_id} if message.run_id else {}
     return {
         "version": "4",
         "groupKey": f"rl-exporter:{_digest(message.source, message.run_id)}",
@@ -104,12 +109,12 @@ def _alert(message: Message, event: Event) -> Mapping[str, Any]:
     labels = {
         "alertname": alert.name,
         "severity": alert.severity.value,
-        "run_id": message.run_id,
+        "run_id": alert.run_id,
         **({"head": alert.head} if alert.head else {}),
-        **({"instance": message.source} if message.source else {}),
+        **({"instance": alert.source} if alert.source else {}),
     }
     annotations = {
-        "summary": f"Run {printable(message.run_id)}: {alert.summary}",
+        "summary": f"Run {printable(alert.run_id)}: {alert.summary}",
         "description": "; ".join(part for part in (alert.evidence, message.context) if part),
         "runbook_url": _runbook(event),
     }
@@ -119,7 +124,7 @@ def _alert(message: Message, event: Event) -> Mapping[str, Any]:
         "annotations": annotations,
         "startsAt": _time(alert.since),
         "endsAt": _NEVER if event.resolved is None else _time(event.resolved),
-        "generatorURL": message.source,
+        "generatorURL": alert.source,
         "fingerprint": _digest(*map(str, alert.key)),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,9 @@ class Notifier:
             with self._looking:
                 answer = {self._source: Answer(self._snapshot())}
                 for message in self.judgement.look(answer, self._clock()):
-                    self._deliveries.put(message)
+                    # Its address alone may be 127.0.0.1, and the reader somewhere else.
+                    context = "; ".join(part for part in (message.context, f"on {platform.node()}") if part)
+                    self._deliveries.put(replace(message, context=context))
         except Exception as error:  # noqa: BLE001 - see above
             if not self._failed:
                 self._failed = True

@@ -61,6 +61,38 @@ def test_a_run_that_failed_is_not_said_to_be_all_right():
     assert said(announcements) == []
 
 
+def lost(number):
+    where = f"http://trainer-{number}:28008/metrics"
+    return replace(FAILED, name="RLTrainingTargetDown", severity=Severity.WARNING, run_id=f"run-{number}",
+                   source=where, summary="the run does not answer", evidence="")  # fmt: skip
+
+
+def test_a_lost_network_is_one_message():
+    announcements = Announcements()
+    for look in range(7):
+        assert announcements.messages([lost(number) for number in range(10 * look)], 5.0 * look) == []
+    [message] = announcements.messages([COLLAPSED, *map(lost, range(70))], 35.0)[:1]
+    assert (len(message.events), message.run_id, message.source) == (70, "", "")
+    shown = text(message)
+    assert shown.startswith("WARNING  run run-0: the run does not answer, for ")
+    assert shown.endswith("\nand 50 more")
+    sent = document(message, Format.JSON)
+    assert [alert["labels"]["run_id"] for alert in sent["alerts"]] == sorted(f"run-{n}" for n in range(70))
+    # It is back: one message again, and no waiting.
+    [message] = announcements.messages([COLLAPSED], 40.0)
+    assert {event.resolved for event in message.events} == {40.0}
+    assert len(message.events) == 70
+
+
+def test_one_lost_run_waits_for_others_and_is_said_with_its_name():
+    announcements = Announcements()
+    assert announcements.messages([lost(1)], 0.0) == []
+    assert announcements.messages([], 10.0) == []
+    assert announcements.messages([lost(1)], 20.0) == []
+    [message] = announcements.messages([lost(1)], 50.0)
+    assert (message.run_id, message.source) == ("run-1", "http://trainer-1:28008/metrics")
+
+
 MESSAGE = Message(
     "drill", COLLAPSED.source, 400.0, (Event(COLLAPSED), Event(SLOT, resolved=400.0)), "return 14.35"
 )
@@ -80,7 +112,9 @@ def document(message, form):
     return json.loads(body(message, form))
 
 
-HOSTILE = replace(MESSAGE, run_id="<!channel> @everyone & \ud800\n")
+HOSTILE = replace(
+    MESSAGE, events=tuple(Event(replace(event.alert, run_id="<!channel> @everyone & \ud800\n")) for event in MESSAGE.events)
+)  # fmt: skip
 
 
 def test_slack_gets_text_in_which_no_name_calls_anybody():
