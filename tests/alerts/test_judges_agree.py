@@ -85,6 +85,7 @@ def disagreement(check, looks):
     return None if found == wanted else found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_the_judge_agrees_with_the_rules(subject):
     for case in cases(subject):

@@ -41,6 +41,7 @@ def served(measured):
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_collapsed_run_pages_and_a_signal_ends_the_watch():
     command = [sys.executable, "-c", "import sys; from rl_exporter.cli import main; sys.exit(main())"]
     with webhook() as hook, served(LOW) as server:
