@@ -49,6 +49,7 @@ class HeadEntropyCallback(RLlibCallback):
         register: Discovery | None = None,
         web_config: Path | str | None = None,
         allowed_hosts: Sequence[str] = (),
+        notify: str | Sequence[str] | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__()
@@ -64,6 +65,7 @@ class HeadEntropyCallback(RLlibCallback):
             register=register,
             web_config=web_config,
             allowed_hosts=allowed_hosts,
+            notify=notify,
         )
         self._environment = environment
         missing = "nothing is served yet; building the algorithm starts the run"

@@ -56,10 +56,10 @@ class HeadEntropyCallback(BaseCallback):
 
     ``head_names`` default to the environment's ``head_names``, else ``head_0``, …; the head of a Discrete space
     is ``action``. ``thresholds``, ``reference`` and ``actions`` of the heads, and ``run_id``, ``listen``,
-    ``experiment``, ``environment`` (default: its registered id), ``linger``, ``register``, ``web_config`` and
-    ``allowed_hosts`` are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep a server of your
-    own, which this callback then does not end. ``log_heads``: the numbers of each head also go to the model's
-    own logger as ``heads/<name>/…``, for TensorBoard and the like.
+    ``experiment``, ``environment`` (default: its registered id), ``linger``, ``register``, ``web_config``,
+    ``allowed_hosts`` and ``notify`` are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep a
+    server of your own, which this callback then does not end. ``log_heads``: the numbers of each head also go
+    to the model's own logger as ``heads/<name>/…``, for TensorBoard and the like.
 
     ``entropy_targets``, such as ``{"gripper": 0.4}``: an entropy controller holds these heads at these ratios.
     The model has one ``ent_coef`` for all heads, so the head that needs most decides, and every head gets it.
@@ -89,6 +89,7 @@ class HeadEntropyCallback(BaseCallback):
         register: Discovery | None = None,
         web_config: Path | str | None = None,
         allowed_hosts: Sequence[str] = (),
+        notify: str | Sequence[str] | None = None,
         recorder: HeadRecorder | None = None,
         log_heads: bool = True,
         entropy_targets: Mapping[str, float] | None = None,
@@ -97,7 +98,7 @@ class HeadEntropyCallback(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         if recorder is not None and any(
-            (run_id is not None, listen, experiment, environment, register, web_config, allowed_hosts)
+            (run_id is not None, listen, experiment, environment, register, web_config, allowed_hosts, notify)
         ):
             raise ValueError("give either a recorder, or run_id, listen and the like for a new one")
         self._declaration = Declaration(head_names, thresholds or {}, reference, actions or {})
@@ -112,6 +113,7 @@ class HeadEntropyCallback(BaseCallback):
             register=register,
             web_config=web_config,
             allowed_hosts=allowed_hosts,
+            notify=notify,
         )
         missing = "nothing is served yet; learn() starts the run"
         self._run = ServedRun(served, recorder, missing, verbose=bool(verbose))

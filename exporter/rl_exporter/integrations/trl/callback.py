@@ -40,9 +40,9 @@ class HeadEntropyCallback(TrainerCallback):
     ``reference`` is the entropy that counts as 1: by default ``"start"``, the median of the first ten updates,
     because the healthy entropy of a language model is a small part of its maximum. ``thresholds`` are (warning,
     critical) of the ratio to it, by default (0.25, 0.1), and (0.5, 0.25) for another reference. ``run_id``,
-    ``listen``, ``experiment``, ``environment``, ``linger``, ``register``, ``web_config`` and ``allowed_hosts``
-    are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep a server of your own, which this
-    callback then does not end. ``verbose=1`` prints where ``/metrics`` is.
+    ``listen``, ``experiment``, ``environment``, ``linger``, ``register``, ``web_config``, ``allowed_hosts``
+    and ``notify`` are those of ``rl_exporter.serve``. Give ``recorder`` instead to keep a server of your own,
+    which this callback then does not end. ``verbose=1`` prints where ``/metrics`` is.
 
     Of several processes the first one alone serves. The run ends with ``train``: ``completed``. As a context
     manager it spans every ``train`` in the block, and an exception that leaves the block makes it ``failed``
@@ -65,11 +65,12 @@ class HeadEntropyCallback(TrainerCallback):
         register: Discovery | None = None,
         web_config: Path | str | None = None,
         allowed_hosts: Sequence[str] = (),
+        notify: str | Sequence[str] | None = None,
         recorder: HeadRecorder | None = None,
         verbose: int = 0,
     ) -> None:
         given = (run_id is not None, listen, thresholds, experiment, environment, register, web_config)
-        if recorder is not None and any((*given, allowed_hosts, reference != START)):
+        if recorder is not None and any((*given, allowed_hosts, notify, reference != START)):
             raise ValueError("give either a recorder, or run_id, listen and the like for a new one")
         served = partial(
             serve,
@@ -81,6 +82,7 @@ class HeadEntropyCallback(TrainerCallback):
             register=register,
             web_config=web_config,
             allowed_hosts=allowed_hosts,
+            notify=notify,
         )
         self._thresholds: tuple[float | None, float | None] = thresholds or (None, None)
         self._reference = reference

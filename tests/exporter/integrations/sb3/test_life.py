@@ -18,6 +18,7 @@ from tests.support.ports import free_ports
 from tests.support.sb3_reach import At, Reach, assert_untouched, fail, local
 from tests.support.sb3_reach import small_ppo as ppo
 from tests.support.scraping import scrape, scrape_to_the_end
+from tests.support.webhooks import webhook
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +75,16 @@ def test_a_run_that_is_to_be_registered_is_while_it_learns(tmp_path):
         ppo().learn(16, callback=local(register=rl_exporter.Discovery(tmp_path / "nothing")))
     with pytest.raises(ValueError, match="give either a recorder"):
         HeadEntropyCallback(recorder=callback.recorder, register=register)
+
+
+def test_a_run_that_fails_says_so_to_a_webhook():
+    with webhook() as hook:
+        with pytest.raises(ArithmeticError), local(run_id="grasp", notify=hook.url) as callback:
+            ppo().learn(64, callback=[callback, At(2, fail(ArithmeticError))])
+        [post] = hook.posts
+        assert post["alerts"][0]["annotations"]["summary"] == "Run grasp: the run has failed"
+        with pytest.raises(ValueError, match="give either a recorder"):
+            HeadEntropyCallback(recorder=callback.recorder, notify=hook.url)
 
 
 def test_a_port_in_use_is_refused_before_training():

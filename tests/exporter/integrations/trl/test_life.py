@@ -152,6 +152,8 @@ def test_what_does_not_fit_is_refused_before_training(model):
             assert trainer.state.global_step == 0
         with pytest.raises(ValueError, match="give either a recorder"):
             local(recorder=other)
+        with pytest.raises(ValueError, match="no URL of a webhook"):
+            tiny_language.trainer(model, [local(notify="nowhere")]).train()
     with (
         rl_exporter.serve({"arm": 2}, listen="127.0.0.1:0", linger=0) as other,
         pytest.raises(ValueError, match="unknown head 'token'"),
