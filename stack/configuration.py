@@ -44,7 +44,11 @@ class Changes:
 
 
 def write_configuration(folder: Path, changes: Changes) -> None:
-    """Write the configuration of Prometheus and Alertmanager, rules and templates under ``folder``."""
+    """Write the configuration of Prometheus and Alertmanager, rules and templates under ``folder``.
+
+    The folder of targets is there, too: Prometheus logs an error if it must watch one that is not.
+    """
+    (folder / "prometheus/targets").mkdir(parents=True, exist_ok=True)
     for name in shipped_files():
         if name.suffix == ".md" or name.parts[0] == "grafana":
             continue

@@ -29,22 +29,12 @@ class Event:
 
 def events() -> tuple[Event, ...]:
     """What is marked, the most important first."""
-    ended = f'rl_training_run_state{{{RUN}, state!="running"}} == 1'
     interventions = head_selector("rl_policy_head_interventions_total")
     return (
         Event(
             "Alerts", f"1000 * {active_since(RUN)}", "{{alertname}}", "{{head}} {{run_id}}", "red", "severity"
         ),
-        Event("Starts", f"1000 * ({_START} == {_FIRST})", "run starts", "{{run_id}}", "blue"),
-        Event("Resumes", f"1000 * ({_START} > {_FIRST})", "run resumes", "{{run_id}}", "purple"),
-        Event(
-            "Ends",
-            f"1000 * (max by ({RUN_KEY}) ({run_selector('rl_training_last_update_timestamp_seconds')})"
-            f" * on ({RUN_KEY}) group_right () max by ({RUN_KEY}, state) ({ended}))",
-            "run {{state}}",
-            "{{run_id}}",
-            "blue",
-        ),
+        Event("Run", f"1000 * ({_starts_and_ends()})", "run {{event}}", "{{run_id}}", "blue"),
         Event(
             "Interventions",
             f"1000 * timestamp(max by ({HEAD_KEY}, direction) (changes({interventions}[$__interval])) > 0)",
@@ -52,6 +42,17 @@ def events() -> tuple[Event, ...]:
             "{{head}} {{run_id}}",
             "orange",
         ),
+    )
+
+
+def _starts_and_ends() -> str:
+    """Times of starts, of resumes, which are later starts under the same name, and of ends."""
+    updated = f"max by ({RUN_KEY}) ({run_selector('rl_training_last_update_timestamp_seconds')})"
+    ended = f'max by ({RUN_KEY}, state) (rl_training_run_state{{{RUN}, state!="running"}} == 1)'
+    ends = f'label_replace({updated} * on ({RUN_KEY}) group_right () {ended}, "event", "$1", "state", "(.*)")'
+    return (
+        f'label_replace({_START} == {_FIRST}, "event", "starts", "", "")'
+        f' or label_replace({_START} > {_FIRST}, "event", "resumes", "", "") or {ends}'
     )
 
 
@@ -77,7 +78,7 @@ class _Annotation(builders.AnnotationQuery):
         self._internal.event = event
 
 
-def annotation(event: Event, shown: bool) -> builders.AnnotationQuery:
-    """One kind of event, drawn where ``shown``."""
-    built = _Annotation(event).name(event.name).datasource(DATASOURCE).enable(shown)
+def annotation(event: Event) -> builders.AnnotationQuery:
+    """One kind of event, with a switch at the top of the dashboard."""
+    built = _Annotation(event).name(event.name).datasource(DATASOURCE).enable(True)
     return built.icon_color(event.colour).expr(event.expression)

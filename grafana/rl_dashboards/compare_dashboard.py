@@ -55,7 +55,7 @@ def _few(expression: str) -> str:
 
 def _lines(title: str, description: str, expression: str) -> timeseries.Panel:
     panel = timeseries_panel(title, f"{description} {_ABOUT}", NO_RATIO, range_query(_few(expression), LEGEND))
-    return panel.decimals(3).color_scheme(style.colour_by_name())
+    return panel.decimals(3)
 
 
 def _head_lines(title: str, description: str, metric: str) -> timeseries.Panel:

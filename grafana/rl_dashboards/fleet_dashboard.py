@@ -43,11 +43,13 @@ POINTS = 60
 def dashboard() -> dict[str, Any]:
     """Build the dashboard."""
     counts = [_pages(), *(_runs_at(word) for word in ("exploding", "collapsed", "low")), *_phase_counts()]
-    panels: list[layout.Placed] = [(panel, 3 * place, 0, 3, 4) for place, panel in enumerate(counts)]
+    panels: list[layout.Placed] = [
+        (panel, 6 * (place % 4), 3 * (place // 4), 6, 3) for place, panel in enumerate(counts)
+    ]
     panels += [
-        (fleet_table(), 0, 4, 24, 14),
-        (alerts_table("the selected runs"), 0, 18, 24, 8),
-        (_verdicts_over_time(), 0, 26, 24, 8),
+        (fleet_table(), 0, 6, 24, 14),
+        (alerts_table("the selected runs"), 0, 20, 24, 8),
+        (_verdicts_over_time(), 0, 28, 24, 8),
     ]
     about = "Every run, what pages first. A click on a cell opens Heads for that run and head."
     return layout.build_dashboard(layout.FLEET_UID, "RL Fleet", about, panels, marked=False)

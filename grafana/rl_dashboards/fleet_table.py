@@ -16,7 +16,6 @@ from rl_dashboards.queries import RUN_KEY
 from rl_dashboards.ranking import every_run, rank
 from rl_dashboards.table_panels import (
     COLOURED,
-    PLAIN,
     Column,
     Properties,
     joined,
@@ -81,7 +80,7 @@ def _pages() -> Properties:
     steps = style.thresholds((None, style.TRANSPARENT), (1, style.RED)).build()
     words = style.value_mapping({0: ("-", style.TRANSPARENT), -1: ("no rules", style.TRANSPARENT)})
     coloured = {"thresholds": steps, "mappings": [words], "custom.cellOptions": COLOURED}
-    return {**coloured, "unit": "prefix:▲ ", "custom.width": 70}
+    return {**coloured, "unit": "prefix:▲ ", "custom.width": 58}
 
 
 def _head_cells() -> str:
@@ -91,7 +90,7 @@ def _head_cells() -> str:
     return _with_run_label(verdict_words(now, over))
 
 
-WIDTHS = {"^.{1,5}$": 62, "^.{6,9}$": 84, "^.{10,12}$": 104}
+WIDTHS = {"^.{1,3}$": 48, "^.{4,5}$": 58, "^.{6,9}$": 80, "^.{10,12}$": 100}
 """Widths of the columns of heads, by the length of the name: no name is cut off, and eight fit 1280 pixels."""
 
 
@@ -130,7 +129,7 @@ def fleet_table() -> Table:
     named["name"] = {
         "displayName": "run",
         "custom.align": "left",
-        **PLAIN,
+        "custom.cellOptions": {"type": "auto", "wrapText": True},
         "links": [_link_to_heads(EVERYTHING)],
     }
     others = _all_but(

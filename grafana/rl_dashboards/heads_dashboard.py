@@ -7,7 +7,6 @@ from typing import Any
 from grafana_foundation_sdk.builders import common, heatmap, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from rl_dashboards import controller_panels, head_panels, layout, queries, style, verdict_queries
 from rl_dashboards.alert_queries import notifying, paging
@@ -26,8 +25,9 @@ from rl_dashboards.panels import (
 )
 from rl_dashboards.queries import LEVEL, RUN, head_selector, in_order, run_selector
 from rl_dashboards.table_panels import alerts_table, head_tables
+from rl_exporter.histogram import RATIO_BOUNDS
 
-TILE_TEXT_SIZE = 22
+TILE_TEXT_SIZE = 17
 TILES_IN_A_ROW = 4
 """With four in a row the longest word, "◈ deterministic", fits a screen of 1280 pixels beside Grafana's navigation."""
 
@@ -42,30 +42,30 @@ def dashboard() -> dict[str, Any]:
     verdicts, entropy, decisions = head_tables()
     panels: list[layout.Placed] = [
         (_tile(), 0, 0, 24, 3),
-        (_phase(), 0, 3, 4, 3),
-        (_pages(), 4, 3, 4, 3),
-        (_weakest(), 8, 3, 4, 3),
-        (_age(), 12, 3, 4, 3),
-        (_updates(), 16, 3, 4, 3),
-        (_total(), 20, 3, 4, 3),
-        (_total_beside_weakest(), 0, 6, 12, 8),
-        (_timeline(), 12, 6, 12, 8),
-        (head_panels.choice_entropy(), 0, 14, 12, 9),
-        (head_panels.state_information(), 12, 14, 12, 9),
-        (head_panels.actions(), 0, 23, 24, 7),
-        (_levels(), 0, 30, 12, 8),
-        (_heat_map(), 12, 30, 12, 8),
-        (verdicts, 0, 38, 24, 9),
-        (alerts_table("the run"), 0, 47, 24, 7),
-        (head_panels.normalized_entropy(), 0, 54, 12, 9),
-        (head_panels.margin(), 12, 54, 12, 9),
-        (head_panels.nats(), 0, 63, 12, 9),
-        (head_panels.gradients(), 12, 63, 12, 9),
-        (head_panels.importance(), 0, 72, 12, 9),
-        (head_panels.state_share(), 12, 72, 12, 9),
-        (entropy, 0, 81, 24, 9),
-        (decisions, 0, 90, 24, 9),
-        *controller_panels.row(99),
+        (_phase(), 0, 3, 6, 3),
+        (_pages(), 6, 3, 6, 3),
+        (_weakest(), 12, 3, 6, 3),
+        (_age(), 18, 3, 6, 3),
+        (_total_beside_weakest(), 0, 6, 18, 8),
+        (_updates(), 18, 6, 6, 4),
+        (_total(), 18, 10, 6, 4),
+        (_timeline(), 0, 14, 24, 8),
+        (head_panels.choice_entropy(), 0, 22, 12, 9),
+        (head_panels.state_information(), 12, 22, 12, 9),
+        (head_panels.actions(), 0, 31, 24, 7),
+        (_levels(), 0, 38, 12, 8),
+        (_heat_map(), 12, 38, 12, 8),
+        (verdicts, 0, 46, 24, 11),
+        (alerts_table("the run"), 0, 57, 24, 7),
+        (head_panels.normalized_entropy(), 0, 64, 12, 9),
+        (head_panels.margin(), 12, 64, 12, 9),
+        (head_panels.nats(), 0, 73, 12, 9),
+        (head_panels.gradients(), 12, 73, 12, 9),
+        (head_panels.importance(), 0, 82, 12, 9),
+        (head_panels.state_share(), 12, 82, 12, 9),
+        (entropy, 0, 91, 24, 11),
+        (decisions, 0, 102, 24, 11),
+        *controller_panels.row(113),
     ]
     about = "Which head of a run is collapsing, and is it real? One tile per head, then the evidence."
     return layout.build_dashboard(layout.HEADS_UID, "RL Heads", about, panels, one_run=True)
@@ -170,6 +170,7 @@ def _weakest() -> stat.Panel:
     )
     colours = f"({queries.colours(style.LEVEL_COLOURS, style.DIM)}) and on (head) {weakest}"
     panel = coloured_by_level(panel, colours).decimals(3)
+    panel = panel.text(common.VizTextDisplayOptions().title_size(16).value_size(24))
     return panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME)
 
 
@@ -237,23 +238,44 @@ def _or_nothing_yet(expression: str) -> str:
     return f'{expression} or label_replace({absent}, "head", "no head", "", "")'
 
 
+BOUNDS = (*(f"{bound:g}" for bound in RATIO_BOUNDS), "1")
+"""Upper ends of the rows: the buckets of the histogram, the last of which has none."""
+
+
+def _updates_between(low: str, high: str) -> str:
+    """How many updates the head had whose ratio was in a bucket, of the head that had the most.
+
+    Not of all heads: beside seven healthy heads, a collapsed one would have the palest cell.
+    """
+
+    def up_to(bound: str) -> str:
+        buckets = head_selector("rl_policy_head_effective_entropy_ratio_bucket")
+        selector = buckets.replace("}", f', le="{"+Inf" if bound == BOUNDS[-1] else bound}"}}')
+        return f"max by (head) (increase({selector}[$__rate_interval]))"
+
+    return f"max({up_to(high)})" if low == "0" else f"max({up_to(high)} - {up_to(low)})"
+
+
 def _heat_map() -> heatmap.Panel:
-    buckets = head_selector("rl_policy_head_effective_entropy_ratio_bucket")
-    target = range_query(f"sum by (le) (increase({buckets}[$__rate_interval]))", "{{le}}")
-    target = target.format(PromQueryFormat.HEATMAP)
+    lows = ("0", *BOUNDS[:-1])
+    targets = [
+        range_query(_updates_between(low, high), f"{low} to {high}", ref)
+        for ref, low, high in zip("ABCDEF", lows, BOUNDS, strict=True)
+    ]
+    panel = described(
+        heatmap.Panel(),
+        "Every update, by effective ratio",
+        "All updates, also those between two scrapes, by the ratio that they had; of the selected heads, the one that "
+        "had the most in a row. A bright cell in the lowest rows: in this time a head did nearly every update without "
+        "exploration. Choose one head above to see it alone.",
+        "no update in this time range",
+        targets,
+    )
     return (
-        described(
-            heatmap.Panel(),
-            "Every update, by effective ratio",
-            "All updates of the selected heads, also those between two scrapes, by the ratio that they had. Bright "
-            "cells in the lowest rows are exploration lost. Choose one head above to see it alone.",
-            "no update in this time range",
-            [target],
-        )
-        .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.OPACITY).fill("orange").exponent(0.4))
+        panel.color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(32))
         .y_axis(heatmap.YAxisConfig().unit("none").decimals(2))
         .filter_values(heatmap.FilterValueRange().le(1e-9))
         .cell_gap(1)
         .show_legend()
         .mode(options.TooltipDisplayMode.SINGLE)
-    )  # fmt: skip
+    )

@@ -62,7 +62,7 @@ def build_dashboard(
 ) -> dict[str, Any]:
     """Build a dashboard in Grafana's JSON model. Panels get their ids in order. ``more`` variables follow the common ones.
 
-    ``marked``: draw a line at alerts and other events. Off for a fleet, whose many lines hide the graphs.
+    ``marked``: draw lines at alerts and other events. Not for a fleet, whose many lines would hide the graphs.
     ``one_run``: the variables choose one run.
     """
     common = variables.of_one_run() if one_run else variables.of_many_runs()
@@ -78,7 +78,7 @@ def build_dashboard(
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .variables([*(one for one in common if one.build().name not in names), *more])
-        .annotations([annotation(event, marked) for event in events()])
+        .annotations([annotation(event) for event in events()] if marked else [])
     )
     for link in _links(uid):
         dashboard = dashboard.link(link)

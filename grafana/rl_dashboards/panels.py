@@ -80,7 +80,7 @@ def stat_panel(
     description: str,
     no_value: str,
     *targets: Query,
-    words: Sequence[model.ValueMap] = (),
+    words: Sequence[model.ValueMap | model.RangeMap] = (),
     colour: bool = True,
     trend: bool = False,
 ) -> stat.Panel:
@@ -164,6 +164,7 @@ def dashed(panel: timeseries.Panel, ref: str, colour: str) -> timeseries.Panel:
     properties: dict[str, object] = {
         "custom.lineStyle": {"fill": "dash", "dash": [8, 8]},
         "custom.lineWidth": 1,
+        "custom.showPoints": "never",
         "color": {"mode": "fixed", "fixedColor": colour},
         "custom.hideFrom": {"legend": True, "tooltip": True, "viz": False},
     }

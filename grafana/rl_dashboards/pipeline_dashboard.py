@@ -23,6 +23,7 @@ from rl_dashboards.table_panels import alerts_table
 TRAINERS = 'job="rl-training", cluster=~"$cluster", namespace=~"$namespace"'
 RULES = 'rule_group=~".+;rl-.+"'
 NO_PROMETHEUS = "Prometheus does not scrape itself"
+NOT_EXPORTED = "no exporter has answered in this time range"
 NO_ALERTMANAGER = "no Alertmanager is scraped: see prometheus/alertmanagers/"
 NO_TARGET = "no training target: list one in prometheus/targets/*.json"
 MONITORING = 'alertname=~"RLMonitoring.+|RLExporter.+|RLTrainingTargetDown"'
@@ -31,13 +32,15 @@ MONITORING = 'alertname=~"RLMonitoring.+|RLExporter.+|RLTrainingTargetDown"'
 def dashboard() -> dict[str, Any]:
     """Build the dashboard."""
     numbers = (_watchdog(), _rules(), _rule_failures(), _alertmanagers(), _undelivered(), _down())
-    panels: list[layout.Placed] = [(panel, 4 * place, 0, 4, 4) for place, panel in enumerate(numbers)]
+    panels: list[layout.Placed] = [
+        (panel, 8 * (place % 3), 3 * (place // 3), 8, 3) for place, panel in enumerate(numbers)
+    ]
     panels += [
-        (alerts_table("the monitoring", MONITORING, ("problem", "run_id", "instance")), 0, 4, 24, 6),
-        (_targets(), 0, 10, 24, 9),
+        (alerts_table("the monitoring", MONITORING, ("problem", "run_id", "instance")), 0, 6, 24, 6),
+        (_targets(), 0, 12, 24, 9),
     ]
     for place, panel in enumerate(_lines()):
-        panels.append((panel, 8 * (place % 3), 19 + 8 * (place // 3), 8, 8))
+        panels.append((panel, 8 * (place % 3), 21 + 8 * (place // 3), 8, 8))
     about = "From exporter to pager: what is scraped, evaluated and delivered. While something here is red, silence says nothing."
     return layout.build_dashboard(layout.PIPELINE_UID, "RL Pipeline", about, panels, marked=False)
 
@@ -52,7 +55,7 @@ def _watchdog() -> stat.Panel:
         instant_query(
             f"time() - max(timestamp({WATCHDOG}) or max_over_time(timestamp({WATCHDOG})[1h:15s])) or vector(-1)"
         ),
-        words=[style.value_mapping({-1: ("✖ no rules loaded", style.RED)})],
+        words=[style.value_mapping({-1: ("✖ no rules loaded", style.RED)}), *style.ages()],
     )
     return (
         panel.unit("s")
@@ -191,7 +194,7 @@ def _scrapes() -> list[timeseries.Panel]:
         narrow_timeseries_panel(
             "Exporter: rendering /metrics",
             "What an answer costs the exporter; about a millisecond is usual.",
-            NO_TARGET,
+            NOT_EXPORTED,
             range_query(rendering, "mean per scrape"),
         )
         .unit("s")
@@ -201,7 +204,7 @@ def _scrapes() -> list[timeseries.Panel]:
             "Errors inside telemetry; each lost values of an update. Training goes on, but what "
             "is shown may stand still. Above 0: read the trainer's log. A field beside an instance is the "
             "argument of record() whose values are impossible.",
-            NO_TARGET,
+            NOT_EXPORTED,
             range_query(f"sum({errors})", "all trainers", "A"),
             range_query(f"topk(5, sum by (instance) ({errors}) > 0)", "{{instance}}", "B"),
             range_query(

@@ -29,14 +29,14 @@ NOT_REPORTED = "not reported by the selected runs, or before the first update"
 def dashboard() -> dict[str, Any]:
     """Build the dashboard."""
     panels: list[layout.Placed] = [
-        (_info(), 0, 0, 16, 6),
-        (_selected(), 16, 0, 4, 6),
-        (_episodes(), 20, 0, 4, 6),
+        (_selected(), 0, 0, 12, 3),
+        (_episodes(), 12, 0, 12, 3),
+        (_info(), 0, 3, 24, 4),
     ]
     lines = _lines()
     for place, panel in enumerate(lines):
-        panels.append((panel, 8 * (place % 3), 6 + 7 * (place // 3), 8, 7))
-    panels.append((_environment(), 0, 6 + 7 * math.ceil(len(lines) / 3), 24, 8))
+        panels.append((panel, 8 * (place % 3), 7 + 7 * (place // 3), 8, 7))
+    panels.append((_environment(), 0, 7 + 7 * math.ceil(len(lines) / 3), 24, 8))
     about = "Is PPO itself in order: does it learn, are its steps of a sensible size, how fast is it, what does it do?"
     return layout.build_dashboard(
         layout.RUN_UID, "RL Run", about, panels, one_run=True, more=[variables.environment()]
@@ -68,7 +68,11 @@ def _info() -> table.Panel:
     panel = panel.with_transformation(transformation("organize", {"indexByName": places}))
     return with_overrides(
         panel,
-        {"run_id": {"displayName": "run", "custom.width": 200}, "world_size": {"displayName": "processes"}},
+        {
+            "run_id": {"displayName": "run", "custom.width": 150},
+            "instance": {"custom.width": 150},
+            "world_size": {"displayName": "processes"},
+        },
     )
 
 

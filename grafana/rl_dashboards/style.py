@@ -159,6 +159,23 @@ def _healthy_look(word: str) -> tuple[str, str]:
     return word, DIM if word in {STATES[HeadState.DETERMINISTIC], NO_CHOICE[0]} else GREEN
 
 
+def ages() -> list[model.RangeMap]:
+    """The age of what must be young, in words: a colour alone would not do, and a number needs no symbol then."""
+    looks = (
+        (0, 60, "● under a minute ago", GREEN),
+        (60, 300, "◆ over a minute ago", YELLOW),
+        (300, None, "✖ over five minutes ago", RED),
+    )
+    return [
+        model.RangeMap(
+            options=model.DashboardRangeMapOptions(
+                from_val=start, to=end, result=model.ValueMappingResult(text=text, color=colour)
+            )
+        )
+        for start, end, text, colour in looks
+    ]
+
+
 def thresholds(*steps: tuple[float | None, str]) -> ThresholdsConfig:
     """Absolute thresholds. Grafana compares with ``>=``: a value equal to a step gets the step's colour."""
     built = [model.Threshold(value=value, color=colour) for value, colour in steps]

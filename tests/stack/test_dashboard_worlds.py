@@ -56,6 +56,17 @@ def worlds(prometheus, tmp_path_factory):
         yield SimpleNamespace(ruled=server, bare=bare)
 
 
+def test_prometheus_finds_the_folder_of_targets_that_it_watches(prometheus, tmp_path):
+    with Stack(tmp_path, Binaries(prometheus=prometheus)) as stack:
+        stack.start_prometheus()
+        assert "no such file or directory" not in stack.log_path("prometheus").read_text()
+        (stack.folder / "prometheus/targets").rmdir()
+    with Stack(tmp_path / "broken", Binaries(prometheus=prometheus)) as broken:
+        (broken.folder / "prometheus/targets").rmdir()
+        broken.start_prometheus()
+        until(lambda: "no such file or directory" in broken.log_path("prometheus").read_text(), seconds=20)
+
+
 def paging(server, cluster):
     firing = f'ALERTS{{cluster="{cluster}", severity="critical", alertstate="firing"}}'
     return len(query(server, f"count by (run_id) ({firing})"))
