@@ -38,6 +38,7 @@ MAX_BYTES = 8 * 2**20
 
 TIMEOUT_SECONDS = 5.0
 _CHUNK = 64 * 1024
+_SCRAPE_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 _REDIRECTS = 3
 _MARKER_METRIC = b"rl_policy_head_entropy_max_nats"
 """Every run exposes it from its first scrape on. Looked for first, because parsing a foreign body is slow."""
@@ -110,7 +111,10 @@ def tls_context(ca_file: Path | None = None, *, insecure: bool = False) -> ssl.S
 
 
 class Fetcher:
-    """Fetches snapshots over connections that stay open. Thread-safe."""
+    """Fetches snapshots over connections that stay open. Thread-safe.
+
+    ``awaited``: at its end a run waits until this fetcher has its final state.
+    """
 
     def __init__(
         self,
@@ -119,8 +123,11 @@ class Fetcher:
         *,
         basic_auth: str | None = None,
         server_name: str | None = None,
+        awaited: bool = False,
     ) -> None:
         self.timeout = timeout
+        # As Prometheus does: a run waits at its end for those who send it.
+        self._scrape = {_SCRAPE_HEADER: f"{timeout:g}"} if awaited else {}
         self._basic_auth = basic_auth
         # One body at a time: parsed, a hostile one takes ten times its size, and Python parses no two at once.
         self._parsing = threading.Lock()
@@ -135,15 +142,17 @@ class Fetcher:
         )
 
     @classmethod
-    def showing(cls, credentials: Credentials, timeout: float = TIMEOUT_SECONDS) -> Self:
+    def showing(
+        cls, credentials: Credentials, timeout: float = TIMEOUT_SECONDS, *, awaited: bool = False
+    ) -> Self:
         """A fetcher that shows these credentials."""
         shown = {"basic_auth": credentials.basic_auth, "server_name": credentials.server_name}
-        return cls(credentials.tls, timeout, **shown)
+        return cls(credentials.tls, timeout, awaited=awaited, **shown)
 
     def fetch(self, target: Target) -> FetchedSnapshot:
         """Fetch the snapshot of the run at ``target``. Raises UnreachableError."""
         # No Accept-Encoding: the trainer would spend CPU on compressing what a local network sends at once.
-        headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"}
+        headers = {"Accept": "text/plain; version=0.0.4", "User-Agent": "rl-exporter-watch"} | self._scrape
         if self._basic_auth is not None:
             headers |= urllib3.make_headers(basic_auth=self._basic_auth)
         try:

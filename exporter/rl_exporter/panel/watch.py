@@ -88,7 +88,8 @@ def _selection(options: argparse.Namespace) -> RunSelection:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if options.targets is not None:
         require_directory(options.targets)
-    fetcher = Fetcher.showing(_credentials(options), options.timeout)
+    # A panel may miss how a run ends; who pages for its loss must not.
+    fetcher = Fetcher.showing(_credentials(options), options.timeout, awaited=bool(options.notify))
 
     def observe(target: Target) -> ObservedRun:
         return ObservedRun(EndpointSource(target, fetcher), Backoff(options.interval), timeout=options.timeout)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+import rl_exporter
 from rl_exporter import Heads, ListenAddress, MetricsServer, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.cli.main import main
 from rl_exporter.client.addresses import parse_target
@@ -61,10 +62,9 @@ def test_a_collapsed_run_pages_and_a_signal_ends_the_watch():
 class Watching:
     """An unattended watch in this process. ``listed`` is what discovery says; each look comes ``step`` seconds later."""
 
-    def __init__(self, server, hook):
+    def __init__(self, run, hook):
         self.now, self.step = time.time(), 0.0
-        target = parse_target(str(server.address))
-        self.run = ObservedRun(EndpointSource(target, Fetcher(timeout=5)), Backoff(0.02), timeout=5)
+        self.run = run
         self.listed = [self.run], []
         self.looks = 0
         self._watch = UnattendedWatch(
@@ -109,13 +109,36 @@ def test_a_run_that_no_longer_answers_or_is_no_longer_listed_pages(capsys):
             watching.listed = [], []
             hook.arrived(3)
 
-        Watching(server, hook).while_it_watches(act)
+        target = parse_target(str(server.address))
+        run = ObservedRun(EndpointSource(target, Fetcher(timeout=5)), Backoff(0.02), timeout=5)
+        Watching(run, hook).while_it_watches(act)
         assert [summaries(post) for post in hook.posts] == [
             [("firing", "Run drill: the run does not answer")],
             [("resolved", "Run drill: the run does not answer")],
             [("firing", "Run drill: the run has vanished")],
         ]
     assert capsys.readouterr().err == "rl-exporter watch: '/targets': Input/output error\n"
+
+
+def test_a_run_waits_at_its_end_for_the_watch_that_would_page():
+    with webhook() as hook:
+        recorder = rl_exporter.serve({"op": 6}, run_id="grasp", listen="127.0.0.1:0", linger=60)
+        recorder.record({"op": 1.5})
+        target = parse_target(recorder.url)
+        run = ObservedRun(EndpointSource(target, Fetcher(timeout=5, awaited=True)), Backoff(0.5), timeout=5)
+        watching = Watching(run, hook)
+
+        def act(watching):
+            until(lambda: watching.run.fetched)
+            watching.looks_on()
+            recorder.close()
+            until(lambda: watching.run.problem)
+            watching.step = 20.0
+            watching.looks_on(20)
+
+        watching.while_it_watches(act)
+        assert run.snapshot.run_state is rl_exporter.RunState.COMPLETED
+        assert hook.posts == []
 
 
 @pytest.mark.parametrize(
