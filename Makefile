@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo train-long drill rescue stack dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet learning clean
+.PHONY: help demo train-long drill rescue stack pictures dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet bench-dashboards learning clean
 help:
 	@echo 'make demo       a policy learns a small task in a minute, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long a policy learns to grow a network, in some 10 minutes'
@@ -18,12 +18,14 @@ help:
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
 	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
+	@echo 'make pictures   pictures of the dashboards for docs/, with the Grafana that GRAFANA_HOME names, and Chromium'
 	@echo 'make dashboards write grafana/dashboards and grafana/import anew from grafana/rl_dashboards'
 	@echo 'make kubernetes write deploy/kubernetes anew from prometheus, alerts and grafana'
 	@echo 'make image-requirements  write deploy/image anew from pyproject.toml and constraints.txt; needs uv'
 	@echo 'make mutants    plausible mistakes, each of which a test must see (part of make test)'
 	@echo 'make benchmark  what telemetry costs and how fast the trainer is, as ratios'
 	@echo 'make bench-fleet  what fleets of up to 3,000 simulated runs cost a Prometheus; half an hour'
+	@echo 'make bench-dashboards  what one refresh of each dashboard costs a Prometheus with 200 runs; ten minutes'
 	@echo 'make learning   trains rl-train and its peers and writes docs/learning.md; many hours'
 	@echo 'make clean      remove $(VENV), $(SERVERS), .libraries and caches'
 
@@ -49,6 +51,9 @@ rescue: $(INSTALLED)
 
 stack: $(INSTALLED)
 	@$(BIN)/python -m stack.live --servers $(SERVERS) $(ARGS)
+
+pictures: $(INSTALLED)
+	@$(BIN)/python -m stack.picture --servers $(SERVERS) $(ARGS)
 
 dashboards: $(INSTALLED)
 	@PYTHONPATH=grafana $(BIN)/python -m rl_dashboards
@@ -96,6 +101,9 @@ benchmark: $(INSTALLED)
 
 bench-fleet: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.fleet measure --servers $(SERVERS) --write docs/scale.md $(ARGS)
+
+bench-dashboards: $(INSTALLED)
+	@PYTHONPATH=.:grafana $(BIN)/python -m benchmarks.dashboards --servers $(SERVERS) $(ARGS)
 
 learning: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.learning --rows all --write docs/learning.md --picture docs/learning.svg $(ARGS)

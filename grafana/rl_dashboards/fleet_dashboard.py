@@ -21,7 +21,7 @@ from rl_dashboards.panels import instant_query, range_query, stat_panel, timeser
 from rl_dashboards.queries import RUN, RUN_KEY, RunPhase, running
 from rl_dashboards.ranking import every_run
 from rl_dashboards.table_panels import alerts_table
-from rl_dashboards.verdict_queries import Verdict, verdicts_of_runs
+from rl_dashboards.verdict_queries import Verdict, judged_runs, noticed_runs, verdicts_of_runs
 
 GROUPS: dict[str, tuple[Sequence[Verdict], str]] = {
     "exploding": ([Verdict.EXPLODING], "the gradients of a head explode"),
@@ -58,7 +58,7 @@ def dashboard() -> dict[str, Any]:
 def _with(word: str) -> str:
     """The runs whose worst head has a verdict of a group."""
     codes = sorted(map(int, GROUPS[word][0]))
-    of_runs = verdicts_of_runs()
+    of_runs = noticed_runs()
     return f"{of_runs} == {codes[0]}" if len(codes) == 1 else f"({of_runs} >= {codes[0]}) <= {codes[-1]}"
 
 
@@ -69,7 +69,7 @@ def _runs_at(word: str) -> stat.Panel:
         word.capitalize(),
         f"Runs that are scraped now, by their worst head: {meaning}.",
         NO_ANSWER,
-        instant_query(counted(_with(word), verdicts_of_runs())),
+        instant_query(counted(_with(word), judged_runs())),
         words=[style.MISSING_MAPPING],
     )
     symbol = style.VERDICTS[Verdict.LOW][0][0] if word == "low" else text[0]

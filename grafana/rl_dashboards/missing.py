@@ -42,7 +42,7 @@ def missing(*, ended: bool = True) -> str:
     goes_on = f"count({run_state('running')} == 1)"
     updated = f"count({run_selector('rl_training_last_update_timestamp_seconds')})"
     recorded = f"count(run:rl_training_run_state:running{{{RUN}}})"
-    known = f"count(last_over_time({run_selector('rl_training_run_state')}[$__range]))"
+    known = f"count(last_over_time({run_selector('rl_training_run_info')}[$__range]))"
     over = f" or {Missing.RUNNING} + 0 * ({known} unless {goes_on})" if ended else ""
     return (
         f"({Missing.RULES} + 0 * ({goes_on} unless {recorded}) or {Missing.UPDATE} + 0 * ({goes_on} unless {updated})"

@@ -140,17 +140,21 @@ def _labelled(held: Mapping[Verdict, str], words: Mapping[Verdict, str]) -> str:
     )
 
 
-def verdicts_of_runs(codes: Codes = VERDICT_CODES, worst: str = "max") -> str:
-    """The verdict on the worst head of each running run, as a number of ``codes``.
-
-    Cheap: only heads that a condition holds for are looked at. A run that was updated, and whose level the rules
-    record, is healthy otherwise.
-    """
+def noticed_runs(codes: Codes = VERDICT_CODES, worst: str = "max") -> str:
+    """The verdict on the worst head of each running run for which a head has one of a condition."""
     held = {verdict: _now(verdict) for verdict in _CONDITIONS}
-    failing = f"{worst} by ({RUN_KEY}) ({_union(held, codes)})"
+    return f"({worst} by ({RUN_KEY}) ({_union(held, codes)}) and on ({RUN_KEY}) {running()})"
+
+
+def judged_runs() -> str:
+    """Runs that were updated and whose levels the rules record: without a condition they are healthy."""
     updated = f"max by ({RUN_KEY}) ({run_selector('rl_training_last_update_timestamp_seconds')})"
-    judged = f"({updated} and on ({RUN_KEY}) run:rl_training_run_state:running{{{RUN}}})"
-    return f"(({failing} and on ({RUN_KEY}) {running()}) or {codes[Verdict.HEALTHY]:g} + 0 * {judged})"
+    return f"({updated} and on ({RUN_KEY}) run:rl_training_run_state:running{{{RUN}}})"
+
+
+def verdicts_of_runs(codes: Codes = VERDICT_CODES, worst: str = "max") -> str:
+    """The verdict on the worst head of each running run, as a number of ``codes``. It looks at no healthy head."""
+    return f"({noticed_runs(codes, worst)} or {codes[Verdict.HEALTHY]:g} + 0 * {judged_runs()})"
 
 
 def ratio_that_counts() -> str:

@@ -258,7 +258,7 @@ def test_a_stalled_run_that_failed_has_failed(promtool, tmp_path):
 
 def test_a_count_says_what_is_missing_instead_of_zero(promtool, tmp_path):
     low = f"{verdict_queries.verdicts_of_runs()} == {int(Verdict.LOW)}"
-    count = missing.counted(low, verdict_queries.verdicts_of_runs())
+    count = missing.counted(low, verdict_queries.judged_runs())
     cases = {
         Missing.RUN: (),
         Missing.UPDATE: (run("fresh", updated=None),),

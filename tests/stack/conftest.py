@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 import rl_exporter
 from stack.grafana import find_grafana
 from stack.processes import Binaries, Stack, free_address
+from tests.support.one_prometheus import prometheus_with
 from tests.support.servers import query
 from tests.support.waiting import until
+from tests.support.worlds import EXPLODING, SimulatedRun, eight, fleet, listed
 
 
 def train(stack, run, labels, *options):
@@ -50,3 +53,46 @@ def world(prometheus, alertmanager, tmp_path_factory):
         until(lambda: query(server, "alertmanager_notifications_total > 0"))
         yield SimpleNamespace(stack=stack, server=server, started=started, one=one, two=two, young=young)
         young.close()
+
+
+def paging(server, cluster):
+    firing = f'ALERTS{{cluster="{cluster}", severity="critical", alertstate="firing"}}'
+    return len(query(server, f"count by (run_id) ({firing})"))
+
+
+@pytest.fixture(scope="module")
+def worlds(prometheus, tmp_path_factory):
+    """Worlds of simulated runs, each a cluster: ``eight``, ``fleet``, ``young``, ``over``; ``bare`` has no rules."""
+    folder = tmp_path_factory.mktemp("worlds")
+    home = os.environ.get("GRAFANA_HOME")
+    binaries = Binaries(prometheus=prometheus, grafana=find_grafana(home) if home else None)
+    with Stack(folder, binaries, faster=10) as stack, ExitStack() as runs:
+        young = SimulatedRun("young", updates=0, goes_on=False)
+        over = [SimulatedRun("completed"), SimulatedRun("failed", {"op": "collapsed"}), SimulatedRun("lost")]
+        for name, members in {
+            "eight": eight(),
+            "fleet": fleet(),
+            "young": [young],
+        }.items():
+            runs.enter_context(listed(stack, name, members))
+        ended = runs.enter_context(ExitStack())
+        ended.enter_context(listed(stack, "over", over))
+        stack.start_prometheus()
+        job = {"job_name": "rl-training"}
+        job["file_sd_configs"] = [
+            {"files": [str(stack.folder / "prometheus/targets/*.json")], "refresh_interval": "1s"}
+        ]
+        bare = runs.enter_context(prometheus_with(prometheus, folder / "bare", job))
+        server = stack.prometheus
+        levels = 'count by (run_id) (head:rl_policy_effective_entropy:level{cluster="over"})'
+        until(lambda: len(query(server, levels)) == len(over))
+        over[0].end("completed")
+        over[1].end("failed")
+        states = 'rl_training_run_state{cluster="over", state!="running"} == 1'
+        until(lambda: len(query(server, states)) == len(query(bare, states)) == 2)
+        ended.close()
+        until(lambda: not query(server, 'up{cluster="over"}') and not query(bare, 'up{cluster="over"}'))
+        until(lambda: paging(server, "over") == 2)  # failed and vanished
+        until(lambda: paging(server, "fleet") == len(EXPLODING))
+        until(lambda: paging(server, "eight") == 3)
+        yield SimpleNamespace(stack=stack, ruled=server, bare=bare)

@@ -20,6 +20,9 @@ PAGES = {
     "/console": PANEL.format("") + "<script>console.error('broken')</script>",
     "/throws": PANEL.format("") + "<script>throw new Error('broken')</script>",
     "/missing": PANEL.format("") + "<img src='/nothing.png'>",
+    "/cut": PANEL.format("<b style='display: block; width: 30px; overflow: hidden'>deterministic</b>"),
+    "/beyond": PANEL.format("<i style='display: block; width: 30px; overflow: clip'><b>deterministic</b></i>"),
+    "/fits": PANEL.format("<b style='display: block; width: 300px; overflow: hidden'>deterministic</b>"),
     "/query": PANEL.format("") + "<script>fetch('/api/ds/query')</script>",
 }
 
@@ -38,14 +41,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def problems():
+def visited():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     with browser(chromium(), seconds=4) as visit:
-        yield lambda path: visit(f"http://127.0.0.1:{server.server_port}{path}").problems()
+        yield lambda path: visit(f"http://127.0.0.1:{server.server_port}{path}")
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def problems(visited):
+    return lambda path: visited(path).problems()
+
+
+@pytest.mark.parametrize(
+    ("path", "cut"), [("/cut", True), ("/beyond", True), ("/fits", False), ("/good", False)]
+)
+def test_a_text_that_is_cut_off_is_seen(visited, path, cut):
+    assert visited(path).clipped() == (["Return: deterministic"] if cut else [])
 
 
 def test_a_page_in_order_has_no_problem(problems):

@@ -1,59 +1,17 @@
 """What the dashboards say of worlds of runs: eight that differ, two hundred, none, young, over; with rules and without."""
 
-from contextlib import ExitStack
-from types import SimpleNamespace
-
 import pytest
 
 from rl_dashboards import style
 from rl_training.action_space import HEAD_NAMES
 from stack.processes import Binaries, Stack
-from tests.support.one_prometheus import prometheus_with
-from tests.support.servers import query
 from tests.support.shown import column, look, panel_of, rows, tile
 from tests.support.waiting import until
-from tests.support.worlds import SimulatedRun, eight, fleet, listed
+from tests.support.worlds import EXPLODING, FLEET_SIZE
 
 pytestmark = pytest.mark.stack
 RUNS = "Runs, what pages first"
 COUNTS = ("Runs that page", "Exploding", "Collapsed", "Low", "Failed, lost", "Stalled", "Running", "Ended")
-FLEET_SIZE = 200
-EXPLODING = (77, 129, 161)
-
-
-@pytest.fixture(scope="module")
-def worlds(prometheus, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("worlds")
-    with Stack(folder, Binaries(prometheus=prometheus), faster=10) as stack, ExitStack() as runs:
-        young = SimulatedRun("young", updates=0, goes_on=False)
-        over = [SimulatedRun("completed"), SimulatedRun("failed", {"op": "collapsed"}), SimulatedRun("lost")]
-        for name, members in {
-            "eight": eight(),
-            "fleet": fleet(FLEET_SIZE, EXPLODING),
-            "young": [young],
-        }.items():
-            runs.enter_context(listed(stack, name, members))
-        ended = runs.enter_context(ExitStack())
-        ended.enter_context(listed(stack, "over", over))
-        stack.start_prometheus()
-        job = {"job_name": "rl-training"}
-        job["file_sd_configs"] = [
-            {"files": [str(stack.folder / "prometheus/targets/*.json")], "refresh_interval": "1s"}
-        ]
-        bare = runs.enter_context(prometheus_with(prometheus, folder / "bare", job))
-        server = stack.prometheus
-        levels = 'count by (run_id) (head:rl_policy_effective_entropy:level{cluster="over"})'
-        until(lambda: len(query(server, levels)) == len(over))
-        over[0].end("completed")
-        over[1].end("failed")
-        states = 'rl_training_run_state{cluster="over", state!="running"} == 1'
-        until(lambda: len(query(server, states)) == len(query(bare, states)) == 2)
-        ended.close()
-        until(lambda: not query(server, 'up{cluster="over"}') and not query(bare, 'up{cluster="over"}'))
-        until(lambda: paging(server, "over") == 2)  # failed and vanished
-        until(lambda: paging(server, "fleet") == len(EXPLODING))
-        until(lambda: paging(server, "eight") == 3)
-        yield SimpleNamespace(ruled=server, bare=bare)
 
 
 def test_prometheus_finds_the_folder_of_targets_that_it_watches(prometheus, tmp_path):
@@ -65,11 +23,6 @@ def test_prometheus_finds_the_folder_of_targets_that_it_watches(prometheus, tmp_
         (broken.folder / "prometheus/targets").rmdir()
         broken.start_prometheus()
         until(lambda: "no such file or directory" in broken.log_path("prometheus").read_text(), seconds=20)
-
-
-def paging(server, cluster):
-    firing = f'ALERTS{{cluster="{cluster}", severity="critical", alertstate="firing"}}'
-    return len(query(server, f"count by (run_id) ({firing})"))
 
 
 def order(server, cluster):

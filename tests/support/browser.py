@@ -24,6 +24,33 @@ LOOK = """() => [...document.querySelectorAll("section[data-testid^='data-testid
   right: Math.round(s.getBoundingClientRect().right),
 }))"""
 
+DOCKED = "localStorage.setItem('grafana.navigation.docked', 'true');"
+"""Grafana's navigation as it is for everybody who has not closed it."""
+
+CLIPPED = """() => {
+  const found = new Set();
+  const clips = element => ['hidden', 'clip'].includes(getComputedStyle(element).overflowX);
+  for (const panel of document.querySelectorAll("section[data-testid^='data-testid Panel header']")) {
+    const title = panel.getAttribute('data-testid').replace('data-testid Panel header ', '');
+    for (const element of panel.querySelectorAll('*')) {
+      const text = [...element.childNodes].filter(n => n.nodeType === 3 && n.textContent.trim());
+      const box = element.getBoundingClientRect();
+      if (!text.length || !box.width || getComputedStyle(element).visibility === 'hidden') continue;
+      if (clips(element) && element.scrollWidth > element.clientWidth + 1 && element.clientWidth)
+        found.add(`${title}: ${element.textContent}`);
+      for (let outer = element.parentElement; outer && outer !== panel; outer = outer.parentElement) {
+        const edge = outer.getBoundingClientRect();
+        if (clips(outer) && (box.right > edge.right + 2 || box.left < edge.left - 2)) {
+          found.add(`${title}: ${element.textContent}`);
+          break;
+        }
+      }
+    }
+  }
+  return [...found];
+}"""
+"""Texts of panels that do not fit: wider than their element, or beyond the edge of one that cuts off."""
+
 
 def chromium():
     """A Chromium or Chrome on the path, or None."""
@@ -75,6 +102,10 @@ class Visit:
         )
         return self
 
+    def clipped(self):
+        """Texts that are cut off."""
+        return self.page.evaluate(CLIPPED)
+
     def problems(self):
         """Everything wrong with the page."""
         errors = [f"panel error: {panel['title']}" for panel in self.panels if panel["error"]]
@@ -83,12 +114,17 @@ class Visit:
 
 @contextmanager
 def browser(executable, height=3000, seconds=60):
-    """A function that opens pages one after the other; the viewport is tall, so that every panel loads."""
+    """A function that opens pages one after the other; the viewport is tall, so that every panel loads.
+
+    ``docked``: with Grafana's navigation beside the page.
+    """
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=executable, args=OPTIONS)
 
-        def visit(url):
-            page = opened.new_page(viewport={"width": 1600, "height": height})
+        def visit(url, width=1600, docked=False):
+            page = opened.new_page(viewport={"width": width, "height": height})
+            if docked:
+                page.add_init_script(DOCKED)
             return Visit(page).open(url, seconds)
 
         yield visit

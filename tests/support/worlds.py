@@ -167,7 +167,10 @@ def eight():
     ]
 
 
-def fleet(runs=200, exploding=(77, 129, 161)):
+FLEET_SIZE, EXPLODING = 200, (77, 129, 161)
+
+
+def fleet(runs=FLEET_SIZE, exploding=EXPLODING):
     """Healthy runs of different ratios, three of which explode."""
     return [
         SimulatedRun(f"run-{number:03}", {"style": "exploding"} if number in exploding else {}, updates=6)
