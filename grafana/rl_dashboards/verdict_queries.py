@@ -180,5 +180,9 @@ def _over(ended: float) -> str:
 
 
 def verdicts_and_states_now() -> str:
-    """The same of the heads that are scraped now, for graphs over time."""
-    return f"({head_state_codes()} + on (head) 10 * (1 + {verdicts_now()}) or {head_state_codes()})"
+    """The same of the heads that are scraped now, for graphs over time.
+
+    Without the state where the verdict has the word: a change of state would begin a new bar of the same word.
+    """
+    verdict, state = verdicts_now(), head_state_codes()
+    return f"(10 * (1 + ({verdict} > 0)) or {state} + on (head) (10 + 0 * ({verdict} == 0)) or {state})"

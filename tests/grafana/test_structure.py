@@ -388,17 +388,8 @@ def recorded():
 OTHERS = r"(prometheus|alertmanager|process|scrape)_\w+|up|ALERTS|ALERTS_FOR_STATE"
 
 
-CONTROLLER = {
-    "rl_policy_head_entropy_target_ratio",
-    "rl_policy_head_entropy_coefficient_applied",
-    "rl_policy_head_interventions_total",
-    "rl_policy_head_controller_saturated_updates",
-}
-"""Exported where an entropy controller is on."""
-
-
 def unknown(names):
-    known = set(exported()) | recorded() | CONTROLLER
+    known = set(exported()) | recorded()
     return {name for name in names if family(name) not in known and not re.fullmatch(OTHERS, name)}
 
 

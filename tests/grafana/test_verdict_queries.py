@@ -201,7 +201,8 @@ def test_state_and_verdict_are_one_number_and_100_more_when_the_run_is_over(prom
     )
     now = of_heads(op=10 + 2, slot=80 + 5)
     expect(promtool, tmp_path, verdict_queries.verdicts_and_states(100), now, *given, run("r"))
-    expect(promtool, tmp_path, verdict_queries.verdicts_and_states_now(), now, *given, run("r"))
+    bars = of_heads(op=10 + 2, slot=80)
+    expect(promtool, tmp_path, verdict_queries.verdicts_and_states_now(), bars, *given, run("r"))
     over = {labels: number + 100 for labels, number in now.items()}
     expect(promtool, tmp_path, verdict_queries.verdicts_and_states(100), over, *given, run("r", "failed"))
 
