@@ -45,7 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rl-dashboards-") as folder:
         stack = Stack(Path(folder), Binaries(prometheus=prometheus), faster=FASTER)
         with stack:
-            costs = _measured(stack, options.runs, options.seconds)
+            costs = _measured(stack, options.runs, options.seconds, each=options.each)
     for uid, seconds in costs.items():
         print(f"{uid:<12} {seconds:6.3f} CPU s a refresh")
     return int(max(costs.values()) > BUDGET_SECONDS)
@@ -55,11 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=RANGE_SECONDS, help="time that is scraped and shown")
+    parser.add_argument("--each", action="store_true", help="also print what each query costs")
     parser.add_argument("--servers", type=Path, default=Path(".servers"), help="where servers are unpacked")
     return parser
 
 
-def _measured(stack: Stack, runs: int, seconds: float) -> dict[str, float]:
+def _measured(stack: Stack, runs: int, seconds: float, *, each: bool) -> dict[str, float]:
     targets = stack.folder / "prometheus/targets"
     with fleet(targets, runs):
         process = stack.start_prometheus()
@@ -69,12 +70,14 @@ def _measured(stack: Stack, runs: int, seconds: float) -> dict[str, float]:
         _freeze(stack, process)
     chosen = {"run_id": run["metric"]["run_id"], "cluster": run["metric"]["cluster"], "namespace": ""}
     boards = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("dashboards/*.json"))}
-    return {
-        uid: sum(
-            _cost(stack.prometheus, process, query) for query in _queries(uid, board, chosen, end, seconds)
-        )
-        for uid, board in boards.items()
-    }
+    costs = dict.fromkeys(boards, 0.0)
+    for uid, board in boards.items():
+        for title, query in _queries(uid, board, chosen, end, seconds):
+            cost = _cost(stack.prometheus, process, query)
+            costs[uid] += cost
+            if each:
+                print(f"{uid:<12} {cost:6.3f}  {title}", flush=True)
+    return costs
 
 
 def _freeze(stack: Stack, process: Process) -> None:
@@ -87,7 +90,7 @@ def _freeze(stack: Stack, process: Process) -> None:
 
 def _queries(
     uid: str, board: Mapping[str, Any], chosen: Mapping[str, str], end: float, seconds: float
-) -> Iterator[dict[str, str]]:
+) -> Iterator[tuple[str, dict[str, str]]]:
     values = dict.fromkeys(("cluster", "namespace", "run_id", "head", "environment_metric"), ".*")
     values |= dict(chosen) if uid in ONE_RUN else {}
     values |= {"__range": f"{seconds:.0f}s", "__rate_interval": "6s", "__interval": "1500ms"}
@@ -98,9 +101,9 @@ def _queries(
             arguments = {"query": _filled(target["expr"], values)}
             if target.get("range"):
                 span = {"start": end - seconds, "end": end, "step": seconds / points}
-                yield arguments | {name: f"{value:.3f}" for name, value in span.items()}
+                yield panel["title"], arguments | {name: f"{value:.3f}" for name, value in span.items()}
             else:
-                yield arguments | {"time": f"{end:.3f}"}
+                yield panel["title"], arguments | {"time": f"{end:.3f}"}
 
 
 def _filled(expression: str, values: Mapping[str, str]) -> str:

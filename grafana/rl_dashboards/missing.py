@@ -43,10 +43,12 @@ def missing(*, ended: bool = True) -> str:
     updated = f"count({run_selector('rl_training_last_update_timestamp_seconds')})"
     recorded = f"count(run:rl_training_run_state:running{{{RUN}}})"
     known = f"count(last_over_time({run_selector('rl_training_run_info')}[$__range]))"
+    # Where runs are known that are over, that is said first, so that nothing goes on is enough to say no run.
     over = f" or {Missing.RUNNING} + 0 * ({known} unless {goes_on})" if ended else ""
+    none = goes_on if ended else known
     return (
         f"({Missing.RULES} + 0 * ({goes_on} unless {recorded}) or {Missing.UPDATE} + 0 * ({goes_on} unless {updated})"
-        f"{over} or {Missing.RUN} + 0 * absent({known}))"
+        f"{over} or {Missing.RUN} + 0 * absent({none}))"
     )
 
 

@@ -95,12 +95,12 @@ def _heads_now() -> dict[Verdict, str]:
 
 
 def _heads_at_the_end() -> dict[Verdict, str]:
-    """The same of runs that are over, from what was last scraped of them within the time range."""
+    """The same of runs that are over, from what was last scraped of them within the time range.
+
+    A head without a choice in the last update has the level of the last one that had some.
+    """
     held = {verdict: _at_the_end(verdict) for verdict in _CONDITIONS}
-    settled = held.pop(Verdict.SETTLED)
-    no_choice = f"max by ({HEAD_KEY}) ({last(CHOICE_SHARE)} == 0)"
-    level = f"max by ({HEAD_KEY}) ({last(LEVEL)})"
-    return {**held, Verdict.NO_CHOICE: no_choice, Verdict.SETTLED: settled, Verdict.HEALTHY: level}
+    return {**held, Verdict.HEALTHY: f"max by ({HEAD_KEY}) ({last(LEVEL)})"}
 
 
 def _union(held: Mapping[Verdict, str], codes: Codes, more: float = 0) -> str:
