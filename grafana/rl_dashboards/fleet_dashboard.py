@@ -89,9 +89,7 @@ def _pages() -> stat.Panel:
         "Runs that page",
         "Runs for which a critical alert fires. Alertmanager may have silenced it, which Prometheus does not know.",
         NO_ANSWER,
-        instant_query(
-            f"count({paging()}) or {missing(ended=False)} or 0 * count({WATCHDOG}) or vector({Missing.RULES})"
-        ),
+        instant_query(f"count({paging()}) or {missing()} or 0 * count({WATCHDOG}) or vector({Missing.RULES})"),
     )
     return _alarming(panel, style.RED, "▲")
 
@@ -144,7 +142,7 @@ def _other_state_now() -> str:
 
 
 def _counted(title: str, description: str, runs: str) -> stat.Panel:
-    counts = instant_query(f"count({runs}) or {missing(ended=False)} < -3 or 0 * count({every_run()})")
+    counts = instant_query(f"count({runs}) or 0 * count({every_run()}) or vector({Missing.RUN})")
     return stat_panel(
         title, description, NO_ANSWER, counts, words=[style.MISSING_MAPPING], colour=False
     ).decimals(0)

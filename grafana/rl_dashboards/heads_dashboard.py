@@ -125,7 +125,7 @@ def _phase() -> stat.Panel:
         "What the run is doing. An ended run shows its last values within the time range. lost: last seen running, "
         "no longer scraped. stalled: RLTrainingStalled fires.",
         NO_ANSWER,
-        instant_query(f"max({queries.run_phase()}) or {missing(ended=False)} < -3", "run"),
+        instant_query(f"max({queries.run_phase()}) or {missing(of_now=False)} < -3", "run"),
         words=[style.PHASE_MAPPING, style.MISSING_MAPPING],
     )
 
@@ -136,7 +136,7 @@ def _age() -> stat.Panel:
         "Time since the last update, or since the start before the first one: the age of everything shown here. "
         "Of a running run it should stay within a few times its update time.",
         NO_ANSWER,
-        instant_query(f"min({queries.seconds_since_update()}) or {missing()} < -3", "age"),
+        instant_query(f"min({queries.seconds_since_update()}) or {missing(of_now=False)} < -3", "age"),
         words=[style.MISSING_MAPPING],
         colour=False,
     )
@@ -149,7 +149,7 @@ def _updates() -> stat.Panel:
         "Updates",
         "PPO updates since the start of the run.",
         NO_ANSWER,
-        instant_query(f"{updates} or {missing()} < -3", "updates"),
+        instant_query(f"{updates} or {missing(of_now=False)} < -3", "updates"),
         words=[style.MISSING_MAPPING],
         colour=False,
     )
@@ -164,7 +164,7 @@ def _weakest() -> stat.Panel:
         "where every head has settled.",
         NO_ANSWER,
         instant_query(
-            f'{weakest} or on () label_replace({missing(ended=False)}, "head", "-", "", "")', "{{head}}"
+            f'{weakest} or on () label_replace({missing(of_now=False)}, "head", "-", "", "")', "{{head}}"
         ),
         words=[style.MISSING_MAPPING],
     )
@@ -180,7 +180,7 @@ def _total() -> stat.Panel:
         "Total entropy",
         "Sum of the entropies of all heads. It can look fine while a head has collapsed.",
         NOT_YET,
-        instant_query(f"{total} or {missing()}", "total"),
+        instant_query(f"{total} or {missing(of_now=False)}", "total"),
         words=[style.MISSING_MAPPING],
         colour=False,
     )
@@ -195,7 +195,7 @@ def _pages() -> stat.Panel:
         "Critical alerts of the run that fire now, red; without any, the number of other alerts that notify, without a "
         "colour. The table below lists them. Alertmanager may have silenced them, which Prometheus does not know.",
         NO_ANSWER,
-        instant_query(f"sum({paging()}) or {missing(ended=False)} or {no_page}", "pages", "A"),
+        instant_query(f"sum({paging()}) or {missing(of_now=False)} or {no_page}", "pages", "A"),
         instant_query(f"{notified} - (sum({paging()}) or vector(0)) > 0", "more", "B"),
         words=[style.MISSING_MAPPING, style.value_mapping({0: ("no page", style.DIM)})],
     )

@@ -34,27 +34,26 @@ NO_ANSWER = "no answer from Prometheus"
 """The text of a panel whose query failed or found nothing at all."""
 
 
-def missing(*, ended: bool = True) -> str:
+def missing(*, of_now: bool = True) -> str:
     """Why nothing is known of the selected runs (:class:`Missing`); empty where there is nothing in the way.
 
-    ``ended``: also where no run is running.
+    ``of_now``: a run that is over is none of those that are asked about, so that no run goes on. Otherwise runs
+    within the time range count, too, which costs more.
     """
     goes_on = f"count({run_state('running')} == 1)"
     updated = f"count({run_selector('rl_training_last_update_timestamp_seconds')})"
     recorded = f"count(run:rl_training_run_state:running{{{RUN}}})"
     known = f"count(last_over_time({run_selector('rl_training_run_info')}[$__range]))"
-    # Where runs are known that are over, that is said first, so that nothing goes on is enough to say no run.
-    over = f" or {Missing.RUNNING} + 0 * ({known} unless {goes_on})" if ended else ""
-    none = goes_on if ended else known
+    none = f"{Missing.RUNNING} + 0 * absent({goes_on})" if of_now else f"{Missing.RUN} + 0 * absent({known})"
     return (
-        f"({Missing.RULES} + 0 * ({goes_on} unless {recorded}) or {Missing.UPDATE} + 0 * ({goes_on} unless {updated})"
-        f"{over} or {Missing.RUN} + 0 * absent({none}))"
+        f"({Missing.RULES} + 0 * ({goes_on} unless {recorded})"
+        f" or {Missing.UPDATE} + 0 * ({goes_on} unless {updated}) or {none})"
     )
 
 
-def counted(expression: str, base: str, *, ended: bool = True) -> str:
+def counted(expression: str, base: str) -> str:
     """How many series ``expression`` has, or why that is not known, or 0 where ``base`` has some."""
-    return f"count({expression}) or {missing(ended=ended)} or 0 * count({base})"
+    return f"count({expression}) or {missing()} or 0 * count({base})"
 
 
 def missing_of_heads() -> str:

@@ -45,6 +45,10 @@ def rank() -> str:
     verdict = f'label_replace({verdicts_of_runs(PLACES, "min")}, "of", "head", "", "")'
     phase = f'label_replace({queries.run_phase(codes=_PHASES)}, "of", "phase", "", "")'
     place = f"min by ({RUN_KEY}) ({verdict} or {phase})"
-    ratio = f"clamp_max(min by ({RUN_KEY}) ({RATIO}), 1)"
-    pages = f"{PAGES} + 0 * {paging()}"
-    return f"{place} + on ({RUN_KEY}) ({ratio} or 0 * {every_run()}) + on ({RUN_KEY}) ({pages} or 0 * {every_run()})"
+    parts = {
+        "place": place,
+        "ratio": f"clamp_max(min by ({RUN_KEY}) ({RATIO}), 1)",
+        "pages": f"{PAGES} + 0 * {paging()}",
+    }
+    labelled = (f'label_replace({part}, "of", "{of}", "", "")' for of, part in parts.items())
+    return f"sum by ({RUN_KEY}) ({' or '.join(labelled)})"

@@ -81,7 +81,7 @@ def _selected() -> Any:
         "State",
         "What the run is doing. lost: last seen running, no longer scraped.",
         NO_ANSWER,
-        instant_query(f"max({run_phase()}) or {missing(ended=False)} < -3"),
+        instant_query(f"max({run_phase()}) or {missing(of_now=False)} < -3"),
         words=[style.PHASE_MAPPING, style.MISSING_MAPPING],
     )
 
@@ -92,7 +92,7 @@ def _episodes() -> Any:
         "Episodes",
         "Episodes finished since the start of the run.",
         NO_ANSWER,
-        instant_query(f"{episodes} or {missing()} < -3"),
+        instant_query(f"{episodes} or {missing(of_now=False)} < -3"),
         words=[style.MISSING_MAPPING],
         colour=False,
     )

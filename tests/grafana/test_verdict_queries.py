@@ -261,7 +261,6 @@ def test_a_count_says_what_is_missing_instead_of_zero(promtool, tmp_path):
     low = f"{verdict_queries.verdicts_of_runs()} == {int(Verdict.LOW)}"
     count = missing.counted(low, verdict_queries.judged_runs())
     cases = {
-        Missing.RUN: (),
         Missing.UPDATE: (run("fresh", updated=None),),
         Missing.RULES: (run("fine", ruled=False), head("op", "fine", 0, 0.75)),
         Missing.RUNNING: (run("over", "completed", ended=True),),
@@ -269,6 +268,9 @@ def test_a_count_says_what_is_missing_instead_of_zero(promtool, tmp_path):
     }
     for answer, given in cases.items():
         expect(promtool, tmp_path, count, {"{}": int(answer)}, *given)
+    within = missing.missing(of_now=False)
+    expect(promtool, tmp_path, within, {"{}": int(Missing.RUN)}, WATCHDOG)
+    expect(promtool, tmp_path, within, {}, run("over", "completed", ended=True))
     without_rules = (run("bad", ruled=False), head("op", "bad", 1, 0.4, lasting("low")))
     expect(promtool, tmp_path, count, {"{}": 1}, *without_rules)
 
