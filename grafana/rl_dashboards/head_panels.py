@@ -19,7 +19,7 @@ from rl_dashboards.queries import RATIO, head_selector, in_order
 NOT_YET = "not measured yet"
 
 
-NO_RATIO = "no ratio yet, no rules loaded, or no answer from Prometheus"
+NO_RATIO = "no run, no ratio yet, no rules loaded, or no answer from Prometheus"
 """Where no query can say which of them it is; the tiles and Pipeline tell them apart."""
 
 

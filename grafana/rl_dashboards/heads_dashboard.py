@@ -170,7 +170,7 @@ def _weakest() -> stat.Panel:
     )
     colours = f"({queries.colours(style.LEVEL_COLOURS, style.DIM)}) and on (head) {weakest}"
     panel = coloured_by_level(panel, colours).decimals(3)
-    panel = panel.text(common.VizTextDisplayOptions().title_size(16).value_size(24))
+    panel = panel.text(common.VizTextDisplayOptions().title_size(16).value_size(18))
     return panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME)
 
 

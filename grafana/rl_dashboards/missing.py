@@ -74,4 +74,5 @@ NO_CHOICE_RATIO = -9
 def ratio_or_why_not() -> str:
     """The effective ratio by head, or a negative number that says why there is none."""
     no_choice = f"{NO_CHOICE_RATIO} + 0 * max by (head) ({CHOICE_SHARE} == 0)"
-    return f"min by (head) ({RATIO}) or {no_choice} or {missing_of_heads()}"
+    no_run = f"{missing(of_now=False)} < {Missing.RUNNING}"
+    return f"min by (head) ({RATIO}) or {no_choice} or {missing_of_heads()} or {no_run}"

@@ -281,6 +281,7 @@ def test_a_head_without_ratio_says_why(promtool, tmp_path):
     expect(promtool, tmp_path, ratio, of_heads(op=Missing.UPDATE), most, run("r", updated=None))
     scraped = [series("rl_policy_head_state", held(1), run_id="r", head="op", state="healthy")]
     expect(promtool, tmp_path, ratio, of_heads(op=Missing.RULES), most, scraped, run("r", ruled=False))
+    expect(promtool, tmp_path, ratio, {"{}": int(Missing.RUN)}, WATCHDOG)
     closed = head("op", "r", 0, 0.7, share=0)[2:]
     expect(promtool, tmp_path, ratio, of_heads(op=missing.NO_CHOICE_RATIO), most, closed, run("r"))
 
