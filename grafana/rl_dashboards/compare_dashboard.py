@@ -15,6 +15,9 @@ from rl_dashboards.verdict_queries import verdicts_now
 MOST = 8
 """Lines that can still be told apart."""
 
+POINTS = 120
+"""Steps of a graph. Each looks at the head in every selected run, before the eight are chosen."""
+
 LEGEND = "{{run_id}} {{cluster}} {{namespace}}"
 
 
@@ -26,6 +29,7 @@ def dashboard() -> dict[str, Any]:
         NO_RATIO,
         range_query(_few(verdicts_now(RUN_KEY)), LEGEND),
     ).mappings([style.VERDICT_MAPPING])
+    verdicts = verdicts.max_data_points(POINTS)
     panels: list[layout.Placed] = [
         (verdicts, 0, 0, 24, 9),
         (_lines("Effective ratio of $head", "1 uniform, 0 deterministic.", f"min by ({RUN_KEY}) ({RATIO})").min(0).max(1), 0, 9, 12, 9),
@@ -55,7 +59,7 @@ def _few(expression: str) -> str:
 
 def _lines(title: str, description: str, expression: str) -> timeseries.Panel:
     panel = timeseries_panel(title, f"{description} {_ABOUT}", NO_RATIO, range_query(_few(expression), LEGEND))
-    return panel.decimals(3)
+    return panel.decimals(3).max_data_points(POINTS)
 
 
 def _head_lines(title: str, description: str, metric: str) -> timeseries.Panel:

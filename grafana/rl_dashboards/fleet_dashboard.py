@@ -96,16 +96,16 @@ def _pages() -> stat.Panel:
 
 def _phase_counts() -> Sequence[stat.Panel]:
     stalled = f'ALERTS{{{RUN}, alertname="RLTrainingStalled", alertstate="firing"}}'
-    last_state = {name: _last_state(name) for name in ("running", "failed", "completed|interrupted")}
-    on_now = f"unless on ({RUN_KEY}) {running()}"
-    lost = f"({last_state['running']} {on_now} unless {_other_state_now()})"
+    at_the_end = _last_state("failed|running")
+    failed_or_lost = f"({at_the_end} unless on ({RUN_KEY}) {_state_now('!=', 'failed')})"
+    ended = f"({_last_state('completed|interrupted')} unless on ({RUN_KEY}) {running()})"
     return (
         _alarming(
             _counted(
                 "Failed, lost",
                 "Runs that said they failed, within the time range, and runs last seen running, no longer scraped: "
                 "killed, evicted, or the network is cut.",
-                f"({last_state['failed']} {on_now} or {lost})",
+                failed_or_lost,
             ),
             style.RED,
             style.PHASES[RunPhase.FAILED][0][0],
@@ -127,7 +127,7 @@ def _phase_counts() -> Sequence[stat.Panel]:
         _counted(
             "Ended",
             "Completed or interrupted within the time range.",
-            f"({last_state['completed|interrupted']} {on_now})",
+            ended,
         ),
     )
 
@@ -137,8 +137,8 @@ def _last_state(names: str) -> str:
     return f"max by ({RUN_KEY}) (last_over_time({state}[$__range]) == 1)"
 
 
-def _other_state_now() -> str:
-    return f'max by ({RUN_KEY}) (rl_training_run_state{{{RUN}, state!="running"}} == 1)'
+def _state_now(comparison: str, name: str) -> str:
+    return f'max by ({RUN_KEY}) (rl_training_run_state{{{RUN}, state{comparison}"{name}"}} == 1)'
 
 
 def _counted(title: str, description: str, runs: str) -> stat.Panel:

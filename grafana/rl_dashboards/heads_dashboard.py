@@ -37,6 +37,10 @@ old on a long range.
 """
 
 
+TIMELINE_POINTS = 120
+"""Steps of the verdicts over time, the dearest query of the dashboard."""
+
+
 def dashboard() -> dict[str, Any]:
     """Build the dashboard."""
     verdicts, entropy, decisions = head_tables()
@@ -213,6 +217,7 @@ def _timeline() -> statetimeline.Panel:
         NOT_YET,
         range_query(_or_nothing_yet(in_order(verdict_queries.verdicts_and_states_now())), "{{head}}"),
     )
+    panel = panel.max_data_points(TIMELINE_POINTS)
     return panel.mappings([style.tile_mapping(), style.NOTHING_YET_MAPPING])
 
 

@@ -29,7 +29,8 @@ def panel_of(uid, title):
 def rows(prometheus, uid, title, ref="A", **selected):
     """Rows of one query of a panel, of the last ten minutes."""
     (target,) = [target for target in panel_of(uid, title)["targets"] if target["refId"] == ref]
-    return answer(prometheus, filled(target["expr"], **selected))
+    # Every interval of these worlds is a tenth of the usual one, so that of subqueries is, too.
+    return answer(prometheus, filled(target["expr"], **selected).replace(":15s]", ":1500ms]"))
 
 
 def look(panel, value, field=""):
