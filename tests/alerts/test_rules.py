@@ -279,7 +279,7 @@ def test_a_level_is_exact_beside_each_threshold(promtool, tmp_path):
 def test_rules_that_page_on_the_level_page_for_a_head_that_decides_by_the_state(promtool, tmp_path):
     changed = {name: PageOn.LEVEL.rewritten((ROOT / name).read_text()) for name in RULES}
     both = "".join((ROOT / name).read_text() for name in RULES)
-    assert all(both.count(verdict) == 1 for verdict in BY_LEVEL)
+    assert all(verdict in both for verdict in BY_LEVEL)
     every = [case for period in (1.0, 30.0, 600.0) for case in by_level(period)]
     test = write_test(tmp_path, rule_tests.rule_test_file(every), changed)
     result = promtool_tests(promtool, test)
