@@ -20,12 +20,13 @@ REPORTED = {
     'modules_ratio{slot="b",kind="x"}': 1,
 }
 
+OF_THE_RUN = {"cluster": "", "namespace": "", "run_id": "reporting"}
+
 
 def offered(server):
     """The names that the variable offers: what Grafana makes of its query and its pattern."""
-    selector, _, label = filled(variable_queries(BOARDS["rl-run"])["environment_metric"][13:-1]).rpartition(
-        ", "
-    )
+    names = variable_queries(BOARDS["rl-run"])["environment_metric"][len("label_values(") : -1]
+    selector, _, label = filled(names, **OF_THE_RUN).rpartition(", ")
     (variable,) = [one for one in BOARDS["rl-run"]["templating"]["list"] if one["name"] == "environment_metric"]
     arguments = urllib.parse.urlencode({"match[]": selector})
     names = json.loads(get(f"http://{server}/api/v1/label/{label}/values?{arguments}"))["data"]
@@ -35,7 +36,7 @@ def offered(server):
 def shown(server, name):
     """Values of a name's panel by their labels beside those of the target."""
     (panel,) = [target for title, target in targets(BOARDS["rl-run"]) if "$environment_metric" in title]
-    rows = query(server, filled(panel["expr"], environment_metric=name))
+    rows = query(server, filled(panel["expr"], **OF_THE_RUN, environment_metric=name))
     return {(row["metric"].get("slot"), row["metric"].get("kind")): float(row["value"][1]) for row in rows}
 
 

@@ -75,7 +75,8 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
         r"level critical; since \d\d:\d\d:\d\d \(\d+ .*the total over all heads reads \d\.\d\d nats", pages.text
     )
     assert f"http://{stack.pages}/runbooks/RLPolicyHeadCollapsed" in pages.text
-    assert "/d/rl-heads?var-cluster=lab&var-run_id=drill&var-head=blueprint" in pages.text
+    of_the_head = "var-cluster=lab&var-namespace=&var-run_id=drill&var-head=blueprint"
+    assert re.search(rf"/d/rl-heads\?{of_the_head}&from=\d{{13}}&to=\d{{13}}\s", pages.text)
 
     for link, name in re.findall(r"what to do: (http://\S+/(RL\w+))", pages.text):
         assert re.search(rf"<h1[^>]*>{name}</h1>", get(link))

@@ -31,6 +31,7 @@ INLINE = {  # what a sentence abbreviates
     "amtool check-config": "amtool check-config alerts/alertmanager.yml",
     "rl-exporter pages": "rl-exporter pages --listen",
     "rl-exporter bundle --page-on level": "rl-exporter bundle --page-on level --out level",
+    "rl-exporter bundle --receiver KIND": "rl-exporter bundle --receiver slack --out slack",
 }
 TESTED_ELSEWHERE = {
     "make drill": "tests/stack/test_drill.py",
@@ -42,6 +43,10 @@ STATUS = {"watch": {0, 1, 2}}
 ABSENT = {  # metrics without a series in healthy runs, and why
     "rl_policy_head_condition_since_timestamp_seconds": "no head is in a condition",
     "rl_exporter_dropped_values_total": "no value was impossible",
+    "rl_policy_head_controller_saturated_updates": "no head has an entropy controller",
+    "rl_policy_head_entropy_coefficient_applied": "no head has an entropy controller",
+    "rl_policy_head_entropy_target_ratio": "no head has an entropy controller",
+    "rl_policy_head_interventions_total": "no head has an entropy controller",
 }
 METRIC = re.compile(r"\b(?:head:)?(?:rl|process|prometheus|alertmanager)_\w+(?::\w+)*")
 EACH = list({each.text: each for each in everything()}.values())
