@@ -112,7 +112,7 @@ def world(prometheus, tmp_path_factory):
     chance = random.Random(seed)
     with Stack(folder, Binaries(prometheus=prometheus), faster=FASTER) as stack:
         targets = stack.folder / "prometheus" / "targets"
-        targets.mkdir()
+        targets.mkdir(parents=True, exist_ok=True)
         stack.start_prometheus()
         runs = list(planned(chance, folder))
         try:
