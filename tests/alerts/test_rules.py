@@ -175,7 +175,10 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @pytest.mark.parametrize("reading", [str, left_open], ids=["closed ranges", "left-open ranges"])
 def test_every_alert_fires_and_stays_silent_as_promised(promtool, tmp_path, reading):
     rules = {name: reading((ROOT / name).read_text()) for name in RULES}
-    tests = [path.read_text() for path in sorted((ROOT / "alerts/tests").glob("*.yml"))]
+    # What only the labels of series decide is the same under both readings, and would take a fifth of the time.
+    left_out = "labels-" if reading is left_open else "none"
+    paths = sorted((ROOT / "alerts/tests").glob("*.yml"))
+    tests = [path.read_text() for path in paths if not path.name.startswith(left_out)]
     assert [asserts_annotations(test) for test in tests].count(True) == 1
     files = [write_test(tmp_path / str(number), test, rules) for number, test in enumerate(tests)]
     with ThreadPoolExecutor(2) as pair:
