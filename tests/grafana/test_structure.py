@@ -399,6 +399,36 @@ def test_every_metric_in_a_query_exists(uid):
     assert unknown({"rl_policy_entropi_nats", "rl_training_updates_total"}) == {"rl_policy_entropi_nats"}
 
 
+def call(expression, start):
+    """A function call from where its name begins to its last bracket."""
+    depth = 0
+    for place, letter in enumerate(expression[start:], start):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == ")" and not depth:
+            return expression[start : place + 1]
+    raise ValueError(f"no end: {expression[start:]}")
+
+
+def absent_on_the_way(target):
+    """What a graph says is absent at some time of its range, though it may be there at the end."""
+    if target.get("instant"):
+        return []
+    found = (call(target["expr"], one.start()) for one in re.finditer(r"absent\w*\(", target["expr"]))
+    return [one for one in found if "@ end()" not in one]
+
+
+@every_board
+def test_what_was_absent_before_a_run_began_is_not_said_beside_its_values(uid):
+    assert [one for _, target in targets(BOARDS[uid]) for one in absent_on_the_way(target)] == []
+
+
+def test_that_check_sees_a_range():
+    missing = "-4 + 0 * absent(count(last_over_time(x[$__range])))"
+    assert absent_on_the_way({"expr": missing}) != []
+    assert absent_on_the_way({"expr": missing, "instant": True}) == []
+    assert absent_on_the_way({"expr": missing.replace("]", "] @ end()")}) == []
+
+
 def test_every_exported_metric_is_shown_somewhere():
     shown = {family(name) for board in BOARDS.values() for name in metrics(board)}
     assert set(exported()) - shown == set()
