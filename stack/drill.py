@@ -6,14 +6,12 @@ import argparse
 import shlex
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from stack.processes import Binaries, Process, Stack, StackError, free_address
-from stack.servers import MissingServerError, find_alertmanager, find_server
+from stack.processes import Stack, free_address
+from stack.servers import MissingServerError
+from stack.show import Scene, perform
 
 _SHARED = (
     *("--env", "heads", "--env-arg", "paid_head=blueprint"),
@@ -36,67 +34,14 @@ _COLLAPSED = "Head blueprint of run drill has collapsed"
 _PAGE, _RESOLVED = f"CRITICAL  {_COLLAPSED}", f"RESOLVED  {_COLLAPSED}"
 
 
-class Transcript:
-    """Prints the output of processes line by line, and keeps it to wait for a line."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._changed = threading.Condition()
-
-    def relay(self, process: Process) -> None:
-        """Print the lines of a process, from a new thread."""
-        threading.Thread(target=self._relay, args=(process,), daemon=True).start()
-
-    def _relay(self, process: Process) -> None:
-        for raw in process.popen.stdout or ():
-            self.show(raw.decode(errors="replace").rstrip("\n"))
-
-    def show(self, line: str) -> None:
-        """Print and keep one line."""
-        with self._changed:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-            self._lines.append(line)
-            self._changed.notify_all()
-
-    def has(self, text: str) -> bool:
-        """Whether a line with ``text`` has been shown."""
-        with self._changed:
-            return any(text in line for line in self._lines)
-
-    def wait_for(self, text: str, seconds: float) -> bool:
-        """Wait up to ``seconds`` for a line with ``text``. Returns whether there is one."""
-        with self._changed:
-            return self._changed.wait_for(lambda: any(text in line for line in self._lines), seconds)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0 if the page arrived, and resolved at the end of the run."""
-    options, training = _parser().parse_known_args(arguments)
-    try:
-        binaries = Binaries(
-            prometheus=find_server("prometheus", "prometheus", options.servers),
-            alertmanager=find_alertmanager(options.servers),
-        )
-    except MissingServerError as error:
-        sys.stderr.write(f"drill: no page will arrive: {error}; the run alone:\n")
-        return subprocess.call(_trainer(options, "127.0.0.1:0", training))
-    try:
-        with tempfile.TemporaryDirectory(prefix="rl-drill-") as folder:
-            return _drill(Path(folder), binaries, options, training)
-    except StackError as error:
-        sys.stderr.write(f"drill: error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return perform("drill", __doc__, _drill, _alone, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="drill", allow_abbrev=False, description=__doc__)
-    parser.add_argument("--servers", type=Path, default=Path(".servers"), help="where servers are unpacked")
-    parser.add_argument("--faster", type=float, default=10.0, help="divides every interval of the servers")
-    parser.add_argument("--pace", type=float, default=1.0, help="seconds that the run waits after each update")
-    return parser
+def _alone(options: argparse.Namespace, training: Sequence[str], error: MissingServerError) -> int:
+    sys.stderr.write(f"drill: no page will arrive: {error}; the run alone:\n")
+    return subprocess.call(_trainer(options, "127.0.0.1:0", training))
 
 
 def _trainer(options: argparse.Namespace, address: str, training: Sequence[str]) -> tuple[str, ...]:
@@ -104,19 +49,16 @@ def _trainer(options: argparse.Namespace, address: str, training: Sequence[str])
     return (sys.executable, "-m", "rl_training", *DRILL, *pace, *training)
 
 
-def _drill(folder: Path, binaries: Binaries, options: argparse.Namespace, training: Sequence[str]) -> int:
-    transcript = Transcript()
-    with Stack(folder, binaries, faster=options.faster) as stack:
-        transcript.relay(stack.start_pages(relayed=True))
-        stack.start_alertmanager()
-        stack.start_prometheus()
-        transcript.show(f"Prometheus: http://{stack.prometheus}  Alertmanager: http://{stack.alertmanager}")
+def _drill(scene: Scene) -> int:
+    options = scene.options
+    with Stack(scene.folder, scene.binaries, faster=options.faster) as stack:
+        transcript = scene.begin(stack)
         transcript.show(
             f"every interval is {options.faster:g} times shorter: a minute is {60 / options.faster:g} s"
         )
         address = free_address()
         stack.list_target(_RUN, address)
-        command = _trainer(options, address, training)
+        command = _trainer(options, address, scene.training)
         transcript.show(f"$ rl-train {shlex.join(command[3:])}")
         trainer = stack.start("trainer", *command, relayed=True)
         transcript.relay(trainer)

@@ -6,16 +6,15 @@ import argparse
 import json
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rl_exporter.health import is_blind
-from stack.drill import Transcript
-from stack.processes import Binaries, Process, Stack, StackError, free_address
-from stack.servers import MissingServerError, find_alertmanager, find_server
+from stack.processes import Process, Stack, free_address
+from stack.servers import MissingServerError
+from stack.show import Scene, Transcript, perform
 
 HEAD, CRITICAL = "blueprint", 0.25
 
@@ -93,43 +92,21 @@ def _of_head(line: dict[str, object], name: str) -> float | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0 if the head came back and nobody was paged."""
-    options, training = _parser().parse_known_args(arguments)
-    try:
-        binaries = Binaries(
-            prometheus=find_server("prometheus", "prometheus", options.servers),
-            alertmanager=find_alertmanager(options.servers),
-        )
-    except MissingServerError as error:
-        sys.stderr.write(f"rescue: error: {error}\n")
-        return 2
-    try:
-        with tempfile.TemporaryDirectory(prefix="rl-rescue-") as folder:
-            return _rescue(Path(folder), binaries, options, training)
-    except StackError as error:
-        sys.stderr.write(f"rescue: error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return perform("rescue", __doc__, _rescue, _no_servers, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rescue", allow_abbrev=False, description=__doc__)
-    parser.add_argument("--servers", type=Path, default=Path(".servers"), help="where servers are unpacked")
-    parser.add_argument("--faster", type=float, default=10.0, help="divides every interval of the servers")
-    parser.add_argument("--pace", type=float, default=1.0, help="seconds that the run waits after each update")
-    return parser
+def _no_servers(_options: argparse.Namespace, _training: Sequence[str], error: MissingServerError) -> int:
+    sys.stderr.write(f"rescue: error: {error}\n")
+    return 2
 
 
-def _rescue(folder: Path, binaries: Binaries, options: argparse.Namespace, training: Sequence[str]) -> int:
-    transcript = Transcript()
-    with Stack(folder, binaries, faster=options.faster) as stack:
-        transcript.relay(stack.start_pages(relayed=True))
-        stack.start_alertmanager()
-        stack.start_prometheus()
-        transcript.show(f"Prometheus: http://{stack.prometheus}  Alertmanager: http://{stack.alertmanager}")
-        address, log = free_address(), folder / "log.jsonl"
+def _rescue(scene: Scene) -> int:
+    options = scene.options
+    with Stack(scene.folder, scene.binaries, faster=options.faster) as stack:
+        transcript = scene.begin(stack)
+        address, log = free_address(), scene.folder / "log.jsonl"
         stack.list_target(_RUN, address)
-        shown = (*RESCUE, "--pace", f"{options.pace:g}", *training)
+        shown = (*RESCUE, "--pace", f"{options.pace:g}", *scene.training)
         transcript.show(f"$ rl-train {shlex.join(shown)}")
         quiet = ("--listen", address, "--log-json", str(log), "--quiet")
         trainer = stack.start("trainer", sys.executable, "-m", "rl_training", *shown, *quiet, relayed=True)

@@ -2,13 +2,11 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from stack.rescue import Story, _summary
-from tests.support import ROOT
+from tests.support.shows import shown
 
 
 def update(number, ratio, applied, nats=0.0):
@@ -73,33 +71,20 @@ def test_what_is_no_rescue_is_called_none(points, end):
     assert _summary(story, paged=False).startswith(end)
 
 
-def rescue(*arguments, **environment):
-    paths = os.pathsep.join(str(ROOT / name) for name in (".", "exporter", "training"))
-    return subprocess.run(
-        [sys.executable, "-m", "stack.rescue", *arguments],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 @pytest.mark.stack
 @pytest.mark.slow
 def test_the_head_falls_is_caught_and_comes_back_and_nobody_is_paged(prometheus, alertmanager):
     servers = os.environ.get("RL_TEST_SERVERS", ".servers")
     # 12 s of updates are eight minutes of rules at this factor: long enough for the page that must not come.
-    shown = rescue("--servers", servers, "--faster", "40", "--pace", "0.25", "--linger", "0")
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    places = [shown.stdout.index(word) for word in ("FALLS", "CAUGHT", "BACK", "LET GO")]
+    found = shown("rescue", "--servers", servers, "--faster", "40", "--pace", "0.25", "--linger", "0")
+    assert found.returncode == 0, found.stdout + found.stderr
+    places = [found.stdout.index(word) for word in ("FALLS", "CAUGHT", "BACK", "LET GO")]
     assert places == sorted(places)
-    assert "nobody was paged" in shown.stdout
-    assert "CRITICAL" not in shown.stdout
+    assert "nobody was paged" in found.stdout
+    assert "CRITICAL" not in found.stdout
 
 
 def test_without_servers_it_says_what_to_install(tmp_path):
-    shown = rescue("--servers", str(tmp_path), PATH="")
-    assert (shown.returncode, shown.stderr.count("\n")) == (2, 1)
-    assert shown.stderr.startswith("rescue: error: install prometheus")
+    found = shown("rescue", "--servers", str(tmp_path), PATH="")
+    assert (found.returncode, found.stderr.count("\n")) == (2, 1)
+    assert found.stderr.startswith("rescue: error: install prometheus")
