@@ -11,19 +11,9 @@ from typing import Any
 
 from benchmarks.cohort_runs.cues import CUES_ID
 from benchmarks.cohort_runs.recipe import Label, Recipe
+from benchmarks.former_defaults import FORMER, SHORT
 from rl_training.config import PPOConfig
 
-_FORMER = PPOConfig(
-    rollout_steps=12,
-    minibatches=4,
-    learning_rate=3e-4,
-    learning_rate_schedule="constant",
-    entropy_schedule="constant",
-    critic="shared",
-)
-"""The defaults when the measure was chosen: runs get stuck, and without schedules a late collapse shows."""
-
-_BASE = replace(_FORMER, rollout_steps=32, epochs=4, gamma=0.5, learning_rate=5e-3)
 _GROWING = {"workers": 1, "samples": 64, "plateau_epochs": 10}
 
 
@@ -54,7 +44,7 @@ def runs(kinds: tuple[Recipe, ...]) -> tuple[tuple[Recipe, int], ...]:
 def _drills() -> Iterator[Recipe]:
     """One action of one head is paid in every state, and the head gets no entropy bonus."""
     for head, seeds in (("blueprint", 4), ("style", 4), ("op", 4), ("alpha_curve", 4)):
-        learning = replace(_BASE, entropy_coefficient=0.05, entropy_multiplier={head: 0.0})
+        learning = replace(SHORT, entropy_coefficient=0.05, entropy_multiplier={head: 0.0})
         yield Recipe(
             name=f"drill-{head}",
             label=Label.COLLAPSED,
@@ -77,7 +67,7 @@ def _flaws() -> Iterator[Recipe]:
         heads=("head_0",),
         environment=CUES_ID,
         arguments={"sizes": (4, 4, 3), "flaw": 1.0},
-        learning=_BASE,
+        learning=SHORT,
         updates=30,
     )
 
@@ -92,7 +82,7 @@ def _cut() -> Iterator[Recipe]:
             seeds=6,
             heads=(head,),
             arguments={"contexts": contexts},
-            learning=replace(_BASE, learning_rate=1e-2, entropy_multiplier={head: 0.0}),
+            learning=replace(SHORT, learning_rate=1e-2, entropy_multiplier={head: 0.0}),
             updates=50,
             cut_head=head,
         )
@@ -101,7 +91,7 @@ def _cut() -> Iterator[Recipe]:
 def _drift() -> Iterator[Recipe]:
     """Nothing pays the head, and nothing holds its entropy: the noise of tiny batches carries it off."""
     learning = replace(
-        _BASE, rollout_steps=16, epochs=8, minibatches=1, learning_rate=1e-2, entropy_coefficient=0.0
+        SHORT, rollout_steps=16, epochs=8, minibatches=1, learning_rate=1e-2, entropy_coefficient=0.0
     )
     for name, cut, contexts, seeds in (("drift", "", 1, 5), ("drift-cut", "tempo", 4, 3)):
         yield Recipe(
@@ -129,7 +119,7 @@ def _wait() -> Iterator[Recipe]:
         heads=("op",),
         environment="growing-network",
         arguments={**_GROWING, "rent": 0.05},
-        learning=replace(_FORMER, rollout_steps=28, learning_rate=3e-3, entropy_coefficient=0.001),
+        learning=replace(FORMER, rollout_steps=28, learning_rate=3e-3, entropy_coefficient=0.001),
         updates=40,
     )
 
@@ -143,7 +133,7 @@ def _stuck() -> Iterator[Recipe]:
             label=Label.STUCK,
             why="the defaults with a higher learning rate, ended early",
             seeds=5,
-            learning=replace(_FORMER, learning_rate=rate, entropy_coefficient=entropy),
+            learning=replace(FORMER, learning_rate=rate, entropy_coefficient=entropy),
             num_envs=32,
             updates=50,
             returns=(0.0, 14.0),
@@ -152,7 +142,7 @@ def _stuck() -> Iterator[Recipe]:
 
 def _learned() -> Iterator[Recipe]:
     """Runs that solve their task."""
-    solved = replace(_BASE, entropy_coefficient=0.01)
+    solved = replace(SHORT, entropy_coefficient=0.01)
     kinds: tuple[tuple[str, dict[str, Any], PPOConfig, int], ...] = (
         ("4-contexts", {"contexts": 4}, solved, 6),
         ("6-contexts", {"contexts": 6}, solved, 5),
@@ -161,7 +151,7 @@ def _learned() -> Iterator[Recipe]:
         ("noise", {"contexts": 6, "noise": 8}, solved, 4),
         ("delay", {"contexts": 6, "delay": 1}, solved, 5),
         ("masks", {"consult": "table"}, replace(solved, rollout_steps=64), 5),
-        ("no-bonus", {"contexts": 6}, replace(_BASE, learning_rate=1e-2, entropy_coefficient=0.0), 5),
+        ("no-bonus", {"contexts": 6}, replace(SHORT, learning_rate=1e-2, entropy_coefficient=0.0), 5),
     )
     for name, arguments, learning, seeds in kinds:
         yield Recipe(
@@ -180,7 +170,7 @@ def _learned() -> Iterator[Recipe]:
         why="CartPole, solved",
         seeds=6,
         environment="CartPole-v1",
-        learning=replace(_FORMER, rollout_steps=64, learning_rate=1e-3, entropy_coefficient=0.0),
+        learning=replace(FORMER, rollout_steps=64, learning_rate=1e-3, entropy_coefficient=0.0),
         num_envs=16,
         updates=300,
         returns=(475.0, 500.0),
@@ -192,7 +182,7 @@ def _learned() -> Iterator[Recipe]:
         seeds=6,
         environment=CUES_ID,
         arguments={"sizes": (4, 4, 3), "quiet": 0.95},
-        learning=_BASE,
+        learning=SHORT,
         updates=45,
         returns=(15.5, 16.0),
     )
@@ -206,7 +196,7 @@ def _constant() -> Iterator[Recipe]:
         why="there is one state only, so that one preference is right",
         seeds=5,
         arguments={"contexts": 1},
-        learning=replace(_BASE, entropy_coefficient=0.0),
+        learning=replace(SHORT, entropy_coefficient=0.0),
         updates=40,
     )
 
@@ -219,7 +209,7 @@ def _harmless() -> Iterator[Recipe]:
         why="an entropy bonus that keeps every head exploring",
         seeds=5,
         arguments={"noise": 20},
-        learning=replace(_BASE, learning_rate=3e-4, entropy_coefficient=0.1),
+        learning=replace(SHORT, learning_rate=3e-4, entropy_coefficient=0.1),
         updates=40,
     )
     yield Recipe(
@@ -229,7 +219,7 @@ def _harmless() -> Iterator[Recipe]:
         seeds=5,
         environment="growing-network",
         arguments=_GROWING,
-        learning=replace(_FORMER, rollout_steps=28, entropy_coefficient=0.03),
+        learning=replace(FORMER, rollout_steps=28, entropy_coefficient=0.03),
         updates=15,
     )
     yield Recipe(
@@ -239,7 +229,7 @@ def _harmless() -> Iterator[Recipe]:
         seeds=5,
         heads=("op",),
         arguments={"consult": "table", "paid_head": "op", "single_action": True},
-        learning=replace(_BASE, entropy_coefficient=0.02, entropy_multiplier={"op": 0.0}),
+        learning=replace(SHORT, entropy_coefficient=0.02, entropy_multiplier={"op": 0.0}),
         updates=40,
     )
     yield Recipe(
@@ -249,6 +239,6 @@ def _harmless() -> Iterator[Recipe]:
         seeds=5,
         environment=CUES_ID,
         arguments={"sizes": (1, 4, 3)},
-        learning=_BASE,
+        learning=SHORT,
         updates=30,
     )

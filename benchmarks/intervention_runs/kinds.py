@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from benchmarks.former_defaults import FORMER, SHORT
 from rl_exporter.intervention.law import DEFAULT_GAINS, Gains
 from rl_training.config import PPOConfig
 
@@ -15,21 +16,6 @@ HALF = replace(DEFAULT_GAINS, proportional=0.5, integral=0.1, slew=0.25)
 
 TARGET = 0.4
 """The effective ratio at which the controller holds every head."""
-
-_SHORT = PPOConfig(
-    rollout_steps=32,
-    epochs=4,
-    minibatches=4,
-    gamma=0.5,
-    learning_rate=5e-3,
-    learning_rate_schedule="constant",
-    entropy_schedule="constant",
-    critic="shared",
-)
-"""Runs of few seconds that learn fast, or collapse fast."""
-
-_FORMER = replace(_SHORT, rollout_steps=12, epochs=8, gamma=0.99, learning_rate=3e-4)
-"""The defaults of the trainer when heads of ``heads`` still collapsed at them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +48,7 @@ def kinds() -> tuple[Kind, ...]:
 
 
 def _drills() -> Iterator[Kind]:
-    no_bonus = replace(_SHORT, entropy_coefficient=0.05, entropy_multiplier={"blueprint": 0.0})
+    no_bonus = replace(SHORT, entropy_coefficient=0.05, entropy_multiplier={"blueprint": 0.0})
     yield Kind(
         name="paid",
         why="one action of blueprint pays in every state, and the head has no entropy bonus",
@@ -79,7 +65,7 @@ def _drills() -> Iterator[Kind]:
         heads=("tempo",),
         arguments={"paid_head": "op", "contexts": 1},
         learning=replace(
-            _SHORT, rollout_steps=16, epochs=8, minibatches=1, learning_rate=1e-2, entropy_coefficient=0.0
+            SHORT, rollout_steps=16, epochs=8, minibatches=1, learning_rate=1e-2, entropy_coefficient=0.0
         ),
         num_envs=2,
         updates=110,
@@ -101,7 +87,7 @@ def _premature() -> Iterator[Kind]:
         name="premature",
         why="heads at the former defaults of the trainer, whose heads stop exploring before they have learned",
         expects=("gain",),
-        learning=_FORMER,
+        learning=FORMER,
         num_envs=32,
         updates=250,
         tries=False,
@@ -112,7 +98,7 @@ def _premature() -> Iterator[Kind]:
         expects=("recovery", "gain"),
         heads=("blueprint",),
         arguments={"paid_head": "blueprint", "safe_pay": 0.9, "contexts": 8},
-        learning=replace(_SHORT, entropy_coefficient=0.01, entropy_multiplier={"blueprint": 0.0}),
+        learning=replace(SHORT, entropy_coefficient=0.01, entropy_multiplier={"blueprint": 0.0}),
         updates=90,
     )
 
@@ -123,7 +109,7 @@ def _left_alone() -> Iterator[Kind]:
         why="an entropy bonus keeps every head exploring",
         expects=("nothing",),
         arguments={"noise": 20},
-        learning=replace(_SHORT, learning_rate=3e-4, entropy_coefficient=0.1),
+        learning=replace(SHORT, learning_rate=3e-4, entropy_coefficient=0.1),
         tries=False,
     )
     yield Kind(
@@ -131,7 +117,7 @@ def _left_alone() -> Iterator[Kind]:
         why="heads with six contexts, which every head learns",
         expects=("nothing",),
         arguments={"contexts": 6},
-        learning=replace(_SHORT, entropy_coefficient=0.01),
+        learning=replace(SHORT, entropy_coefficient=0.01),
     )
     yield Kind(
         name="converging-defaults",

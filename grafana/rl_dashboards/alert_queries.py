@@ -23,17 +23,21 @@ def active_since(selector: str) -> str:
 def notifying(selector: str = RUN) -> str:
     """Alerts that notify: without those that Alertmanager inhibits, by the rules of alertmanager.yml."""
     critical, of_head, of_run = ', severity="critical"', ', head!="", run_id!=""', ', head="", run_id!=""'
-    dead = firing(selector, ', alertname="RLPolicyHeadDead"')
-    collapsed = firing(selector, ', alertname="RLPolicyHeadCollapsed"')
     starved = firing(selector, ', alertname="RLPolicyHeadStarved"')
     no_operation = firing(selector, ', alertname="RLPolicyHeadCollapsed", head="op"')
     explained = (
-        f"({collapsed} and on ({HEAD_KEY}) {dead}",
+        f"({_said_better(selector)}",
         f"{starved} and on ({RUN_KEY}) {no_operation}",
         f"{_less(selector, of_head)} and on ({HEAD_KEY}) {firing(selector, critical + of_head)}",
         f"{_less(selector, of_run)} and on ({RUN_KEY}) {firing(selector, critical + of_run)})",
     )
     return f"({firing(selector)} unless {' or '.join(explained)})"
+
+
+def _said_better(selector: str) -> str:
+    """Critical alerts on a head that another critical one says better: what is dead has collapsed."""
+    dead, collapsed = (firing(selector, f', alertname="RLPolicyHead{word}"') for word in ("Dead", "Collapsed"))
+    return f"{collapsed} and on ({HEAD_KEY}) {dead}"
 
 
 def _less(selector: str, more: str) -> str:
@@ -43,8 +47,7 @@ def _less(selector: str, more: str) -> str:
 def paging(by: str = RUN_KEY, selector: str = RUN) -> str:
     """How many critical alerts fire, by run; that on a collapse not where the head is dead, which says more."""
     critical = firing(selector, ', severity="critical"')
-    dead, collapsed = (firing(selector, f', alertname="RLPolicyHead{word}"') for word in ("Dead", "Collapsed"))
-    return f"count by ({by}) ({critical} unless ({collapsed} and on ({HEAD_KEY}) {dead}))"
+    return f"count by ({by}) ({critical} unless ({_said_better(selector)}))"
 
 
 def listed(selector: str) -> str:

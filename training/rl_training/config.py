@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from rl_exporter.discovery.identity import parse_advertised
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.heads import Head
+from rl_exporter.intervention.controller import require_ratio
 from rl_exporter.notify.destination import parse_destination
 from rl_exporter.recorder import LINGER_SECONDS
 from rl_exporter.server.listen import ListenAddress, parse_listen_address
@@ -78,8 +79,7 @@ def _word(value: object) -> object:
 
 def _targets(ratios: Mapping[str, float]) -> Mapping[str, float]:
     for name, ratio in ratios.items():
-        if not 0.0 < ratio < 1.0:
-            raise ValueError(f"head {name!r} has target {ratio!r}; give a number between 0 and 1")
+        require_ratio(name, ratio)
     return ratios
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from rl_exporter.alerting.rewriting import (
     GRAFANA_URL,
@@ -21,11 +19,7 @@ from rl_exporter.alerting.rewriting import (
     job_name,
     link_base,
 )
-
-if TYPE_CHECKING:
-    from rl_exporter.cli.parser import OneLineParser
-
-T = TypeVar("T")
+from rl_exporter.cli.parser import OneLineParser, checked
 
 NEW, EXISTING = "new", "existing"
 
@@ -59,18 +53,6 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     bundle.add_argument("--page-on", choices=[choice.value for choice in PageOn], default=PageOn.VERDICT.value,
                         help="what pages: low entropy of a head that is blind to the state (verdict), or low "
                         "entropy alone (level)")  # fmt: skip
-
-
-def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Make ``parse`` an argparse type that shows the message of its ValueError, which names the remedy."""
-
-    def parsed(text: str) -> T:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return parsed
 
 
 def run(options: argparse.Namespace) -> int:

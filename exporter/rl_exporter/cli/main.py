@@ -10,8 +10,7 @@ from pathlib import Path
 
 from rl_exporter.alerting.bundle import BundleError
 from rl_exporter.cli import bundle, targets, watch
-from rl_exporter.cli.bundle import checked
-from rl_exporter.cli.parser import OneLineParser
+from rl_exporter.cli.parser import OneLineParser, checked
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.server.gate import Gate

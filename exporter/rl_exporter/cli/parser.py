@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,3 +24,15 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the reason and where to look, and exit."""
         self.exit(self.usage_status, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Make ``parse`` an argparse type that shows the message of its ValueError, which names the remedy."""
+
+    def parsed(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed

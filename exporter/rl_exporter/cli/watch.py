@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_exporter.cli.parser import OneLineParser, checked
 from rl_exporter.client.addresses import DEFAULT_ADDRESS
 from rl_exporter.server.listen import DEFAULT_PORT
 from rl_exporter.view.verdict import Status
 
 if TYPE_CHECKING:
-    from rl_exporter.cli.parser import OneLineParser
     from rl_exporter.notify.destination import Destination
 
 INTERVAL_SECONDS = 2.0
@@ -61,10 +61,7 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
 def _webhook(text: str) -> Destination:
     from rl_exporter.notify.destination import parse_destination  # noqa: PLC0415 - slow to import
 
-    try:
-        return parse_destination(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return checked(parse_destination)(text)
 
 
 def _seconds(text: str) -> float:

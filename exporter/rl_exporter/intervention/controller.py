@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from rl_exporter.heads import Head, Heads
 from rl_exporter.intervention.law import DEFAULT_GAINS, Gains, HeadControl, answer
+from rl_exporter.payload import NOT_MEASURED, HeadMeasurement
 from rl_exporter.snapshot import HeadReading, SanctumSnapshot
 
 Mode = Literal["on", "observe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The effective ratio that each controlled head is held at, checked against the heads of the policy.
-
-    Raises ValueError with the remedy for a target that is impossible.
-    """
-
-    heads: Heads
-    ratios: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        if not self.ratios:
-            raise ValueError("no head has a target; give one, such as blueprint=0.4")
-        checked = {name: _target(self.heads.named(name), ratio) for name, ratio in self.ratios.items()}
-        object.__setattr__(self, "ratios", MappingProxyType(checked))
+def require_ratio(name: str, ratio: object) -> float:
+    """The target of a head, which is an effective ratio. Raises ValueError with the remedy."""
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0.0 < ratio < 1.0:
+        raise ValueError(f"head {name!r} has target {ratio!r}; give a number between 0 and 1")
+    return float(ratio)
 
 
-def _target(head: Head, ratio: object) -> float:
+def _target(head: Head, given: object) -> float:
     if head.choices < 2:
         raise ValueError(f"head {head.name!r} has one choice, so its entropy is always 0; leave it out")
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0.0 < ratio < 1.0:
-        raise ValueError(f"head {head.name!r} has target {ratio!r}; give a number between 0 and 1")
+    ratio = require_ratio(head.name, given)
     critical = head.thresholds.critical
     if ratio <= critical:
         raise ValueError(
             f"head {head.name!r} has target {ratio:g}, not above its critical threshold {critical:g}: it "
             "would be held where it counts as collapsed; give a higher target, or a lower threshold"
         )
-    return float(ratio)
+    return ratio
 
 
 class EntropyController:
@@ -61,10 +51,12 @@ class EntropyController:
     ) -> None:
         if mode not in {"on", "observe"}:
             raise ValueError(f"mode {mode!r} is unknown; give on or observe")
-        self._targets = Targets(heads, targets)
+        if not targets:
+            raise ValueError("no head has a target; give one, such as blueprint=0.4")
+        self._targets = {name: _target(heads.named(name), ratio) for name, ratio in targets.items()}
         self._heads, self._gains, self._acts = heads, gains, mode == "on"
         self._controls: Mapping[str, HeadControl] = MappingProxyType(
-            dict.fromkeys(self._targets.ratios, HeadControl())
+            dict.fromkeys(self._targets, HeadControl())
         )
 
     @property
@@ -105,7 +97,7 @@ class EntropyController:
         seen = sum(reading.effective_histogram.counts)
         if seen == control.seen:
             return control
-        target = self._targets.ratios[name]
+        target = self._targets[name]
         return answer(control, self._gains, target, reading.effective, seen, blind=reading.blind)
 
     def numbers(self, base: float | None = None) -> dict[str, dict[str, float]]:
@@ -115,7 +107,7 @@ class EntropyController:
         """
         controls = self._controls
         found: dict[str, Mapping[str, float]] = {
-            "entropy_target": {name: self._targets.ratios[name] * c.share for name, c in controls.items()},
+            "entropy_target": {name: self._targets[name] * c.share for name, c in controls.items()},
             "interventions_raised": {name: c.raised * self._acts for name, c in controls.items()},
             "interventions_released": {name: c.released * self._acts for name, c in controls.items()},
         }
@@ -127,6 +119,17 @@ class EntropyController:
                 would = {name: control.added for name, control in controls.items()}
                 found["entropy_coefficient_proposed"] = self._of_controlled(base, would)
         return {argument: {n: float(v) for n, v in values.items()} for argument, values in found.items()}
+
+    def described(
+        self, measured: Mapping[str, HeadMeasurement], base: float | None = None
+    ) -> dict[str, HeadMeasurement]:
+        """The measurements of the update that ``numbers`` describes, with those of each controlled head."""
+        numbers = self.numbers(base)
+        heads = dict(measured)
+        for name in self._controls:
+            of_head = {argument: by_head[name] for argument, by_head in numbers.items()}
+            heads[name] = replace(heads.get(name, NOT_MEASURED), **of_head)  # type: ignore[arg-type] # floats all
+        return heads
 
     def _of_controlled(self, base: float, added: Mapping[str, float]) -> dict[str, float]:
         every = self._coefficients(base, added)
@@ -143,15 +146,11 @@ class EntropyController:
         except (TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"no state of a controller: {error!r}; start anew") from error
         most = self._gains.most
-        self._controls = MappingProxyType(
-            {
-                **self._controls,
-                **{
-                    name: replace(c, integral=min(c.integral, most), added=min(c.added, most))
-                    for name, c in found.items()
-                },
-            }
-        )
+        bounded = {
+            name: replace(control, integral=min(control.integral, most), added=min(control.added, most))
+            for name, control in found.items()
+        }
+        self._controls = MappingProxyType({**self._controls, **bounded})
 
 
 def _control(state: Mapping[str, Any]) -> HeadControl:
@@ -160,14 +159,3 @@ def _control(state: Mapping[str, Any]) -> HeadControl:
         if isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
             raise ValueError(f"no state of a controller: {name} is {value!r}; start anew")
     return control
-
-
-def interventions(
-    before: Mapping[str, HeadControl], after: Mapping[str, HeadControl]
-) -> Iterator[tuple[str, str]]:
-    """Head and direction (``raise`` or ``release``) of what the controller changed between two snapshots."""
-    for name, control in after.items():
-        if control.raised > before[name].raised:
-            yield name, "raise"
-        elif control.released > before[name].released:
-            yield name, "release"

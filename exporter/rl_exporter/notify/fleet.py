@@ -33,15 +33,12 @@ class FleetJudge:
             else:
                 self._offsets[source] = answer.clock_offset
                 judge.answered(answer.snapshot, now + answer.clock_offset)
+        times = {source: now + self._offsets.get(source, 0.0) for source in self._judges}
         for source in self._judges.keys() - answers.keys():
-            self._judges[source].gone(now + self._offsets.get(source, 0.0))
+            self._judges[source].gone(times[source])
         self._forget_those_elsewhere()
-        firing = [
-            one
-            for source, judge in self._judges.items()
-            for one in judge.firing(now + self._offsets.get(source, 0.0))
-        ]
-        for source in [s for s, judge in self._judges.items() if judge.over(now + self._offsets.get(s, 0.0))]:
+        firing = [one for source, judge in self._judges.items() for one in judge.firing(times[source])]
+        for source in [source for source, judge in self._judges.items() if judge.over(times[source])]:
             del self._judges[source]
             self._offsets.pop(source, None)
         return firing

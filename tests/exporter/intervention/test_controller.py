@@ -10,7 +10,6 @@ import pytest
 from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.collector import Renderer
 from rl_exporter.intervention import EntropyController
-from rl_exporter.intervention.controller import interventions
 from rl_exporter.view.document import document
 
 HEADS = Heads([Head("op", 6, 1.0), Head("blueprint", 13, 1.3), Head("only", 1)])
@@ -193,10 +192,10 @@ def test_an_unknown_mode_and_an_unknown_base_are_refused():
 
 def test_interventions_by_head_and_direction():
     run, controller = Run(), EntropyController(HEADS, {"op": 0.4})
-    before = controller.controls
     low(run, controller, 3)
-    assert list(interventions(before, controller.controls)) == [("op", "raise")]
-    before = controller.controls
+    before = controller.controls["op"]
+    assert before.raised > before.released == 0
     controller.coefficients(run.update(0.9))
-    assert list(interventions(before, controller.controls)) == [("op", "release")]
-    assert list(interventions(controller.controls, controller.controls)) == []
+    after = controller.controls["op"]
+    assert (after.raised, after.released) == (before.raised, 1)
+    assert controller.controls.keys() == {"op"}

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.intervention.controller import EntropyController
-from rl_exporter.numbers import HeadNumbers, attributes
-from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
+from rl_exporter.payload import PPOUpdatePayload
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import BadInputError, PPOConfig
 from rl_training.run.checkpoint import Checkpoint
 
 _LOG = logging.getLogger("rl_training")
-_FIELDS = MappingProxyType(
-    {number.row.argument or number.name: number.name for number in attributes(HeadNumbers)}
-)
 
 
 class Intervention:
@@ -36,7 +30,8 @@ class Intervention:
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
         """Hand the update on with the coefficients that it was made with."""
-        self._aggregator.handle_ppo_update(self._described(payload))
+        heads = self.controller.described(payload.heads, payload.entropy_coefficient)
+        self._aggregator.handle_ppo_update(replace(payload, heads=heads))
 
     def adjust(self) -> None:
         """Give the agent the coefficients of the next update. Raises RankLostError."""
@@ -54,16 +49,6 @@ class Intervention:
     def apply(self) -> None:
         """Give the agent what the controller adds at present. Raises RankLostError."""
         self._agent.add_entropy_coefficients(self.controller.adding)
-
-    def _described(self, payload: PPOUpdatePayload) -> PPOUpdatePayload:
-        heads = dict(payload.heads)
-        numbers = self.controller.numbers(payload.entropy_coefficient)
-        for name in self.controller.controls:
-            found: dict[str, Any] = {
-                _FIELDS[argument]: of_heads[name] for argument, of_heads in numbers.items()
-            }
-            heads[name] = replace(heads.get(name, HeadMeasurement()), **found)
-        return replace(payload, heads=heads)
 
 
 def intervention_of(

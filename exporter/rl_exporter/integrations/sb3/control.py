@@ -10,7 +10,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.heads import Heads
 from rl_exporter.intervention.controller import EntropyController, Mode
-from rl_exporter.payload import NOT_MEASURED, HeadMeasurement
+from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import SanctumSnapshot
 
 _LOG = logging.getLogger("rl_exporter")
@@ -53,13 +53,10 @@ class SharedCoefficient:
 
     def described(self, measured: Mapping[str, HeadMeasurement]) -> dict[str, HeadMeasurement]:
         """The measurements of an update, with target, coefficient and interventions of each controlled head."""
-        heads = dict(measured)
-        numbers = self._controller.numbers(self._base)
+        heads = self._controller.described(measured, self._base)
         applied = self._base + self._added
         for name in self._controller.controls:
-            found = {argument: of_heads[name] for argument, of_heads in numbers.items()}
-            found["entropy_coefficient_applied"] = applied
-            heads[name] = replace(heads.get(name, NOT_MEASURED), **found)  # type: ignore[arg-type] # floats all
+            heads[name] = replace(heads[name], entropy_coefficient_applied=applied)
         return heads
 
     def _apply(self, model: OnPolicyAlgorithm) -> None:
