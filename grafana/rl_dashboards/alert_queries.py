@@ -35,9 +35,16 @@ def notifying(selector: str = RUN) -> str:
 
 
 def _said_better(selector: str) -> str:
-    """Critical alerts on a head that another critical one says better: what is dead has collapsed."""
+    """Critical alerts on a head that another critical one says better.
+
+    What is dead has collapsed; what a controller cannot hold has done either.
+    """
     dead, collapsed = (firing(selector, f', alertname="RLPolicyHead{word}"') for word in ("Dead", "Collapsed"))
-    return f"{collapsed} and on ({HEAD_KEY}) {dead}"
+    beyond_control = firing(selector, ', alertname="RLPolicyControllerSaturated"')
+    return (
+        f"{collapsed} and on ({HEAD_KEY}) {dead}"
+        f" or ({dead} or {collapsed}) and on ({HEAD_KEY}) {beyond_control}"
+    )
 
 
 def _less(selector: str, more: str) -> str:
@@ -45,7 +52,7 @@ def _less(selector: str, more: str) -> str:
 
 
 def paging(by: str = RUN_KEY, selector: str = RUN) -> str:
-    """How many critical alerts fire, by run; that on a collapse not where the head is dead, which says more."""
+    """How many critical alerts fire, by run, without those that another one says better."""
     critical = firing(selector, ', severity="critical"')
     return f"count by ({by}) ({critical} unless ({_said_better(selector)}))"
 

@@ -297,6 +297,10 @@ def test_alerts_that_another_explains_notify_nobody(promtool, tmp_path):
         alert("RLExporterRecordErrors", "b", "warning"),
         alert("RLPolicyHeadEntropyLow", "c", "warning", head="op"),
         alert("RLPolicyHeadCollapsed", "d", "critical", head="op", state="pending"),
+        *(
+            alert(name, "e", "critical", head="op")
+            for name in ("RLPolicyControllerSaturated", "RLPolicyHeadDead", "RLPolicyHeadCollapsed")
+        ),
         WATCHDOG,
     )
     told = {
@@ -304,13 +308,16 @@ def test_alerts_that_another_explains_notify_nobody(promtool, tmp_path):
         ("a", "RLPolicyHeadDiluted"): 1,
         ("b", "RLTrainingFailed"): 1,
         ("c", "RLPolicyHeadEntropyLow"): 1,
+        ("e", "RLPolicyControllerSaturated"): 1,
     }
     answer = {f'{{alertname="{name}", run_id="{run_id}"}}': one for (run_id, name), one in told.items()}
     counted = f"count by (run_id, alertname) ({alert_queries.notifying()})"
     expect(promtool, tmp_path, counted, answer, *given)
-    expect(promtool, tmp_path, alert_queries.paging(), {'{run_id="a"}': 1, '{run_id="b"}': 1}, *given)
+    expect(
+        promtool, tmp_path, alert_queries.paging(), {f'{{run_id="{run_id}"}}': 1 for run_id in "abe"}, *given
+    )
     urgency = f"count by (urgency) ({alert_queries.listed(queries.RUN)})"
-    expect(promtool, tmp_path, urgency, {'{urgency="1"}': 2, '{urgency="2"}': 1, '{urgency="3"}': 1}, *given)
+    expect(promtool, tmp_path, urgency, {'{urgency="1"}': 3, '{urgency="2"}': 1, '{urgency="3"}': 1}, *given)
 
 
 def test_no_alert_is_told_from_no_rules(promtool, tmp_path):
