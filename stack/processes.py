@@ -105,8 +105,8 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def start_prometheus(self) -> Process:
-        """Start Prometheus and wait until it is ready."""
+    def start_prometheus(self, *options: str) -> Process:
+        """Start Prometheus, with further options of its own, and wait until it is ready."""
         assert self._binaries.prometheus
         return self.start(
             "prometheus",
@@ -115,6 +115,7 @@ class Stack:
             f"--storage.tsdb.path={self.folder / 'data/prometheus'}",
             f"--web.listen-address={self.prometheus}",
             f"--rules.alert.resend-delay={self._resend_delay}",
+            *options,
             ready=f"http://{self.prometheus}/-/ready",
         )
 

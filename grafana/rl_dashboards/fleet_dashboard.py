@@ -21,7 +21,7 @@ from rl_dashboards.panels import instant_query, range_query, stat_panel, timeser
 from rl_dashboards.queries import RUN, RUN_KEY, RunPhase, running
 from rl_dashboards.ranking import every_run
 from rl_dashboards.table_panels import alerts_table
-from rl_dashboards.verdict_queries import Verdict, judged_runs, noticed_runs, verdicts_of_runs
+from rl_dashboards.verdict_queries import Verdict, verdicts_of_runs
 
 GROUPS: dict[str, tuple[Sequence[Verdict], str]] = {
     "exploding": ([Verdict.EXPLODING], "the gradients of a head explode"),
@@ -58,7 +58,7 @@ def dashboard() -> dict[str, Any]:
 def _with(word: str) -> str:
     """The runs whose worst head has a verdict of a group."""
     codes = sorted(map(int, GROUPS[word][0]))
-    of_runs = noticed_runs()
+    of_runs = verdicts_of_runs()
     return f"{of_runs} == {codes[0]}" if len(codes) == 1 else f"({of_runs} >= {codes[0]}) <= {codes[-1]}"
 
 
@@ -69,7 +69,7 @@ def _runs_at(word: str) -> stat.Panel:
         word.capitalize(),
         f"Runs that are scraped now, by their worst head: {meaning}.",
         NO_ANSWER,
-        instant_query(counted(_with(word), judged_runs())),
+        instant_query(counted(_with(word), verdicts_of_runs())),
         words=[style.MISSING_MAPPING],
     )
     symbol = style.VERDICTS[Verdict.LOW][0][0] if word == "low" else text[0]
@@ -115,6 +115,7 @@ def _phase_counts() -> Sequence[stat.Panel]:
                 "Stalled",
                 "Running, but without an update for long (alert RLTrainingStalled). Look at the log of the run.",
                 f"(max by ({RUN_KEY}) ({stalled}) and {running()})",
+                f"0 * count({running()}) or vector({Missing.RUNNING})",
             ),
             style.YELLOW,
             style.PHASES[RunPhase.STALLED][0][0],
@@ -123,6 +124,7 @@ def _phase_counts() -> Sequence[stat.Panel]:
             "Running",
             "Runs that are scraped and say that they are running, stalled ones among them.",
             running(),
+            f"vector({Missing.RUNNING})",
         ),
         _counted(
             "Ended",
@@ -141,8 +143,12 @@ def _state_now(comparison: str, name: str) -> str:
     return f'max by ({RUN_KEY}) (rl_training_run_state{{{RUN}, state{comparison}"{name}"}} == 1)'
 
 
-def _counted(title: str, description: str, runs: str) -> stat.Panel:
-    counts = instant_query(f"count({runs}) or 0 * count({every_run()}) or vector({Missing.RUN})")
+_NONE = f"0 * count({every_run()}) or vector({Missing.RUN})"
+"""0 where the time range has runs."""
+
+
+def _counted(title: str, description: str, runs: str, otherwise: str = _NONE) -> stat.Panel:
+    counts = instant_query(f"count({runs}) or {otherwise}")
     return stat_panel(
         title, description, NO_ANSWER, counts, words=[style.MISSING_MAPPING], colour=False
     ).decimals(0)

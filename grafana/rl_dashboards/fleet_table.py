@@ -86,8 +86,7 @@ def _pages() -> Properties:
 def _head_cells() -> str:
     """The verdict on each head as a word: a cell shows its symbol, and the word where somebody points at it."""
     now = {verdict: look[0] for verdict, look in style.VERDICTS.items()}
-    over = {verdict: f"{word}{style.WHEN_IT_ENDED}" for verdict, word in now.items()}
-    return _with_run_label(verdict_words(now, over))
+    return _with_run_label(verdict_words(now, style.WHEN_IT_ENDED))
 
 
 WIDTHS = {"^.{1,3}$": 48, "^.{4,5}$": 58, "^.{6,9}$": 80, "^.{10,12}$": 100}

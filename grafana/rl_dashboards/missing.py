@@ -43,12 +43,14 @@ def missing(*, of_now: bool = True) -> str:
     goes_on = f"count({run_state('running')} == 1)"
     updated = f"count({run_selector('rl_training_last_update_timestamp_seconds')})"
     recorded = f"count(run:rl_training_run_state:running{{{RUN}}})"
+    if of_now:
+        reasons = ((Missing.RUNNING, goes_on), (Missing.RULES, recorded), (Missing.UPDATE, updated))
+        return f"({' or '.join(f'{reason} + 0 * absent({series})' for reason, series in reasons)})"
     # At the end of the range: a graph that begins before the run would say "no run" beside it for ever.
     known = f"count(last_over_time({run_selector('rl_training_run_info')}[$__range] @ end()))"
-    none = f"{Missing.RUNNING} + 0 * absent({goes_on})" if of_now else f"{Missing.RUN} + 0 * absent({known})"
     return (
         f"({Missing.RULES} + 0 * ({goes_on} unless {recorded})"
-        f" or {Missing.UPDATE} + 0 * ({goes_on} unless {updated}) or {none})"
+        f" or {Missing.UPDATE} + 0 * ({goes_on} unless {updated}) or {Missing.RUN} + 0 * absent({known}))"
     )
 
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from rl_dashboards import queries
 from rl_dashboards.alert_queries import paging
-from rl_dashboards.queries import RATIO, RUN_KEY, RunPhase, last, run_selector
-from rl_dashboards.verdict_queries import Codes, Verdict, verdicts_of_runs
+from rl_dashboards.queries import RUN, RUN_KEY, RunPhase, last, run_selector
+from rl_dashboards.verdict_queries import Verdict, verdicts_of_runs
 
-PLACES: Codes = {
-    Verdict.EXPLODING: 0,
-    Verdict.DEAD: 2,
-    Verdict.COLLAPSED: 4,
-    Verdict.LOW: 10,
-    Verdict.STARVED: 12,
-    Verdict.HEALTHY: 14,
-    Verdict.SETTLED: 16,
-}
-"""Where runs stand in Fleet by the verdict on their worst head, smallest first; within a verdict the lowest ratio, at
-most 1, decides."""
+IN_TROUBLE, STALLED, UNJUDGED, ENDED = 18, 20, 64, 68
+"""Where failed and lost runs stand, stalled ones, runs without a verdict, and those that ended: failed, lost and stalled
+ones between collapsed and low."""
 
-IN_TROUBLE, STALLED, UNJUDGED, ENDED = 6, 8, 20, 40
-"""Where failed and lost runs stand, stalled ones, runs without a verdict, and those that ended."""
+_APART = 8
+"""Places between two verdicts."""
 
 PAGES = -100
 """A run for which a critical alert fires stands before all that have none."""
@@ -40,14 +32,23 @@ def every_run() -> str:
     return f"max by ({RUN_KEY}) ({last(run_selector('rl_training_run_info'))})"
 
 
+def place_of(verdict: Verdict) -> int:
+    """Where runs stand by the verdict on their worst head, smallest first; settled ones after healthy ones.
+
+    Within a verdict the lowest ratio, at most 1, decides.
+    """
+    return 60 if verdict is Verdict.SETTLED else 56 - _APART * verdict
+
+
 def rank() -> str:
     """Where each run stands, smallest first: what pages, then as its worst head does, ended runs behind all others."""
-    verdict = f'label_replace({verdicts_of_runs(PLACES, "min")}, "of", "head", "", "")'
+    settled = f"{place_of(Verdict.SETTLED)} + 0 * ({verdicts_of_runs()} == {int(Verdict.SETTLED)})"
+    place = f"({settled} or {place_of(Verdict.HEALTHY)} - {_APART} * {verdicts_of_runs()})"
+    verdict = f'label_replace({place}, "of", "head", "", "")'
     phase = f'label_replace({queries.run_phase(codes=_PHASES)}, "of", "phase", "", "")'
-    place = f"min by ({RUN_KEY}) ({verdict} or {phase})"
     parts = {
-        "place": place,
-        "ratio": f"clamp_max(min by ({RUN_KEY}) ({RATIO}), 1)",
+        "place": f"min by ({RUN_KEY}) ({verdict} or {phase})",
+        "ratio": f"clamp_max(min by ({RUN_KEY}) (run:rl_policy_effective_entropy:lowest{{{RUN}}}), 1)",
         "pages": f"{PAGES} + 0 * {paging()}",
     }
     labelled = (f'label_replace({part}, "of", "{of}", "", "")' for of, part in parts.items())

@@ -25,7 +25,7 @@ from rl_dashboards.queries import (
     latest_ratio,
     worst_by,
 )
-from rl_dashboards.verdict_queries import verdicts
+from rl_dashboards.verdict_queries import verdict_seconds, verdicts
 from rl_exporter.health import Level
 
 Properties = Mapping[str, object]
@@ -63,6 +63,7 @@ def _metric(name: str) -> str:
 def _verdict_columns() -> Sequence[Column]:
     return (
         Column("verdict", verdicts(), with_width(word_properties(style.VERDICT_MAPPING), 110)),
+        Column("for", verdict_seconds(), with_width({"unit": "s", "decimals": 0}, 80)),
         Column(
             "state",
             latest(queries.head_state_codes),

@@ -10,7 +10,7 @@ import pytest
 from rl_dashboards import queries, style
 from rl_dashboards.__main__ import stale
 from rl_dashboards.missing import NO_CHOICE_RATIO, Missing
-from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, PLACES, STALLED, UNJUDGED
+from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, STALLED, UNJUDGED, place_of
 from rl_dashboards.run_dashboard import CLIP_REFERENCE, KL_REFERENCE
 from rl_dashboards.verdict_queries import Verdict
 from rl_exporter.health import DEFAULT_THRESHOLDS, EXPLODING_ABOVE, VANISHING_BELOW, HeadState, Level
@@ -310,9 +310,9 @@ def test_what_is_missing_is_a_word_and_has_no_colour_of_a_verdict():
 
 
 def test_what_pages_stands_before_everything_else():
-    order = [PLACES[verdict] for verdict in (Verdict.EXPLODING, Verdict.DEAD, Verdict.COLLAPSED)]
-    order += [IN_TROUBLE, STALLED, PLACES[Verdict.LOW], PLACES[Verdict.STARVED]]
-    order += [PLACES[Verdict.HEALTHY], PLACES[Verdict.SETTLED], UNJUDGED, ENDED]
+    order = [place_of(verdict) for verdict in (Verdict.EXPLODING, Verdict.DEAD, Verdict.COLLAPSED)]
+    order += [IN_TROUBLE, STALLED, place_of(Verdict.LOW), place_of(Verdict.STARVED)]
+    order += [place_of(Verdict.HEALTHY), place_of(Verdict.SETTLED), UNJUDGED, ENDED]
     assert all(before + 1 < after for before, after in itertools.pairwise(order)), "a ratio is at most 1"
     assert min(order) > ENDED + 1 + PAGES
 

@@ -6,11 +6,12 @@ import subprocess
 from rl_dashboards import alert_queries, missing, queries, ranking, style, verdict_queries
 from rl_dashboards.missing import Missing
 from rl_dashboards.queries import HEAD_KEY, RUN_KEY
-from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, PLACES, UNJUDGED
+from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, UNJUDGED, place_of
 from rl_dashboards.verdict_queries import Verdict
 from tests.support.dashboard_files import BOARDS, filled
 
 RATIO, LEVEL = "head:rl_policy_effective_entropy:ratio", "head:rl_policy_effective_entropy:level"
+VERDICT = "head:rl_policy_verdict:code"
 MINUTES = 10
 ENDS = 5
 """Minutes after which the series of an ended run are gone."""
@@ -23,38 +24,42 @@ def series(metric, values, **labels):
 
 def held(value, ended=False):
     """A series with one value, to the end or until the run ends."""
-    return f"{value}x{ENDS - 1} stale" if ended else f"{value}x{MINUTES}"
+    return f"{value:g}x{ENDS - 1} stale" if ended else f"{value:g}x{MINUTES}"
 
 
-def head(name, run, level, ratio, *conditions, ended=False, share=1, recorded=None, state="healthy"):
-    """One head as scrapes and rules would leave it; a condition is a word and its values."""
-    labels = {"run_id": run, "head": name}
+def head(
+    name, run, level, ratio, verdict=Verdict.HEALTHY, *, ended=False, recorded=None, state="healthy", **target
+):
+    """One head as scrapes and rules would leave it; a verdict may be the values of its series."""
+    labels = {"run_id": run, "head": name, **target}
     ruled = labels | (recorded or {})
-    since = "rl_policy_head_condition_since_timestamp_seconds"
+    verdicts = verdict if isinstance(verdict, str) else held(int(verdict), ended)
     return [
+        series(VERDICT, verdicts, **ruled),
         series(LEVEL, held(level, ended), **ruled),
         series(RATIO, held(ratio, ended), **ruled),
-        series("rl_policy_head_choice_steps_ratio", held(share, ended), **labels),
+        series("rl_policy_head_choice_steps_ratio", held(verdict != Verdict.NO_CHOICE, ended), **labels),
         series("rl_policy_head_state", held(1, ended), state=state, **labels),
-        *(series(since, values, condition=word, instance="a:1", **labels) for word, values in conditions),
     ]
 
 
-def run(name, state="running", ended=False, updated=240, ruled=True):
-    """The series of a run as a whole."""
+def run(
+    name, state="running", *, ended=False, updated=240, worst=Verdict.HEALTHY, lowest=0.75, ruled=True, **target
+):
+    """The series of a run as a whole; ``worst`` is the verdict on its worst head, ``lowest`` the lowest ratio."""
+    labels = {"run_id": name, **target}
     of_run = [
-        series("rl_training_run_state", held(1, ended), run_id=name, state=state),
-        series("rl_training_run_info", held(1, ended), run_id=name),
+        series("rl_training_run_state", held(1, ended), state=state, **labels),
+        series("rl_training_run_info", held(1, ended), **labels),
     ]
     if updated is not None:
-        of_run.append(series("rl_training_last_update_timestamp_seconds", held(updated, ended), run_id=name))
+        of_run.append(series("rl_training_last_update_timestamp_seconds", held(updated, ended), **labels))
     if ruled and state == "running":
-        of_run.append(series("run:rl_training_run_state:running", held(1, ended), run_id=name))
+        of_run.append(series("run:rl_training_run_state:running", held(1, ended), **labels))
+        if updated is not None:
+            of_run.append(series("run:rl_policy_verdict:worst", held(int(worst), ended), **labels))
+            of_run.append(series("run:rl_policy_effective_entropy:lowest", held(lowest, ended), **labels))
     return of_run
-
-
-def lasting(condition, since=60, ended=False):
-    return condition, held(since, ended)
 
 
 def expect(promtool, folder, expression, answer, *given):
@@ -73,84 +78,41 @@ def of_heads(**verdicts):
     return {f'{{head="{name}"}}': int(verdict) for name, verdict in verdicts.items()}
 
 
-BLIND = (lasting("collapsed"), lasting("low"), lasting("critical"), lasting("warning"))
-
-
-def test_the_verdict_is_the_exporter_s_and_settled_is_none_of_the_failures(promtool, tmp_path):
-    given = (
-        head("gone", "r", 2, 0.1, *BLIND),
-        head("low", "r", 1, 0.4, lasting("low"), lasting("warning")),
-        head("settled", "r", 2, 0.1, lasting("settled"), lasting("critical"), lasting("warning")),
-        head("settling", "r", 1, 0.4, lasting("warning")),
-        head("fine", "r", 0, 0.9),
-        head("young", "r", 2, 0.1),
-        head("loud", "r", 0, 0.7, lasting("exploding")),
-        head("dead", "r", 2, 0.01, *BLIND, lasting("dead")),
-        run("r"),
-    )
-    answer = of_heads(
-        gone=Verdict.COLLAPSED,
-        low=Verdict.LOW,
-        settled=Verdict.SETTLED,
-        settling=Verdict.HEALTHY,
-        fine=Verdict.HEALTHY,
-        young=Verdict.HEALTHY,
-        loud=Verdict.EXPLODING,
-        dead=Verdict.DEAD,
-    )
+def test_the_verdict_of_now_is_the_recorded_one(promtool, tmp_path):
+    given = [head(verdict.name, "r", 0, 0.5, verdict) for verdict in Verdict]
+    answer = of_heads(**{verdict.name: verdict for verdict in Verdict})
     for expression in (verdict_queries.verdicts_now(), verdict_queries.verdicts()):
-        expect(promtool, tmp_path, expression, answer, *given)
-
-
-def test_a_head_without_a_choice_is_starved_where_it_could_have_had_one(promtool, tmp_path):
-    given = (
-        head("closed", "r", 0, 0.7, lasting("idle"), share=0),
-        head("starved", "r", 0, 0.7, lasting("idle"), lasting("starved"), share=0),
-        head("paging", "r", 2, 0.1, *BLIND, ("idle", "_x5 360x5"), share=0),
-        head("silent", "r", 2, 0.1, *BLIND, ("idle", "-600x10"), share=0),
-        run("r"),
-    )
-    answer = of_heads(
-        closed=Verdict.NO_CHOICE, starved=Verdict.STARVED, paging=Verdict.COLLAPSED, silent=Verdict.NO_CHOICE
-    )
-    expect(promtool, tmp_path, verdict_queries.verdicts_now(), answer, *given)
-
-
-def test_a_collapse_that_ended_while_the_run_goes_on_is_over(promtool, tmp_path):
-    given = head("op", "r", 0, 0.9, ("collapsed", "60x4 stale"), ("low", "60x4 stale"))
-    expect(promtool, tmp_path, verdict_queries.verdicts(), of_heads(op=Verdict.HEALTHY), given, run("r"))
+        expect(promtool, tmp_path, expression, answer, *given, run("r"))
+    over = of_heads(**{verdict.name: verdict + 100 for verdict in Verdict})
+    expect(promtool, tmp_path, verdict_queries.verdicts(ended=100), over, *given, run("r", "failed"))
 
 
 def test_an_ended_run_keeps_its_last_verdict(promtool, tmp_path):
-    def ended(name, level, *conditions):
-        return head(name, "r", level, 0.1, *conditions, ended=True)
-
     given = (
-        ended("gone", 2, lasting("collapsed", ended=True), lasting("low", ended=True)),
-        ended("settled", 2, ("collapsed", "60x1 stale"), ("settled", "_x2 180 180 stale")),
-        ended("blinded", 2, ("settled", "60x1 stale"), ("collapsed", "_x2 180 180 stale")),
-        ended("low", 1, lasting("low", ended=True)),
-        ended("loud", 0, lasting("exploding", ended=True)),
-        ended("recovered", 0, ("collapsed", "60x1 stale"), ("exploding", "60x1 stale")),
-        run("r", ended=True, updated=240),
+        head("gone", "r", 2, 0.1, Verdict.COLLAPSED, ended=True),
+        head("settled", "r", 2, 0.1, "5 5 1 1 stale"),
+        head("recovered", "r", 0, 0.9, "7 7 0 0 stale"),
+        run("r", ended=True),
     )
-    answer = of_heads(
-        gone=Verdict.COLLAPSED,
-        settled=Verdict.SETTLED,
-        blinded=Verdict.COLLAPSED,
-        low=Verdict.LOW,
-        loud=Verdict.EXPLODING,
-        recovered=Verdict.HEALTHY,
-    )
+    answer = of_heads(gone=Verdict.COLLAPSED, settled=Verdict.SETTLED, recovered=Verdict.HEALTHY)
     expect(promtool, tmp_path, verdict_queries.verdicts(), answer, *given)
+
+
+def test_a_run_that_went_on_elsewhere_ended_as_it_did_there(promtool, tmp_path):
+    first = {"job": "rl-training", "instance": "a:1"}
+    given = (
+        (*head("op", "r", 2, 0.1, "5 5 stale", **first), *run("r", ended=True, updated=60, **first)),
+        (*head("op", "r", 0, 0.9, ended=True, instance="b:1"), *run("r", ended=True, instance="b:1")),
+    )
+    expect(promtool, tmp_path, verdict_queries.verdicts(), of_heads(op=Verdict.HEALTHY), *given)
 
 
 def test_of_several_runs_the_worst_counts_and_labels_of_a_ruler_do_no_harm(promtool, tmp_path):
     given = (
-        head("op", "a", 2, 0.1, *BLIND, recorded={"ruler": "east"}),
-        head("op", "b", 2, 0.1, lasting("settled", since=500), recorded={"ruler": "east"}),
-        run("a"),
-        run("b"),
+        head("op", "a", 2, 0.1, Verdict.COLLAPSED, recorded={"ruler": "east"}),
+        head("op", "b", 2, 0.1, Verdict.SETTLED, recorded={"ruler": "east"}),
+        run("a", worst=Verdict.COLLAPSED),
+        run("b", worst=Verdict.SETTLED),
     )
     expect(promtool, tmp_path, verdict_queries.verdicts(), of_heads(op=Verdict.COLLAPSED), *given)
     by_run = {'{run_id="a"}': int(Verdict.COLLAPSED), '{run_id="b"}': int(Verdict.SETTLED)}
@@ -160,12 +122,11 @@ def test_of_several_runs_the_worst_counts_and_labels_of_a_ruler_do_no_harm(promt
 
 def test_a_cell_says_the_verdict_in_a_word_and_that_it_is_one_of_the_past(promtool, tmp_path):
     words = {verdict: verdict.word for verdict in Verdict}
-    past = {verdict: f"{verdict.word}, over" for verdict in Verdict}
     given = (
-        (*head("op", "a", 2, 0.1, *BLIND), *head("slot", "a", 0, 0.9), *run("a")),
+        (*head("op", "a", 2, 0.1, Verdict.COLLAPSED), *head("slot", "a", 0, 0.9), *run("a")),
         (
             *head("op", "b", 0, 0.7, ended=True),
-            *head("slot", "b", 2, 0.1, lasting("collapsed", ended=True), ended=True),
+            *head("slot", "b", 2, 0.1, Verdict.COLLAPSED, ended=True),
             *run("b", ended=True),
         ),
     )
@@ -174,19 +135,20 @@ def test_a_cell_says_the_verdict_in_a_word_and_that_it_is_one_of_the_past(promto
     answer = {
         f'{{head="{name}", run_id="{run_id}", verdict="{word}"}}': 1 for (run_id, name), word in told.items()
     }
-    cells = f"count by ({HEAD_KEY}, verdict) ({verdict_queries.verdict_words(words, past)})"
+    labelled = verdict_queries.verdict_words(words, ", over")
+    cells = f"count by ({HEAD_KEY}, verdict) ({labelled})"
     expect(promtool, tmp_path, cells, answer, *given)
 
 
 def test_the_weakest_head_is_one_that_has_not_settled(promtool, tmp_path):
-    settled, fine = head("op", "r", 2, 0.05, lasting("settled")), head("slot", "r", 0, 0.75)
+    settled, fine = head("op", "r", 2, 0.05, Verdict.SETTLED), head("slot", "r", 0, 0.75)
     weakest = verdict_queries.ratio_that_counts()
     expect(promtool, tmp_path, weakest, {'{head="slot"}': 0.75}, settled, fine, run("r"))
     expect(promtool, tmp_path, weakest, {'{head="op"}': 0.05}, settled, run("r"))
 
 
 def test_the_colour_of_a_ratio_is_that_of_its_level_whatever_the_verdict(promtool, tmp_path):
-    given = (head("op", "r", 2, 0.05, lasting("settled")), head("slot", "r", 0, 0.75))
+    given = (head("op", "r", 2, 0.05, Verdict.SETTLED), head("slot", "r", 0, 0.75))
     colours = queries.colours(style.LEVEL_COLOURS, style.DIM)
     answer = {'{colour="red", head="op"}': 2, '{colour="green", head="slot"}': 0}
     expect(promtool, tmp_path, colours, answer, *given, run("r"))
@@ -197,7 +159,7 @@ def test_the_colour_of_a_ratio_is_that_of_its_level_whatever_the_verdict(promtoo
 def test_state_and_verdict_are_one_number_and_100_more_when_the_run_is_over(promtool, tmp_path):
     given = (
         head("op", "r", 0, 0.95, state="confused"),
-        head("slot", "r", 0, 0.7, lasting("exploding"), state="exploding"),
+        head("slot", "r", 0, 0.7, Verdict.EXPLODING, state="exploding"),
     )
     now = of_heads(op=10 + 2, slot=80 + 5)
     expect(promtool, tmp_path, verdict_queries.verdicts_and_states(100), now, *given, run("r"))
@@ -222,25 +184,25 @@ WATCHDOG = [series("ALERTS", held(1), alertname="RLMonitoringWatchdog", alertsta
 
 def test_fleet_has_on_top_what_pages_and_then_goes_by_the_verdict(promtool, tmp_path):
     given = (
-        (*head("style", "loud", 0, 0.75, lasting("exploding")), *run("loud")),
+        run("loud", worst=Verdict.EXPLODING),
         alert("RLPolicyHeadGradientsExploding", "loud", "critical", head="style"),
         (*run("lost", ended=True), *alert("RLTrainingVanished", "lost", "critical")),
-        (*head("op", "gone", 2, 0.2, *BLIND), *head("slot", "gone", 2, 0.1, lasting("settled")), *run("gone")),
+        run("gone", worst=Verdict.COLLAPSED, lowest=0.1),
         run("failed", "failed"),
-        (*head("op", "low", 1, 0.4, lasting("low")), *run("low")),
-        (*head("op", "fine", 0, 0.75), *run("fine")),
-        (*head("op", "solved", 2, 0.05, lasting("settled")), *run("solved")),
+        run("low", worst=Verdict.LOW, lowest=0.4),
+        run("fine"),
+        run("solved", worst=Verdict.SETTLED, lowest=0.05),
         run("fresh", updated=None),
-        (*head("op", "over", 0, 0.75, ended=True), *run("over", "completed", ended=True)),
+        run("over", "completed", ended=True),
     )
     answer = {
-        "loud": PAGES + PLACES[Verdict.EXPLODING] + 0.75,
+        "loud": PAGES + place_of(Verdict.EXPLODING) + 0.75,
         "lost": PAGES + IN_TROUBLE,
-        "gone": PLACES[Verdict.COLLAPSED] + 0.1,
+        "gone": place_of(Verdict.COLLAPSED) + 0.1,
         "failed": IN_TROUBLE,
-        "low": PLACES[Verdict.LOW] + 0.4,
-        "fine": PLACES[Verdict.HEALTHY] + 0.75,
-        "solved": PLACES[Verdict.SETTLED] + 0.05,
+        "low": place_of(Verdict.LOW) + 0.4,
+        "fine": place_of(Verdict.HEALTHY) + 0.75,
+        "solved": place_of(Verdict.SETTLED) + 0.05,
         "fresh": UNJUDGED,
         "over": ENDED,
     }
@@ -259,7 +221,7 @@ def test_a_stalled_run_that_failed_has_failed(promtool, tmp_path):
 
 def test_a_count_says_what_is_missing_instead_of_zero(promtool, tmp_path):
     low = f"{verdict_queries.verdicts_of_runs()} == {int(Verdict.LOW)}"
-    count = missing.counted(low, verdict_queries.judged_runs())
+    count = missing.counted(low, verdict_queries.verdicts_of_runs())
     cases = {
         Missing.UPDATE: (run("fresh", updated=None),),
         Missing.RULES: (run("fine", ruled=False), head("op", "fine", 0, 0.75)),
@@ -271,8 +233,7 @@ def test_a_count_says_what_is_missing_instead_of_zero(promtool, tmp_path):
     within = missing.missing(of_now=False)
     expect(promtool, tmp_path, within, {"{}": int(Missing.RUN)}, WATCHDOG)
     expect(promtool, tmp_path, within, {}, run("over", "completed", ended=True))
-    without_rules = (run("bad", ruled=False), head("op", "bad", 1, 0.4, lasting("low")))
-    expect(promtool, tmp_path, count, {"{}": 1}, *without_rules)
+    expect(promtool, tmp_path, count, {"{}": 1}, run("bad", worst=Verdict.LOW))
 
 
 def test_a_head_without_ratio_says_why(promtool, tmp_path):
@@ -282,7 +243,7 @@ def test_a_head_without_ratio_says_why(promtool, tmp_path):
     scraped = [series("rl_policy_head_state", held(1), run_id="r", head="op", state="healthy")]
     expect(promtool, tmp_path, ratio, of_heads(op=Missing.RULES), most, scraped, run("r", ruled=False))
     expect(promtool, tmp_path, ratio, {"{}": int(Missing.RUN)}, WATCHDOG)
-    closed = head("op", "r", 0, 0.7, share=0)[2:]
+    closed = head("op", "r", 0, 0.7, Verdict.NO_CHOICE)[3:]
     expect(promtool, tmp_path, ratio, of_heads(op=missing.NO_CHOICE_RATIO), most, closed, run("r"))
 
 

@@ -22,6 +22,8 @@ def train(stack, run, labels, *options):
     command = (
         *("--listen", address, "--run-id", run, "--quiet"),
         *("--pace", "0.3", "--linger", "20", "--num-envs", "4"),
+        # It learns nothing: a head that collapsed or settled would have alerts.
+        *("--learning-rate", "1e-6"),
     )
     process = stack.start(run, sys.executable, "-m", "rl_training", *command, *options)
     listed = stack.list_target(run, address, labels)

@@ -27,6 +27,7 @@ QUIET = {  # where an answer may be empty, and why
     "Pages / B": "no alert fires",
     "annotation 0": "no alert fires",
     "annotation 2": "no entropy controller is on",
+    "Heads: verdict and evidence / Q1": "no head is in a condition of three updates",
     "Effective ratio and its target": "no entropy controller is on",
     "Entropy coefficient as applied": "no entropy controller is on",
     "Interventions": "no entropy controller is on",
@@ -56,6 +57,7 @@ LATER = {  # what stops with the run, by design: it speaks of now
     "Environment steps per second": "no step in the last moments",
     "CPU of the trainer": "no process",
     "Memory of the trainer": "no process",
+    "Targets down": "no target of that cluster, some scrapes after it left discovery",
 }
 
 

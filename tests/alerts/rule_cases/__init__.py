@@ -11,6 +11,7 @@ from types import MappingProxyType
 import yaml
 
 from tests.alerts.rule_cases import (
+    codes,
     collapse,
     controller,
     ends,
@@ -26,6 +27,7 @@ from tests.alerts.rule_cases.case import RULE_FILES, Case, group, settings
 
 SUBJECTS: Mapping[str, Callable[[], Iterable[Case]]] = MappingProxyType(
     {
+        "codes": codes.cases,
         "collapse": collapse.cases,
         "controller": controller.cases,
         "ends": ends.cases,

@@ -25,6 +25,9 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("critical means warning", r"\b2 \+ 0", "1 + 0"),
     ("warning means critical", r"\b1 \+ 0", "2 + 0"),
     ("a level for few heads", r"\n +or 0 \* head:\S+", ""),
+    ("another verdict", r"\b[3-7] \+ 0", "8 + 0"),
+    ("a verdict of no head", r" != 2\b", ""),
+    ("a ratio of some head", r"min without", "max without"),
     ("a threshold that is off counts", r'(threshold_ratio(?:\{level="\w+"\})?) > 0', r"\1"),
     ("blind is another number", r"1 / (?:50|10)\b", "1 / 2"),
     ("another factor", r"ratio > 2\b", "ratio > 1"),
@@ -93,7 +96,9 @@ _LOW = (
     "completed, still served|collapsed, then|whole pages|between scrapes"
 )
 _POOLS: tuple[tuple[str, str], ...] = (
+    ("effective_entropy:lowest", "verdict of each run"),
     ("effective_entropy:", _LEVELS),
+    ("verdict:", "verdict"),
     (
         "condition:sustained",
         r"bad updates, one in (1|600) s|between scrapes|Dead for|2 updates of 600 s|measured|settled, one|"

@@ -1,0 +1,104 @@
+"""Cases of the verdict as a number: one head for each verdict, and what outranks what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from tests.alerts.rule_cases.case import Case, Check, Expected
+from tests.alerts.rule_cases.simulation import CLOSED, STARVED, Measured, Run, decides
+from tests.alerts.rule_cases.states import DEAD, EXPLODING
+from tests.alerts.rule_cases.verdict import BLIND, HEALTHY_HEAD, SIGHTED
+
+PERIOD = 30
+
+COLLAPSED, LOW, SETTLED = decides(0.1, BLIND), decides(0.4, BLIND), decides(0.1, SIGHTED)
+CLOSING = 10
+"""The first update in which heads that close have no choice."""
+
+
+class _Course(NamedTuple):
+    before: Measured
+    after: Measured
+    soon: float
+    """The verdict five minutes after the change."""
+    late: float
+    """The verdict after ten idle minutes."""
+
+
+_COURSES: Mapping[str, tuple[Measured, Measured, float, float]] = {
+    "exploding": (EXPLODING, EXPLODING._replace(choice=0.1, normalized=0.1), 7, 7),
+    "dead": (DEAD, DEAD, 6, 6),
+    "collapsed": (COLLAPSED, COLLAPSED, 5, 5),
+    "low": (LOW, LOW, 4, 4),
+    "settled": (SETTLED, SETTLED, 1, 1),
+    "healthy": (HEALTHY_HEAD, HEALTHY_HEAD, 0, 0),
+    "warned": (HEALTHY_HEAD, decides(0.4, SIGHTED), 0, 0),
+    "recovered": (COLLAPSED, HEALTHY_HEAD, 0, 0),
+    "starved": (HEALTHY_HEAD, STARVED, 3, 3),
+    "closed": (HEALTHY_HEAD, CLOSED, 2, 2),
+    "settled, closed": (SETTLED, CLOSED, 2, 2),
+    "collapsed, closed": (COLLAPSED, CLOSED, 5, 2),
+    "low, starved": (LOW, STARVED, 4, 3),
+}
+_HEADS = {name: _Course(*course) for name, course in _COURSES.items()}
+
+
+def _codes(at: float, numbers: Mapping[str, float]) -> Check:
+    found = tuple(({"head": name}, number) for name, number in numbers.items())
+    return Check(at, "max by (head) (head:rl_policy_verdict:code)", found)
+
+
+def _by_run(numbers: Mapping[str, float]) -> Expected:
+    return tuple(({"run_id": name}, number) for name, number in numbers.items())
+
+
+def _worst(at: float, **numbers: float) -> Check:
+    return Check(at, "max by (run_id) (run:rl_policy_verdict:worst)", _by_run(numbers))
+
+
+def _every_verdict() -> Case:
+    run = Run(
+        policy=lambda n: {
+            name: course.after if n >= CLOSING else course.before for name, course in _HEADS.items()
+        },
+        period=PERIOD,
+        choices=dict.fromkeys(_HEADS, 6),
+    )
+    soon, late = run.update_time(CLOSING) + 300, run.update_time(CLOSING) + 690
+    checks = (
+        _codes(15, {}),
+        _codes(soon, {name: course.soon for name, course in _HEADS.items()}),
+        _codes(late, {name: course.late for name, course in _HEADS.items()}),
+        _worst(soon, a=7),
+    )
+    return Case("every verdict", (run,), late, checks)
+
+
+def _worst_heads() -> Case:
+    def run(name: str, **heads: Measured) -> Run:
+        choices = dict.fromkeys(heads, 6)
+        return Run(policy=lambda _n: heads, period=PERIOD, choices=choices, run_id=name, instance=f"{name}:1")
+
+    over = replace(run("over", op=COLLAPSED), end=(150, "completed"))
+    runs = (
+        over,
+        run("paging", op=COLLAPSED, slot=SETTLED, style=CLOSED),
+        run("solved", op=SETTLED, slot=HEALTHY_HEAD, style=CLOSED),
+        run("fine", op=HEALTHY_HEAD, style=CLOSED),
+        run("closed", style=CLOSED),
+    )
+    lowest = {"over": 0.1, "paging": 0.1, "solved": 0.1, "fine": 0.8}
+    checks = (
+        _worst(140, over=5, paging=5, solved=1, fine=0),
+        _worst(300, paging=5, solved=1, fine=0),
+        Check(300, "max by (run_id) (run:rl_policy_effective_entropy:lowest)", _by_run(lowest)),
+    )
+    return Case("the worst verdict of each run", runs, 300, checks)
+
+
+def cases() -> Iterator[Case]:
+    """Yield all cases of this subject."""
+    yield _every_verdict()
+    yield _worst_heads()
