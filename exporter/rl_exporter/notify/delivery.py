@@ -69,6 +69,8 @@ class Delivery:
         self._deadline: float | None = None
         """End of the time that ``close`` gives; None before it."""
         self._lost = 0
+        self._is_waited_for = False
+        """Whether ``close`` says what is lost: the thread might be about to say it when the process ends."""
         self._complained = False
         # At once: while the interpreter ends, which may be when the run fails, Python starts no thread.
         self._thread = threading.Thread(target=self._work, name="rl-exporter notify", daemon=True)
@@ -91,6 +93,7 @@ class Delivery:
 
     def close(self, seconds: float = END_SECONDS) -> None:
         """Wait until everything is delivered, ``seconds`` at most; the log says how much is lost then."""
+        self._is_waited_for = True
         self.finish(seconds)
         self._thread.join(seconds)
         self._say_what_is_lost()
@@ -112,7 +115,7 @@ class Delivery:
                 self._say_that_it_works()
                 continue
             if self._over():
-                break  # what is lost was said, or is about to be
+                break
             self._complain(failure)
             if failure.again and time.monotonic() - message.since < self._give_up:
                 delay = min(max(2 * delay, self._first_delay), LONGEST_DELAY) * random.uniform(0.75, 1.0)
@@ -120,7 +123,8 @@ class Delivery:
             else:
                 delay = 0.0
                 self._done(message, lost=True)
-        self._say_what_is_lost()
+        if not self._is_waited_for:
+            self._say_what_is_lost()
 
     def _next(self, delay: float) -> _Waiting | None:
         """The oldest message, after ``delay`` seconds; None once ``close`` has nothing more to wait for."""
