@@ -24,7 +24,7 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("the other threshold", r'level="critical"', 'level="warning"'),
     ("critical means warning", r"\b2 \+ 0", "1 + 0"),
     ("warning means critical", r"\b1 \+ 0", "2 + 0"),
-    ("a level for few heads", r"\n +or 0 \* head:\S+", ""),
+    ("a level for few heads", r"\n +or (?:on \([\w, ]+\) )?0 \* head:\S+", ""),
     ("another verdict", r"\b[3-7] \+ 0", "8 + 0"),
     ("a verdict of no head", r" != 2\b", ""),
     ("a ratio of some head", r"min without", "max without"),
