@@ -2,6 +2,7 @@
 
     python -m benchmarks.cohort --runs quick
     python -m benchmarks.cohort --runs all --write docs/verdict.md --picture docs/verdict.svg
+    python -m benchmarks.cohort --runs all --critic own --write docs/verdict.md
     python -m benchmarks.cohort --runs all --promtool .servers/usr/bin/promtool
 
 A run whose log is there is not trained again, so that an interrupted cohort goes on where it was.
@@ -27,8 +28,12 @@ from benchmarks.cohort_runs.recipe import Recipe
 from benchmarks.cohort_runs.replay import PERIODS
 from benchmarks.cohort_runs.report import tables, written
 from benchmarks.cohort_runs.training import train_run
+from rl_training.config import Critic
 
 ROOT = Path(__file__).parents[1]
+
+FOLDERS = {"shared": "", "own": "own"}
+"""Where the logs of runs with each critic lie."""
 
 QUICK = ("drill-blueprint", "solved-6-contexts", "healthy")
 
@@ -36,23 +41,24 @@ QUICK = ("drill-blueprint", "solved-6-contexts", "healthy")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns 2 for a kind that does not exist."""
     options = _parser().parse_args(arguments)
-    wanted = _chosen(options.runs)
+    wanted = _chosen(options.runs, options.critic)
     if not wanted:
         names = ", ".join(recipe.name for recipe in recipes())
         sys.stderr.write(f"cohort: error: no kind {options.runs!r}; give all, quick, or some of {names}\n")
         return 2
-    options.folder.mkdir(parents=True, exist_ok=True)
+    folder = options.folder / FOLDERS[options.critic]
+    folder.mkdir(parents=True, exist_ok=True)
     if options.processes:
-        train_missing(wanted, options.folder, options.processes)
+        train_missing(wanted, folder, options.processes)
     else:
-        wanted = tuple(run for run in wanted if log_path(options.folder, *run).exists())
-    results = _results(wanted, options.folder)
+        wanted = tuple(run for run in wanted if log_path(folder, *run).exists())
+    results = _results(wanted, folder)
     if options.promtool:
         return compare_with_rules(results, options.promtool)
     print(tables(results))
     if options.write:
         page = options.write.read_text(encoding="utf-8")
-        options.write.write_text(written(page, results), encoding="utf-8")
+        options.write.write_text(written(page, results, options.critic), encoding="utf-8")
     if options.picture:
         from benchmarks.cohort_runs.picture import draw  # noqa: PLC0415 - matplotlib is for the picture alone
 
@@ -85,6 +91,7 @@ def compare_with_rules(results: Iterable[Result], promtool: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", default="quick", help="all, quick, or names of kinds with commas between")
+    parser.add_argument("--critic", choices=FOLDERS, default="shared", help="critic of the runs (shared)")
     parser.add_argument("--folder", type=Path, default=Path(".cohort"), help="where the logs are kept")
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="0 trains nothing: the logs that are there"
@@ -95,11 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(names: str) -> tuple[tuple[Recipe, int], ...]:
+def _chosen(names: str, critic: Critic) -> tuple[tuple[Recipe, int], ...]:
     if names == "all":
-        return runs(recipes())
+        return runs(recipes(critic))
     picked = QUICK if names == "quick" else tuple(names.split(","))
-    found = tuple(recipe for recipe in recipes() if recipe.name in picked)
+    found = tuple(recipe for recipe in recipes(critic) if recipe.name in picked)
     every = runs(found) if len(found) == len(picked) else ()
     return tuple(run for run in every if names != "quick" or run[1] == FIRST_SEED)
 
@@ -109,9 +116,9 @@ def log_path(folder: Path, recipe: Recipe, seed: int) -> Path:
     return folder / f"{recipe.name}-{seed}.jsonl"
 
 
-def train_kind(name: str, seed: int, log: Path) -> None:
+def train_kind(name: str, critic: Critic, seed: int, log: Path) -> None:
     """Train one run. The recipe is looked up here, since what is read-only cannot be sent to a process."""
-    (recipe,) = (recipe for recipe in recipes() if recipe.name == name)
+    (recipe,) = (recipe for recipe in recipes(critic) if recipe.name == name)
     train_run(recipe, seed, log)
 
 
@@ -124,7 +131,9 @@ def train_missing(wanted: Iterable[tuple[Recipe, int]], folder: Path, processes:
     # Spawned: a forked child inherits the threads of torch in whatever state they are.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = {
-            pool.submit(train_kind, recipe.name, seed, log_path(folder, recipe, seed)): f"{recipe.name}-{seed}"
+            pool.submit(
+                train_kind, recipe.name, recipe.learning.critic, seed, log_path(folder, recipe, seed)
+            ): f"{recipe.name}-{seed}"
             for recipe, seed in missing
         }
         for done, future in enumerate(as_completed(futures), 1):

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.cohort_runs.cues import CUES_ID
 from benchmarks.cohort_runs.recipe import Label, Recipe
 from benchmarks.former_defaults import FORMER, SHORT
-from rl_training.config import PPOConfig
+from rl_training.config import Critic, PPOConfig
 
 _GROWING = {"workers": 1, "samples": 64, "plateau_epochs": 10}
 
@@ -21,9 +21,9 @@ FIRST_SEED = 100
 """Recipes, measure and threshold were chosen on runs of the seeds below."""
 
 
-def recipes() -> tuple[Recipe, ...]:
-    """Every kind of run."""
-    return (
+def recipes(critic: Critic = "shared") -> tuple[Recipe, ...]:
+    """Every kind of run, with this critic. Runs with a critic of their own do not get stuck."""
+    kinds = (
         *_drills(),
         *_flaws(),
         *_cut(),
@@ -33,6 +33,11 @@ def recipes() -> tuple[Recipe, ...]:
         *_learned(),
         *_constant(),
         *_harmless(),
+    )
+    return tuple(
+        replace(kind, learning=replace(kind.learning, critic=critic))
+        for kind in kinds
+        if critic == "shared" or kind.label is not Label.STUCK
     )
 
 

@@ -9,25 +9,39 @@ from benchmarks.cohort_runs.margin import CANDIDATES, MEASURES, Needed, of_colla
 from benchmarks.cohort_runs.replay import PERIODS, Rule
 from benchmarks.marked_page import replaced
 from rl_exporter.health import DEFAULT_THRESHOLDS
+from rl_training.config import Critic
 
-BEGIN, END = "<!-- cohort: begin -->\n", "<!-- cohort: end -->\n"
+MARKS = {
+    "shared": ("<!-- cohort: begin -->\n", "<!-- cohort: end -->\n"),
+    "own": ("<!-- cohort, own critic: begin -->\n", "<!-- cohort, own critic: end -->\n"),
+}
+"""Between which lines of the page the tables stand, by the critic of the runs."""
+
 RULES = (Rule.NORMALIZED, Rule.AGGREGATE, Rule.CHOICE, Rule.VERDICT)
 _MIDDLE = PERIODS[1]
 
 
-def written(page: str, results: Sequence[Result]) -> str:
+def written(page: str, results: Sequence[Result], critic: Critic = "shared") -> str:
     """Replace what stands between the markers of ``page``. Raises ValueError where it has none."""
-    return replaced(page, BEGIN, END, tables(results))
+    return replaced(page, *MARKS[critic], tables(results) if critic == "shared" else short_tables(results))
 
 
-def tables(results: Sequence[Result]) -> str:
-    """All tables."""
+def short_tables(results: Sequence[Result]) -> str:
+    """How the rules did, over all runs and for every kind."""
     kinds = len(by_kind(results))
     parts = (
         f"{len(results)} runs of {kinds} kinds.\n",
         _table(("rule", *_rule_columns()), _rules(results)),
         "Every kind, at one update in 30 s. A cell counts the runs that the rule paged for:\n",
         _table(("kind", "label", "runs", *RULES, "warned", "the recipe"), _kinds(results)),
+    )
+    return "\n".join(parts)
+
+
+def tables(results: Sequence[Result]) -> str:
+    """All tables."""
+    parts = (
+        short_tables(results),
         "How far each measure holds the two apart:\n",
         _table(_MARGIN_COLUMNS, _margins(results)),
         "What could count as blind, and what would follow:\n",

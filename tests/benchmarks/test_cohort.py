@@ -14,7 +14,7 @@ from benchmarks.cohort_runs.margin import CANDIDATES, MEASURES, absolute, needed
 from benchmarks.cohort_runs.promtool import difference
 from benchmarks.cohort_runs.recipe import Label, Recipe
 from benchmarks.cohort_runs.replay import ALL_HEADS, PERIODS, Rule, replay
-from benchmarks.cohort_runs.report import BEGIN, END, written
+from benchmarks.cohort_runs.report import MARKS, written
 from rl_exporter.heads import Heads
 from rl_exporter.health import BLIND_BELOW, BLIND_RATIO_BELOW
 from rl_exporter.payload import HeadMeasurement
@@ -129,15 +129,24 @@ def test_the_cohort_has_120_runs_of_ten_kinds_and_each_label():
     assert set(QUICK) <= set(names)
 
 
-def test_the_page_has_the_markers():
+@pytest.mark.parametrize("critic", MARKS)
+def test_the_page_has_the_markers(critic):
     page = (ROOT / "docs/verdict.md").read_text()
+    begin, end = MARKS[critic]
     result = Result(recipe(Label.COLLAPSED, heads=("op",)), 0, run_log(*[COLLAPSED] * 9))
-    new = written(page, [result])
-    assert new.partition(BEGIN)[0] == page.partition(BEGIN)[0]
-    assert new.partition(END)[2] == page.partition(END)[2]
+    new = written(page, [result], critic)
+    assert new.partition(begin)[0] == page.partition(begin)[0]
+    assert new.partition(end)[2] == page.partition(end)[2]
     assert "1 runs of 1 kinds" in new
     with pytest.raises(ValueError, match="lacks"):
-        written("", [result])
+        written("", [result], critic)
+
+
+def test_every_kind_but_the_stuck_ones_is_there_with_either_critic():
+    shared, own = recipes(), recipes("own")
+    assert [kind.name for kind in shared if kind.label is not Label.STUCK] == [kind.name for kind in own]
+    assert {kind.learning.critic for kind in shared} == {"shared"}
+    assert {kind.learning.critic for kind in own} == {"own"}
 
 
 def test_the_page_says_what_counts_as_blind():
