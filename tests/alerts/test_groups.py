@@ -58,19 +58,29 @@ def expression(case, check):
     return check.expression.replace(OWN, selector("", {"cluster": case.name})[1:-1])
 
 
+def differences(found, expected):
+    """A few of the items that only one of two has. All of them would be too many to print."""
+    found, expected = Counter(found), Counter(expected)
+    assert expected.total() > 900
+    return {"lost": [*(expected - found)][:3], "in excess": [*(found - expected)][:3]}
+
+
+NONE = {"lost": [], "in excess": []}
+
+
 def test_every_check_of_every_case_occurs_once(generated):
-    found = Counter(
+    found = (
         (check["expr"], check["eval_time"], str(check["exp_samples"]))
         for group in generated
         for check in group["promql_expr_test"]
         if LOST not in check["expr"]
     )
-    assert found == Counter(
+    expected = (
         (expression(case, check), f"{int(check.at)}s", str(samples(check)))
         for case in CASES
         for check in case.checks
     )
-    assert found.total() > 900
+    assert differences(found, expected) == NONE
     whole = [alert for group in generated for alert in group.get("alert_rule_test", ())]
     assert whole == [alert for case in CASES for alert in case.alerts]
 
@@ -87,16 +97,17 @@ def without_cluster(series):
 @pytest.mark.slow
 def test_every_sample_of_every_case_occurs_once(generated):
     """A shared group has the samples that its cases have alone, but for its label."""
-    found = Counter(
+    found = (
         (owner(series["series"], group), without_cluster(series["series"]), series["values"])
         for group in generated
         for series in group["input_series"]
     )
-    assert found == Counter(
+    expected = (
         (case.name, without_cluster(series), values)
         for case in CASES
         for series, values in {**scrapes.series(*case.runs, seconds=case.seconds), **case.extra}.items()
     )
+    assert differences(found, expected) == NONE
 
 
 def test_a_shared_check_looks_only_at_its_own_case(generated):
