@@ -110,9 +110,10 @@ def test_nobody_waits_for_what_is_evaluated_less_often():
 
 
 def test_generated_tests_are_current():
-    for name, text in rule_tests.files().items():
+    files = rule_tests.files()
+    for name, text in files.items():
         assert (ROOT / "alerts/tests" / name).read_text() == text, "run: python -m tests.alerts.rule_cases"
-    assert {path.name for path in (ROOT / "alerts/tests").iterdir()} == set(rule_tests.files())
+    assert {path.name for path in (ROOT / "alerts/tests").iterdir()} == set(files)
 
 
 def promtool_tests(promtool, file):

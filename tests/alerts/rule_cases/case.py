@@ -1,4 +1,4 @@
-"""A promtool test group: simulated runs, and the results that the rules must have at certain times."""
+"""A case: simulated runs, and the results that the rules must have at certain times."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tests.alerts.rule_cases.notation import selector
-from tests.alerts.rule_cases.scrapes import series
 from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS, Run
 
 RULE_FILES: Mapping[str, str] = MappingProxyType(
@@ -33,7 +31,10 @@ _GROUPS = {
 }
 """Groups by rule file."""
 
-_FIRING = 'ALERTS{alertstate="firing", severity!="info", alertname!~"RLMonitoring.+"}'
+OWN = "$own"
+"""Stands in each selector of a check for the matcher of what belongs to its case."""
+
+_FIRING = f'ALERTS{{alertstate="firing", severity!="info", alertname!~"RLMonitoring.+", {OWN}}}'
 _BY = "alertname, run_id, head"
 
 
@@ -59,7 +60,7 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True)
 class Check:
-    """An expression with its exact result at one time: values by label set."""
+    """An expression, each of whose selectors contains ``OWN``, with its exact result at one time."""
 
     at: float
     expression: str
@@ -69,7 +70,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Case:
-    """One simulated situation."""
+    """One simulated situation. The names of all cases differ."""
 
     name: str
     runs: tuple[Run, ...]
@@ -78,6 +79,8 @@ class Case:
     extra: Mapping[str, str] = field(default_factory=dict)
     alerts: tuple[Mapping[str, Any], ...] = ()
     """Tests of complete alerts with annotations, in promtool's format."""
+    alone: bool = False
+    """Whether it shares no test group, because it asserts labels or texts that the label of a group changes."""
 
 
 def alert(name: str, head: str = "", run_id: str = "a") -> Mapping[str, str]:
@@ -95,12 +98,12 @@ def is_firing(at: float, name: str, count: int = 1) -> Check:
     """Exactly ``count`` alerts of this name fire. Others may fire too."""
     found: Expected = (({}, float(count)),) if count else ()
     claim = Claim("fires" if count else "silent", name=name)
-    return Check(at, f'count(ALERTS{{alertstate="firing", alertname="{name}"}})', found, claim)
+    return Check(at, f'count(ALERTS{{alertstate="firing", alertname="{name}", {OWN}}})', found, claim)
 
 
 def nothing_at_all(seconds: float, since: float) -> Check:
     """No alert, not even of severity info, has fired between ``since`` and ``seconds``."""
-    every = 'ALERTS{alertstate="firing", alertname!~"RLMonitoring.+"}'
+    every = f'ALERTS{{alertstate="firing", alertname!~"RLMonitoring.+", {OWN}}}'
     claim = Claim("ever", since=since)
     return Check(seconds, f"count(count_over_time({every}[{int(seconds - since)}s]))", claim=claim)
 
@@ -122,7 +125,7 @@ def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
     The value of ALERTS_FOR_STATE is the time of opening. The check looks for a change between two such times
     that are both within ten minutes.
     """
-    since = f'ALERTS_FOR_STATE{{alertname="{name}"}}[10m]'
+    since = f'ALERTS_FOR_STATE{{alertname="{name}", {OWN}}}[10m]'
     twice = f"changes({since}) > 0 and min_over_time({since}) > time() - 600"
     claim = Claim("once", name=name)
     return Check(seconds, f"count_over_time(({twice})[{int(seconds)}s:{SCRAPE_SECONDS}s])", claim=claim)
@@ -130,7 +133,7 @@ def opens_at_most_once_in_ten_minutes(seconds: float, name: str) -> Check:
 
 def without_a_gap(name: str, since: float, until: float) -> Check:
     """An alert of this name fires at every evaluation from ``since`` to ``until``."""
-    fires = f'group(ALERTS{{alertstate="firing", alertname="{name}"}})'
+    fires = f'group(ALERTS{{alertstate="firing", alertname="{name}", {OWN}}})'
     evaluations = (until - since) / SCRAPE_SECONDS + 1
     window = f"{int(until - since)}s:{SCRAPE_SECONDS}s"
     claim = Claim("throughout", name=name, since=since)
@@ -145,22 +148,3 @@ def settings(rules: Iterable[str]) -> dict[str, Any]:
         "evaluation_interval": f"{SCRAPE_SECONDS}s",
         "group_eval_order": [group for name, groups in _GROUPS.items() if name in loaded for group in groups],
     }
-
-
-def group(case: Case) -> dict[str, Any]:
-    """One test of promtool."""
-    every = {**series(*case.runs, seconds=case.seconds), **case.extra}
-    test: dict[str, Any] = {
-        "name": case.name,
-        "interval": f"{SCRAPE_SECONDS}s",
-        "input_series": [{"series": name, "values": values} for name, values in sorted(every.items())],
-        "promql_expr_test": [_check(check) for check in case.checks],
-    }
-    if case.alerts:
-        test["alert_rule_test"] = list(case.alerts)
-    return test
-
-
-def _check(check: Check) -> dict[str, Any]:
-    samples = [{"labels": selector("", labels) or "{}", "value": value} for labels, value in check.expected]
-    return {"expr": check.expression, "eval_time": f"{int(check.at)}s", "exp_samples": samples}

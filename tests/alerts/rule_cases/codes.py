@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from tests.alerts.rule_cases.case import Case, Check, Expected
+from tests.alerts.rule_cases.case import OWN, Case, Check, Expected
 from tests.alerts.rule_cases.simulation import CLOSED, STARVED, Measured, Run, decides
 from tests.alerts.rule_cases.states import DEAD, EXPLODING
 from tests.alerts.rule_cases.verdict import BLIND, HEALTHY_HEAD, SIGHTED
@@ -47,7 +47,7 @@ _HEADS = {name: _Course(*course) for name, course in _COURSES.items()}
 
 def _codes(at: float, numbers: Mapping[str, float]) -> Check:
     found = tuple(({"head": name}, number) for name, number in numbers.items())
-    return Check(at, "max by (head) (head:rl_policy_verdict:code)", found)
+    return Check(at, f"max by (head) (head:rl_policy_verdict:code{{{OWN}}})", found)
 
 
 def _by_run(numbers: Mapping[str, float]) -> Expected:
@@ -55,7 +55,7 @@ def _by_run(numbers: Mapping[str, float]) -> Expected:
 
 
 def _worst(at: float, **numbers: float) -> Check:
-    return Check(at, "max by (run_id) (run:rl_policy_verdict:worst)", _by_run(numbers))
+    return Check(at, f"max by (run_id) (run:rl_policy_verdict:worst{{{OWN}}})", _by_run(numbers))
 
 
 def _every_verdict() -> Case:
@@ -93,7 +93,7 @@ def _worst_heads() -> Case:
     checks = (
         _worst(140, over=5, paging=5, solved=1, fine=0),
         _worst(300, paging=5, solved=1, fine=0),
-        Check(300, "max by (run_id) (run:rl_policy_effective_entropy:lowest)", _by_run(lowest)),
+        Check(300, f"max by (run_id) (run:rl_policy_effective_entropy:lowest{{{OWN}}})", _by_run(lowest)),
     )
     return Case("the worst verdict of each run", runs, 300, checks)
 

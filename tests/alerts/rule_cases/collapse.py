@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from tests.alerts.rule_cases.case import (
+    OWN,
     Case,
     Check,
     alert,
@@ -59,7 +60,8 @@ def _one_bad(period: float, length: int, bad: float = CRITICAL) -> Case:
     first = math.ceil(300 / period) + 1
     run = Run(policy=bad_from(first, first + length - 1, bad), period=period)
     seconds = run.update_time(first + length) + 1200
-    return Case(f"{length} bad updates, one in {period:g} s, never page", (run,), seconds, (ever(seconds),))
+    word = "bad" if bad == CRITICAL else "low"
+    return Case(f"{length} {word} updates, one in {period:g} s, never page", (run,), seconds, (ever(seconds),))
 
 
 def _hover(period: float, bad: float, names: tuple[str, ...]) -> Case:
@@ -79,8 +81,8 @@ def _ratio(value: float, level: float | None) -> list[Check]:
     ratios = ((labels, value),) if level is not None else ()
     levels = ((labels, level),) if level is not None else ()
     return [
-        Check(900, "max by (head) (head:rl_policy_effective_entropy:ratio)", ratios),
-        Check(900, "max by (head) (head:rl_policy_effective_entropy:level)", levels),
+        Check(900, f"max by (head) (head:rl_policy_effective_entropy:ratio{{{OWN}}})", ratios),
+        Check(900, f"max by (head) (head:rl_policy_effective_entropy:level{{{OWN}}})", levels),
     ]
 
 
@@ -108,7 +110,7 @@ def _never() -> Iterator[Case]:
         run = Run(policy=constant(measured), period=30)
         yield Case(f"{name} entropy NaN has no level", (run,), 900, (*_ratio(nan, None), ever(900)))
     run = Run(policy=constant(decides(0.1)), period=30, phase=10_000)
-    nothing = Check(540, 'count({__name__=~"head:.+"})')
+    nothing = Check(540, f'count({{__name__=~"head:.+", {OWN}}})')
     yield Case("before the first update there is no verdict", (run,), 540, (nothing, ever(540)))
 
 

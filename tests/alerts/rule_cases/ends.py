@@ -113,7 +113,7 @@ def _same_name() -> Case:
     first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1210, labels={"cluster": "east"})
     second = Run(policy=ALWAYS_HEALTHY, period=30, labels={"cluster": "west"}, instance="other:28008")
     checks = (firing(1500, VANISHED), is_firing(1500, "RLTrainingVanished"))
-    return Case("vanished on one cluster, running on another", (first, second), 1500, checks)
+    return Case("vanished on one cluster, running on another", (first, second), 1500, checks, alone=True)
 
 
 def _ended_before() -> Iterator[Case]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from types import MappingProxyType
 
-from tests.alerts.rule_cases.case import Case, Check, Claim, alert, ever, firing, is_firing, without_a_gap
+from tests.alerts.rule_cases.case import OWN, Case, Check, Claim, alert, ever, firing, is_firing, without_a_gap
 from tests.alerts.rule_cases.collapse import COLLAPSED, LOW
 from tests.alerts.rule_cases.controller import SATURATED
 from tests.alerts.rule_cases.ends import DOWN, FAILED, VANISHED
@@ -16,6 +17,7 @@ from tests.alerts.rule_cases.simulation import (
     ALWAYS_HEALTHY,
     STARVED,
     UNMEASURED,
+    Declared,
     Measured,
     Run,
     constant,
@@ -29,7 +31,7 @@ _DEAD = decides(0.05)._replace(g=0.0)
 
 def _fires(at: float, name: str) -> Check:
     """At least one alert of this name fires."""
-    every = f'group by (alertname) (ALERTS{{alertstate="firing", alertname="{name}"}})'
+    every = f'group by (alertname) (ALERTS{{alertstate="firing", alertname="{name}", {OWN}}})'
     return Check(at, every, (({"alertname": name}, 1.0),), Claim("fires", name=name))
 
 
@@ -130,6 +132,47 @@ def _two_alerts() -> Case:
     return Case("an alert for each replica", both, 600, (is_firing(600, "RLPolicyHeadCollapsed", 2),))
 
 
+def _without_a_cluster() -> Case:
+    """Every alert on a head or a run, of runs without the label by which cases share a test group."""
+    nats = decides(0.9, 0.01)._replace(normalized=1.2 / math.log(6))
+    rising = replace(_RUN, policy=constant(nats), declared={"op": Declared(reference=0.5)})
+    others = {case.name.removesuffix(" fires"): case.runs[0] for case in plain() if len(case.runs) == 1}
+    runs = {"EntropyRising": rising, **{name: others[name] for name in _FIRING if name in others}}
+    named = tuple(
+        replace(run, run_id=name, instance=f"{number}:28008") for number, (name, run) in enumerate(runs.items())
+    )
+    firing_alerts = f'ALERTS{{alertstate="firing", alertname!~"RLMonitoring.+", {OWN}}}'
+    found = [
+        ({"alertname": page, "run_id": name}, 1.0) for name, pages in _FIRING.items() for page in pages.split()
+    ]
+    check = Check(1000, f"group by (alertname, run_id) ({firing_alerts})", tuple(found))
+    return Case("every alert without a cluster", named, 1000, (check,), alone=True)
+
+
+_LOW = "RLPolicyHeadCollapsed RLPolicyHeadEntropyLow"
+_FIRING: Mapping[str, str] = MappingProxyType(
+    {
+        "Settled": "RLPolicyHeadSettled",
+        "Dead": f"RLPolicyHeadDead {_LOW}",
+        "GradientsExploding": "RLPolicyHeadGradientsExploding",
+        "NonFinite": "RLPolicyHeadNonFinite",
+        "EntropyFallingFast": "RLPolicyHeadEntropyFallingFast RLPolicyHeadEntropyLow",
+        "EntropyRising": "RLPolicyHeadEntropyRising",
+        "Diluted": "RLPolicyHeadDiluted",
+        "Starved": "RLPolicyHeadStarved",
+        "its controller is at its bound": f"RLPolicyControllerSaturated {_LOW}",
+        "missing": "RLPolicyHeadsMissing",
+        "killed, removed": "RLTrainingVanished",
+        "killed, left": "RLTrainingTargetDown",
+        "failed": "RLTrainingFailed",
+        "stalled": "RLTrainingStalled",
+        "a telemetry error": "RLExporterRecordErrors",
+        "slow, not stalled": "",
+    }
+)
+"""The alerts that fire after 1000 s, by the case without its last word "fires"."""
+
+
 def plain() -> Iterator[Case]:
     """Yield the cases of this subject without any label: what a ruler's own labels must not change either."""
     yield from _heads()
@@ -153,3 +196,4 @@ def cases() -> Iterator[Case]:
             yield replace(case, name=f"{what}: {case.name}", runs=runs)
     yield from _one_replica_is_cut_off()
     yield _two_alerts()
+    yield _without_a_cluster()

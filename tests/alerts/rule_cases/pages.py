@@ -77,7 +77,9 @@ def _whole(name: str, measured: Measured, pages: Iterable[Page], **more: Any) ->
     total = (
         f'rl_policy_entropy_nats{{cluster="east 1",instance="host:28008",job="rl-training",run_id="{quoted}"}}'
     )
-    return Case(name, (run,), 600, (), {total: "6.98x40"}, tuple(_page(page, run) for page in pages))
+    return Case(
+        name, (run,), 600, (), {total: "6.98x40"}, tuple(_page(page, run) for page in pages), alone=True
+    )
 
 
 def _settled_page(evidence: str) -> Page:

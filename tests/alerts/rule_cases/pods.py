@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from tests.alerts.rule_cases.case import Case, Check, ever, firing, nothing_at_all
+from tests.alerts.rule_cases.case import OWN, Case, Check, ever, firing, nothing_at_all
 from tests.alerts.rule_cases.collapse import COLLAPSED, LOW
 from tests.alerts.rule_cases.ends import FAILED, VANISHED
 from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, Run
@@ -64,7 +64,8 @@ def _retried_late() -> Iterator[Case]:
 def _retried_and_lost() -> Case:
     """If the retry is lost too, one alert fires, about the last pod."""
     again = replace(_retry(345, (10_000, "completed")), gone=600, removed=600)
-    pod = 'group by (alertname, pod) (ALERTS{alertstate="firing", alertname="RLTrainingVanished"})'
+    vanished = f'ALERTS{{alertstate="firing", alertname="RLTrainingVanished", {OWN}}}'
+    pod = f"group by (alertname, pod) ({vanished})"
     page = Check(900, pod, (({"alertname": "RLTrainingVanished", "pod": "grasp-0-y"}, 1.0),))
     return Case("a lost pod is retried and lost", (_LOST, again), 900, (ever(600), page))
 

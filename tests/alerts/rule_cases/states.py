@@ -8,6 +8,7 @@ from functools import partial
 from operator import le
 
 from tests.alerts.rule_cases.case import (
+    OWN,
     Case,
     Check,
     alert,
@@ -71,7 +72,7 @@ def _handover(period: float) -> Case:
     run = Run(policy=lambda n: {"op": STARVED if n >= first else collapsed}, period=period)
     met = max(run.update_time(first + 2), run.update_time(first) + 600)
     run = replace(run, failed_scrapes=(15.0 * (met // 15 + 3),))
-    name = 'ALERTS{alertstate="firing", alertname=~"RLPolicyHeadCollapsed|RLPolicyHeadStarved"}'
+    name = f'ALERTS{{alertstate="firing", alertname=~"RLPolicyHeadCollapsed|RLPolicyHeadStarved", {OWN}}}'
     each = [Check(at, f"count({name})", (({}, 1.0),)) for at in range(int(met) - 60, int(met) + 105, 15)]
     checks = (firing(met - 1, COLLAPSED, LOW), firing(met + 90, alert("RLPolicyHeadStarved", "op")), *each)
     return Case(f"collapsed, then starved, one update in {period:g} s", (run,), met + 120, checks)
@@ -97,7 +98,7 @@ def _first_minutes() -> Iterator[Case]:
 
 def _diluted() -> Iterator[Case]:
     diluted = Measured(normalized=0.2, choice=0.9, share=0.1, open=0.9)
-    alerts = 'group by (head) (ALERTS{alertstate="firing", alertname="RLPolicyHeadDiluted"})'
+    alerts = f'group by (head) (ALERTS{{alertstate="firing", alertname="RLPolicyHeadDiluted", {OWN}}})'
     once = ((({"head": "op"}), 1.0),)
     run = Run(policy=_from(1, diluted), period=30)
     yield Case("diluted", (run,), 900, (Check(900, alerts, once), ever(900)))
@@ -116,7 +117,8 @@ def _diluted() -> Iterator[Case]:
     ended = replace(run, end=(600, "completed"))
     yield Case("diluted, then completed", (ended,), 900, (Check(590, alerts, once), Check(900, alerts)))
     brief = Run(policy=_from(5, diluted, 12), period=30)
-    ever_diluted = 'count(count_over_time(ALERTS{alertstate="firing", alertname="RLPolicyHeadDiluted"}[900s]))'
+    diluted_once = f'ALERTS{{alertstate="firing", alertname="RLPolicyHeadDiluted", {OWN}}}'
+    ever_diluted = f"count(count_over_time({diluted_once}[900s]))"
     yield Case("diluted for four minutes", (brief,), 900, (Check(900, ever_diluted),))
 
 
@@ -124,9 +126,8 @@ def _falling() -> Iterator[Case]:
     name = "RLPolicyHeadEntropyFallingFast"
     fall = Run(policy=lambda n: {"op": decides(max(0.3, 0.95 - 0.02 * max(0, n - 15)))}, period=30)
     # It falls by 0.02 an update from update 15 on: at update 40 it is 0.45, and 0.25 ten updates ahead.
-    ever_fell = (
-        f'group by (alertname) (count_over_time(ALERTS{{alertstate="firing", alertname="{name}"}}[1700s]))'
-    )
+    firing_alert = f'ALERTS{{alertstate="firing", alertname="{name}", {OWN}}}'
+    ever_fell = f"group by (alertname) (count_over_time({firing_alert}[1700s]))"
     once = Check(1700, ever_fell, (({"alertname": name}, 1.0),))
     yield Case("falling fast", (fall,), 1700, (is_firing(1080, name, 0), is_firing(1440, name), once))
     # Slope and ratio are sums of powers of two, so that 0.25 is met exactly, by update 11 alone.
@@ -134,7 +135,7 @@ def _falling() -> Iterator[Case]:
     checks = (is_firing(exact.update_time(11) - 1, name, 0), is_firing(exact.update_time(12) - 1, name))
     yield Case("falling to 0.25 exactly", (exact,), exact.update_time(12), checks)
     dip = Run(policy=lambda n: {"op": decides(0.9 - 0.06 * min(6, max(0, n - 60)))}, period=5)
-    pending = f'count(count_over_time(ALERTS{{alertstate="pending", alertname="{name}"}}[420s]))'
+    pending = f'count(count_over_time(ALERTS{{alertstate="pending", alertname="{name}", {OWN}}}[420s]))'
     silent = tuple(is_firing(t, name, 0) for t in range(300, 420, 15))
     yield Case("falling for half a minute", (dip,), 420, (Check(420, pending, (({}, 1.0),)), *silent))
     steep = Run(policy=lambda n: {"op": decides(0.95 - 0.08 * n)}, period=30, last_update=250)

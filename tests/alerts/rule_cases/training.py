@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tests.alerts.rule_cases.case import Case, Check, Expected, alert, ever, firing, is_firing
+from tests.alerts.rule_cases.case import OWN, Case, Check, Expected, alert, ever, firing
 from tests.alerts.rule_cases.notation import compressed
 from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, SCRAPE_SECONDS, Run, decides
 
@@ -56,9 +56,9 @@ def _beside() -> Iterator[Case]:
     yield Case("one completed, one running", (done, more), 900, (firing(900, *page),))
     east = replace(bad, run_id="a", labels={"cluster": "east"})
     west = replace(good, run_id="a", labels={"cluster": "west", "namespace": "research"})
-    by_cluster = 'group by (cluster) (ALERTS{alertstate="firing", alertname="RLPolicyHeadCollapsed"})'
-    checks = (Check(900, by_cluster, (({"cluster": "east"}, 1.0),)),)
-    yield Case("the same name on two clusters", (east, west), 900, checks)
+    collapsed = f'ALERTS{{alertstate="firing", alertname="RLPolicyHeadCollapsed", {OWN}}}'
+    checks = (Check(900, f"group by (cluster) ({collapsed})", (({"cluster": "east"}, 1.0),)),)
+    yield Case("the same name on two clusters", (east, west), 900, checks, alone=True)
 
 
 def _size() -> Iterator[Case]:
@@ -66,15 +66,17 @@ def _size() -> Iterator[Case]:
     sizes = {"op": 6, "slot": 3, "blueprint": 13, "style": 4, "tempo": 3}
     sizes |= {"alpha_target": 3, "alpha_speed": 4, "alpha_curve": 5}
     dead = decides(0.05)._replace(g=0.0)
-    count = 'count by (run_id) ({__name__=~".+:.+:.+", run_id!=""})'
+    count = f'count by (run_id) ({{__name__=~".+:.+:.+", run_id!="", {OWN}}})'
     run = Run(policy=lambda _n: dict.fromkeys(sizes, dead), period=30, choices=sizes)
-    yield Case("recorded series stay at 41", (run,), 900, (Check(900, count, (({"run_id": "a"}, 41.0),)),))
+    yield Case("recorded series stay at 51", (run,), 900, (Check(900, count, (({"run_id": "a"}, 51.0),)),))
     healthy = replace(run, policy=lambda _n: dict.fromkeys(sizes, decides(0.7)))
-    yield Case("a healthy run has 17", (healthy,), 900, (Check(900, count, (({"run_id": "a"}, 17.0),)),))
+    yield Case("a healthy run has 27", (healthy,), 900, (Check(900, count, (({"run_id": "a"}, 27.0),)),))
 
 
 def _monitoring() -> Iterator[Case]:
     name = "RLMonitoringRuleFailures"
+    # It is about no run, so it has no label of a case.
+    watchdog = Check(1200, 'count(ALERTS{alertstate="firing", alertname="RLMonitoringWatchdog"})', (({}, 1.0),))
     ok, broken = [0.0] * 81, [0.0] * 20 + [float(i) for i in range(61)]
     once = [0.0] * 20 + [1.0] * 61
     delivery = 'alertmanager_notifications_failed_total{instance="a",integration="webhook"'
@@ -122,9 +124,9 @@ def _monitoring() -> Iterator[Case]:
         ("vmalert sending", 'vmalert_alerts_send_errors_total{instance="v",addr="x"}', broken, 1),
     )
     for what, series, values, count in sources:
-        ever_fired = f'count(count_over_time(ALERTS{{alertstate="firing", alertname="{name}"}}[1200s]))'
+        ever_fired = f'count(count_over_time(ALERTS{{alertstate="firing", alertname="{name}", {OWN}}}[1200s]))'
         found: Expected = (({}, float(count)),) if count else ()
-        checks = (Check(1200, ever_fired, found), is_firing(1200, "RLMonitoringWatchdog"))
+        checks = (Check(1200, ever_fired, found), watchdog)
         yield Case(f"monitoring: {what}", (), 1200, checks, {**evaluators, series: compressed(values)})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tests.alerts.rule_cases.case import (
+    OWN,
     Case,
     Check,
     ever,
@@ -114,7 +115,9 @@ def _flips(period: float) -> Iterator[Case]:
 
 
 def _level(ratio: float, level: float) -> Check:
-    return Check(900, "max by (head) (head:rl_policy_effective_entropy:level)", (({"head": "op"}, level),))
+    return Check(
+        900, f"max by (head) (head:rl_policy_effective_entropy:level{{{OWN}}})", (({"head": "op"}, level),)
+    )
 
 
 def _thresholds() -> Iterator[Case]:
@@ -154,7 +157,7 @@ def _nats(nats: float, information: float | None = BLIND, choices: int = 6) -> M
 
 def _value(at: float, ratio: float | None) -> Check:
     found = () if ratio is None else (({"head": "op"}, ratio),)
-    return Check(at, "round(max by (head) (head:rl_policy_effective_entropy:ratio), 0.001)", found)
+    return Check(at, f"round(max by (head) (head:rl_policy_effective_entropy:ratio{{{OWN}}}), 0.001)", found)
 
 
 def _references() -> Iterator[Case]:
