@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -144,8 +144,19 @@ def candidate_tests(mutant: Mutant) -> dict[str, str]:
     """Test files by case, one of which must find the fault. Each loads only the rules that it needs."""
     found = [names for rules, names in _POOLS if re.search(rules, mutant.rule)]
     names = "|".join([*found, f"^{mutant.rule} at 120 s"])
-    rules = _ALONE.get(mutant.file, ("entropy", "heads"))
-    return {name: _test_file(name, rules) for name in _cases() if re.search(names, name)}
+    return {name: _test_file(name, _loaded(mutant)) for name in _cases() if re.search(names, name)}
+
+
+def together(finders: Iterable[tuple[Mutant, str]]) -> list[str]:
+    """The cases that found these mutants in few test files, which load the rules that the mutants are in."""
+    names: dict[tuple[str, ...], set[str]] = {}
+    for mutant, name in finders:
+        names.setdefault(_loaded(mutant), set()).add(name)
+    return [rule_test_file([_cases()[name] for name in sorted(some)], rules) for rules, some in names.items()]
+
+
+def _loaded(mutant: Mutant) -> tuple[str, ...]:
+    return _ALONE.get(mutant.file, ("entropy", "heads"))
 
 
 _ALONE = {
