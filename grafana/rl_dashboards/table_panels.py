@@ -63,7 +63,6 @@ def _metric(name: str) -> str:
 def _verdict_columns() -> Sequence[Column]:
     return (
         Column("verdict", verdicts(), with_width(word_properties(style.VERDICT_MAPPING), 110)),
-        Column("for", verdict_seconds(), with_width({"unit": "s", "decimals": 0}, 80)),
         Column(
             "state",
             latest(queries.head_state_codes),
@@ -105,6 +104,7 @@ def _decision_columns() -> Sequence[Column]:
         Column("coefficient", worst_by("max", _metric("entropy_coefficient")), {"decimals": 2}),
         Column("unmeasured", worst_by("max", _metric("unmeasured_updates"))),
         Column("NaN or inf", nonfinite),
+        Column("verdict for", verdict_seconds(), {"unit": "s", "decimals": 0}),
     )
 
 

@@ -27,7 +27,7 @@ QUIET = {  # where an answer may be empty, and why
     "Pages / B": "no alert fires",
     "annotation 0": "no alert fires",
     "annotation 2": "no entropy controller is on",
-    "Heads: verdict and evidence / Q1": "no head is in a condition of three updates",
+    "Heads: decisions and bookkeeping / Q7": "no head is in a condition of three updates",
     "Effective ratio and its target": "no entropy controller is on",
     "Entropy coefficient as applied": "no entropy controller is on",
     "Interventions": "no entropy controller is on",
