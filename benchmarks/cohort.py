@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     wanted = _chosen(options.runs, options.critic)
     if not wanted:
-        names = ", ".join(recipe.name for recipe in recipes())
+        names = ", ".join(recipe.name for recipe in recipes(options.critic))
         sys.stderr.write(f"cohort: error: no kind {options.runs!r}; give all, quick, or some of {names}\n")
         return 2
     folder = options.folder / FOLDERS[options.critic]

@@ -86,7 +86,7 @@ def _tile() -> stat.Panel:
         "known. What to do: the alert's runbook.",
         NO_RATIO,
         range_query(ratio_or_why_not(), "ratio", "A"),
-        instant_query(verdict_queries.verdicts_and_states(style.ENDED), "state", "B"),
+        instant_query(verdict_queries.verdicts_and_states(verdict_queries.ENDED), "state", "B"),
         words=[style.RATIO_MAPPING],
         trend=True,
     )

@@ -18,7 +18,7 @@ from rl_dashboards.queries import (
     NO_CHOICE_CODE,
     RunPhase,
 )
-from rl_dashboards.verdict_queries import Verdict
+from rl_dashboards.verdict_queries import ENDED, Verdict
 from rl_exporter.health import EXPLODING_ABOVE, VANISHING_BELOW, HeadState, Level
 
 GREEN, YELLOW, RED, DIM, BLUE = "green", "yellow", "red", "#7b8087", "blue"
@@ -65,9 +65,6 @@ PHASES = {
     RunPhase.FAILED: ("✖ failed", RED),
     RunPhase.LOST: ("? lost", RED),
 }
-
-ENDED = 100
-"""Added to the number of a tile whose run is over: its last verdict, not one of now."""
 
 
 def symbol(look: tuple[str, str]) -> tuple[str, str]:

@@ -43,8 +43,8 @@ class Verdict(IntEnum):
 
 _WITHOUT_CONDITION = {Verdict.HEALTHY, Verdict.NO_CHOICE}
 
-_PAST = 100
-"""Added to the verdict of a run that is over, where words tell it from one of now: 107 is exploding, when it ended."""
+ENDED = 100
+"""Added to the number of a verdict on a run that is over, where it is told from one of now: 107 is exploding, when it ended."""
 
 VERDICT = f"head:rl_policy_verdict:code{{{HEAD}}}"
 WORST = f"run:rl_policy_verdict:worst{{{RUN}}}"
@@ -87,7 +87,7 @@ def verdict_seconds() -> str:
 
 def verdict_words(words: Mapping[Verdict, str], at_the_end: str) -> str:
     """The verdict on each head as a label ``verdict``, with ``at_the_end`` behind it for runs that are over."""
-    codes = f'count_values by ({HEAD_KEY}) ("verdict", {_now_or_at_the_end(_PAST)})'
+    codes = f'count_values by ({HEAD_KEY}) ("verdict", {_now_or_at_the_end(ENDED)})'
     labelled = f'label_replace({codes}, "verdict", "$1{at_the_end}", "verdict", "10(.)")'
     for verdict, word in words.items():
         labelled = f'label_replace({labelled}, "verdict", "{word}$1", "verdict", "{int(verdict)}(.*)")'

@@ -14,7 +14,7 @@ from rl_dashboards import style
 from rl_dashboards.missing import Missing
 from rl_dashboards.queries import NO_CHOICE_CODE, RunPhase
 from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, UNJUDGED
-from rl_dashboards.style import ENDED as OVER
+from rl_dashboards.verdict_queries import ENDED as OVER
 from rl_dashboards.verdict_queries import Verdict
 from rl_training.action_space import HEAD_NAMES
 from tests.support.dashboard_files import BOARDS, expressions, filled, selectors, targets

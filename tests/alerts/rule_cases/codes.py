@@ -27,22 +27,21 @@ class _Course(NamedTuple):
     """The verdict after ten idle minutes."""
 
 
-_COURSES: Mapping[str, tuple[Measured, Measured, float, float]] = {
-    "exploding": (EXPLODING, EXPLODING._replace(choice=0.1, normalized=0.1), 7, 7),
-    "dead": (DEAD, DEAD, 6, 6),
-    "collapsed": (COLLAPSED, COLLAPSED, 5, 5),
-    "low": (LOW, LOW, 4, 4),
-    "settled": (SETTLED, SETTLED, 1, 1),
-    "healthy": (HEALTHY_HEAD, HEALTHY_HEAD, 0, 0),
-    "warned": (HEALTHY_HEAD, decides(0.4, SIGHTED), 0, 0),
-    "recovered": (COLLAPSED, HEALTHY_HEAD, 0, 0),
-    "starved": (HEALTHY_HEAD, STARVED, 3, 3),
-    "closed": (HEALTHY_HEAD, CLOSED, 2, 2),
-    "settled, closed": (SETTLED, CLOSED, 2, 2),
-    "collapsed, closed": (COLLAPSED, CLOSED, 5, 2),
-    "low, starved": (LOW, STARVED, 4, 3),
+_HEADS: Mapping[str, _Course] = {
+    "exploding": _Course(EXPLODING, EXPLODING._replace(choice=0.1, normalized=0.1), 7, 7),
+    "dead": _Course(DEAD, DEAD, 6, 6),
+    "collapsed": _Course(COLLAPSED, COLLAPSED, 5, 5),
+    "low": _Course(LOW, LOW, 4, 4),
+    "settled": _Course(SETTLED, SETTLED, 1, 1),
+    "healthy": _Course(HEALTHY_HEAD, HEALTHY_HEAD, 0, 0),
+    "warned": _Course(HEALTHY_HEAD, decides(0.4, SIGHTED), 0, 0),
+    "recovered": _Course(COLLAPSED, HEALTHY_HEAD, 0, 0),
+    "starved": _Course(HEALTHY_HEAD, STARVED, 3, 3),
+    "closed": _Course(HEALTHY_HEAD, CLOSED, 2, 2),
+    "settled, closed": _Course(SETTLED, CLOSED, 2, 2),
+    "collapsed, closed": _Course(COLLAPSED, CLOSED, 5, 2),
+    "low, starved": _Course(LOW, STARVED, 4, 3),
 }
-_HEADS = {name: _Course(*course) for name, course in _COURSES.items()}
 
 
 def _codes(at: float, numbers: Mapping[str, float]) -> Check:
