@@ -14,6 +14,7 @@ from rl_training.action_space import BoolArray
 from rl_training.policy.distributions import MaskedCategorical
 from rl_training.policy.fragments import Fragments
 from rl_training.policy.lockstep import LSTMState
+from rl_training.policy.tanh import tanh
 from rl_training.policy.trunk import RecurrentTrunk, Trunks
 from rl_training.policy.value import PopArtValue
 
@@ -54,7 +55,7 @@ class HeadModules(nn.Module):
         rows = features.flatten(0, -2)
         # All heads as wide as the widest: one product instead of a loop. ``flat`` drops the unused columns.
         seen = rows.expand(len(self.bias_in), *rows.shape)
-        hidden = torch.tanh(torch.baddbmm(self.bias_in.unsqueeze(1), seen, self.weight_in))
+        hidden = tanh(torch.baddbmm(self.bias_in.unsqueeze(1), seen, self.weight_in))
         # Columns first, as the distributions want them.
         padded = torch.baddbmm(self.bias_out.unsqueeze(2), self.weight_out.mT, hidden.mT)
         columns = padded.flatten(0, 1).index_select(0, self.get_buffer("flat")).to(features.dtype)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rl_training.policy.tanh import tanh
+
 _MEMORY = 0.7
 """Share of the moments of the returns that stays from one update to the next. Returns grow with the policy, and
 units of long ago would hide the differences of today: of 0.99, 0.9 and 0.7, the last learned ``heads`` best.
@@ -45,7 +47,7 @@ class PopArtValue(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features (…, inputs) to estimated returns (…,)."""
         # Under autocast these products are coarse, but returns of any scale need all digits.
-        normalized = self.output(torch.tanh(self.hidden(features))).squeeze(-1).to(features.dtype)
+        normalized = self.output(tanh(self.hidden(features))).squeeze(-1).to(features.dtype)
         estimates: Tensor = normalized * self.scale.to(normalized.dtype) + self.mean.to(normalized.dtype)
         return estimates
 
