@@ -1,6 +1,5 @@
 """The judge in the process says of every simulated run what the alert rules say of it."""
 
-import re
 from itertools import pairwise
 
 import pytest
@@ -21,6 +20,7 @@ from tests.alerts.rule_cases import (
 )
 from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS
 from tests.support import ROOT
+from tests.support.inhibitions import inhibited, inhibitions
 from tests.support.judged_runs import judged
 
 ALERTS = (*alerts.HEAD_ALERTS, alerts.NONFINITE, alerts.STALLED, alerts.ERRORS, alerts.FAILED, alerts.DOWN, alerts.VANISHED)  # fmt: skip
@@ -121,25 +121,6 @@ def test_left_out_cases_exist():
 HEADS = ("", "op", "slot")
 
 
-def matched(matchers, labels):
-    """Whether labels, absent ones empty, satisfy matchers of Alertmanager."""
-    for matcher in matchers:
-        label, operator, value = re.fullmatch(r'(\w+)(=~|=)"(.*)"', matcher).groups()
-        value = re.compile(value if operator == "=~" else re.escape(value))
-        if not value.fullmatch(labels.get(label, "")):
-            return False
-    return True
-
-
-def inhibited_by_alertmanager(inhibitions, source, target):
-    return source != target and any(
-        matched(rule["source_matchers"], source)
-        and matched(rule["target_matchers"], target)
-        and all(source.get(label, "") == target.get(label, "") for label in rule["equal"])
-        for rule in inhibitions
-    )
-
-
 def every_alert():
     """Each alert that is judged, of each head that it can be about, in two runs."""
     of_heads = {alert.name for alert in (*alerts.HEAD_ALERTS, alerts.NONFINITE)}
@@ -150,7 +131,7 @@ def every_alert():
 
 
 def test_the_judge_inhibits_what_alertmanager_inhibits():
-    inhibitions = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())["inhibit_rules"]
+    rules_of_alertmanager = inhibitions()
 
     def labels(one):
         return {"alertname": one.name, "severity": one.severity, "run_id": one.run_id, "head": one.head}
@@ -158,7 +139,7 @@ def test_the_judge_inhibits_what_alertmanager_inhibits():
     found = 0
     for source in every_alert():
         for target in every_alert():
-            expected = inhibited_by_alertmanager(inhibitions, labels(source), labels(target))
+            expected = inhibited(rules_of_alertmanager, labels(source), labels(target))
             assert inhibits(source, target) == expected, (source, target)
             found += expected
     assert found > 20
