@@ -1,8 +1,9 @@
 """Measures what telemetry costs: the host part of an update, and all work that training does only for it.
 
 All figures, and those of the peer, come from one run of this program, so that their ratios hold on any machine.
-The peer sets prometheus_client gauges the usual way, `Gauge.labels(...).set()` for each head, and renders with
-a full `generate_latest()`.
+
+The update is that of ``rl-train --env heads`` with its defaults. The peer sets prometheus_client gauges in the
+usual way, `Gauge.labels(...).set()` for each head, and renders with a full `generate_latest()`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from rl_exporter import RunInfo, SanctumAggregator
 from rl_exporter.collector import Renderer
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
-from rl_training.config import PPOConfig
+from rl_training.config import PPOConfig, RunConfig
 from rl_training.environments.adapter import make_environment
 from rl_training.telemetry.emitter import build_payload
 
-PAIRS = 120
+PAIRS = 40
 REPEATS = 2000
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)
     agents = {}
     for telemetry in (True, False):
-        environment = make_environment("heads", 8, {"consult": "table"})
+        environment = make_environment("heads", RunConfig().num_envs, {"consult": "table"})
         agent = PPOAgent(environment.heads, environment.observation_size, PPOConfig(telemetry=telemetry))
         collector = RolloutCollector(environment, agent.network, seed=0, device=agent.device)
         agents[telemetry] = (agent, collector)
@@ -62,7 +63,7 @@ def main() -> None:
     for pair in range(PAIRS):
         for telemetry in (pair % 2 == 0, pair % 2 == 1):
             agent, collector = agents[telemetry]
-            rollout = collector.collect(64)
+            rollout = collector.collect(agent.config.rollout_steps)
             # CPU time, because wall-clock time would include other processes on the machine.
             started = time.process_time()
             outcome = agent._update_network(rollout)  # noqa: SLF001 - the part to measure; no public method runs it alone

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.trainer_speed.setting import Cost, Setting
 from benchmarks.trainer_speed.stopwatch import Stopwatch
@@ -18,6 +19,9 @@ from rl_training.environments.adapter import make_environment
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
 from rl_training.telemetry.update import UpdateTelemetry
+
+PRODUCTS = frozenset(f"aten::{name}" for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_"))
+"""What torch calls products of matrices."""
 
 NEVER = 1e3
 """Limit of the KL divergence: an update that ends early would do less work than that of a peer."""
@@ -73,3 +77,10 @@ class OurTrainer:
         with watch.watching_all(watched):
             train(agent, self.collector, self.emitter, Limits(updates, None), lambda: False)
         return dict(watch.seconds)
+
+    def products(self, updates: int) -> float:
+        """CPU seconds of some updates more within products of matrices."""
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            self.run(updates)
+        events = (event for event in found.key_averages() if event.key in PRODUCTS)
+        return float(sum(event.self_cpu_time_total for event in events)) / 1e6

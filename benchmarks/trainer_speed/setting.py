@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rl_training.config import PPOConfig, RunConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Sizes of one comparison; ``units`` wide."""
+    """Sizes of one comparison, by default those of ``rl-train``; ``units`` wide."""
 
     units: int
-    environments: int = 32
-    rollout_steps: int = 12
-    epochs: int = 8
-    minibatches: int = 4
+    environments: int = RunConfig().num_envs
+    rollout_steps: int = PPOConfig().rollout_steps
+    epochs: int = PPOConfig().epochs
+    minibatches: int = PPOConfig().minibatches
 
     @property
     def steps(self) -> int:

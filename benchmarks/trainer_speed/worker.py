@@ -1,6 +1,7 @@
 """One trainer in a process of its own: ``python -m benchmarks.trainer_speed.worker NAME UNITS``.
 
-Each line on its standard input asks for some updates, ``run N`` or ``parts N``, and gets one line of JSON.
+Each line on its standard input asks for some updates, ``run N``, ``parts N`` or ``products N``, and gets one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Worker:
         """CPU seconds of each part of some updates more."""
         found: dict[str, float] = self._ask(f"parts {updates}")
         return found
+
+    def products(self, updates: int) -> float:
+        """CPU seconds of some updates more within products of matrices."""
+        return float(self._ask(f"products {updates}"))
 
     def close(self) -> None:
         """End the process."""

@@ -79,19 +79,22 @@ def test_a_stopwatch_gives_each_part_its_own_time():
 def test_ratios_compare_costs_of_the_same_turn():
     """In its second turn the machine was twice as slow for both."""
     costs = {OURS: [Cost(1, 1), Cost(2, 2)], RECURRENT: [Cost(2, 8), Cost(4, 16)]}
-    found = report([Comparison(Setting(128), costs, {"backward": 3.0, "telemetry": 1.0})])
-    steps = round(384 / (3 / UPDATES))
+    found = report([Comparison(Setting(128), costs, {"backward": 3.0, "telemetry": 1.0}, 0.3)])
+    steps = round(Setting(128).steps / (3 / UPDATES))
     assert (
         f"| 128 | `{OURS}` | {steps:,} | {1500 / UPDATES:,.0f} ms | {1500 / UPDATES:,.0f} ms | 5.0 (5.0 to 5.0) |"
         in found
     )
-    assert found.endswith("| backward | 75.0% |\n| telemetry | 25.0% |\n")
+    assert "| backward | 75.0% |\n| telemetry | 25.0% |\n" in found
+    whole, peer = 3 / UPDATES, 15 / UPDATES
+    assert f"| of an update | 300 ms |\n| share | {0.3 / whole:.0%} |\n" in found
+    assert found.endswith(f"took no time | {peer / 0.3:.1f} |\n")
 
 
 def test_turns_hold_whole_episodes():
     """Otherwise turns would differ by what their rollouts happen to hold."""
     episode = OurTrainer(SMALL).environment.vector.options.episode_steps
-    assert UPDATES * Setting(128).rollout_steps % episode == 0
+    assert Setting(128).rollout_steps % episode == 0
     assert PART_UPDATES % UPDATES == 0
 
 
@@ -100,6 +103,7 @@ def test_a_worker_answers_until_it_is_closed():
     worker = Worker(OURS, 8)
     assert worker.run(1).whole > 0
     assert set(worker.parts(1)) >= {"policy step", "environment", "forward and losses", "backward", "telemetry"}
+    assert worker.products(1) > 0
     worker.close()
 
 
