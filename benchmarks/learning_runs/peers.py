@@ -1,4 +1,4 @@
-"""Runs of the peers that learn: Stable-Baselines3 and sb3-contrib, with their defaults."""
+"""Runs of the peers that learn: Stable-Baselines3 and sb3-contrib, with their defaults or other settings."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from benchmarks.learning_runs.log import EPISODES, RETURN, STEPS, Made, digest, write_log
-from benchmarks.learning_runs.rows import ROOT, Row
+from benchmarks.learning_runs.rows import AS_OURS, ROOT, Row
 from benchmarks.learning_runs.sb3_environment import make
 from rl_training.algorithm.episodes import WINDOW
+from rl_training.config import PPOConfig, RunConfig
 
 POINTS = 200
 """Points of a curve."""
@@ -34,7 +35,7 @@ _ALGORITHMS: Mapping[str, type[BaseAlgorithm]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    """An algorithm with its defaults, or with short rollouts of many environments."""
+    """An algorithm with its defaults, with the settings of ``rl-train``, or with short rollouts."""
 
     algorithm: str
     num_envs: int = 1
@@ -43,10 +44,12 @@ class _Peer:
     @classmethod
     def named(cls, who: str) -> _Peer:
         """The peer of a row."""
-        algorithm, _, rollouts = who.partition(" ")
-        if not rollouts:
+        algorithm, _, settings = who.partition(" ")
+        if not settings:
             return cls(algorithm)
-        envs, steps = map(int, rollouts.split("x"))
+        if settings == AS_OURS:
+            return cls(algorithm, RunConfig().num_envs, _our_settings())
+        envs, steps = map(int, settings.split("x"))
         return cls(algorithm, envs, {"n_steps": steps, "batch_size": envs * steps // 4, "n_epochs": 8})
 
     def environments(self, row: Row) -> DummyVecEnv:
@@ -60,7 +63,32 @@ class _Peer:
     def model(self, environments: DummyVecEnv, seed: int) -> BaseAlgorithm:
         """The algorithm with fresh parameters."""
         policy = "MlpLstmPolicy" if self.algorithm == "RecurrentPPO" else "MlpPolicy"
-        return _ALGORITHMS[self.algorithm](policy, environments, seed=seed, device="cpu", **self.options)
+        options = dict(self.options)
+        if "learning_rate" in options:
+            rate = options["learning_rate"]
+            options["learning_rate"] = lambda left: rate * left
+        return _ALGORITHMS[self.algorithm](policy, environments, seed=seed, device="cpu", **options)
+
+
+def _our_settings() -> Mapping[str, Any]:
+    """The defaults of ``rl-train``, as a peer names them. Its learning rate falls on a line to 0, as ours.
+
+    The peers have no schedule of the entropy bonus: it stays what ours is at the start.
+    """
+    ours = PPOConfig()
+    assert ours.learning_rate_schedule == "linear"
+    return {
+        "n_steps": ours.rollout_steps,
+        "batch_size": RunConfig().num_envs * ours.rollout_steps // ours.minibatches,
+        "n_epochs": ours.epochs,
+        "learning_rate": ours.learning_rate,
+        "ent_coef": ours.entropy_coefficient,
+        "gamma": ours.gamma,
+        "gae_lambda": ours.gae_lambda,
+        "clip_range": ours.clip,
+        "vf_coef": ours.value_coefficient,
+        "max_grad_norm": ours.max_gradient_norm,
+    }
 
 
 _PACKAGES = ("stable-baselines3", "sb3-contrib", "torch")

@@ -17,7 +17,7 @@ from benchmarks.learning_runs.report import seeds
 from benchmarks.learning_runs.rows import SCRIPT, Row
 
 COLUMNS = 2
-COLOURS = ("tab:orange", "tab:green", "tab:purple")
+COLOURS = ("tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:pink")
 """Of the peers of a row, in their order."""
 
 
@@ -50,7 +50,7 @@ def _panel(axes: Axes, row: Row, logs: Mapping[Job, RunLog]) -> None:
     axes.set_xlabel("environment steps", fontsize="small")
     axes.grid(alpha=0.3)
     if logs:
-        axes.legend(fontsize="small", loc="lower right")
+        axes.legend(fontsize="x-small", loc="lower right")
 
 
 def _curve(axes: Axes, logs: Sequence[RunLog], steps: int, who: str, colour: str) -> None:

@@ -20,6 +20,8 @@ CARTPOLE_STEPS = 100_000
 GROWING_STEPS = 200 * 32 * 12
 """Of 200 updates of 32 environments x 12 steps."""
 
+AS_OURS = "as rl-train"
+"""Of a peer: with the settings of ``rl-train``."""
 SCRIPT = "best script"
 """The peer that does not learn: the best of the scripts that a search over the growing network tried."""
 
@@ -53,26 +55,40 @@ def rows() -> tuple[Row, ...]:
 
 
 def _heads() -> Iterator[Row]:
-    yield Row(name="heads", environment="heads", steps=HEADS_STEPS, peers=("MaskablePPO", "MaskablePPO 32x12"))
+    yield Row(
+        name="heads",
+        environment="heads",
+        steps=HEADS_STEPS,
+        peers=("MaskablePPO", f"MaskablePPO {AS_OURS}", "MaskablePPO 32x12"),
+    )
     yield Row(
         name="heads-table",
         environment="heads",
         steps=HEADS_STEPS,
-        peers=("MaskablePPO", "MaskablePPO 32x12"),
+        peers=("MaskablePPO", f"MaskablePPO {AS_OURS}", "MaskablePPO 32x12"),
         arguments={"consult": "table"},
     )
     yield Row(
         name="heads-delay",
         environment="heads",
         steps=HEADS_STEPS,
-        peers=("RecurrentPPO", "RecurrentPPO 32x12", "MaskablePPO 32x12"),
+        peers=(
+            "RecurrentPPO",
+            f"RecurrentPPO {AS_OURS}",
+            f"MaskablePPO {AS_OURS}",
+            "RecurrentPPO 32x12",
+            "MaskablePPO 32x12",
+        ),
         arguments={"delay": 1},
     )
 
 
 def _cartpole() -> Iterator[Row]:
     yield Row(
-        name="cartpole", environment=CARTPOLE, steps=CARTPOLE_STEPS, peers=("PPO", "PPO 32x12", "RecurrentPPO")
+        name="cartpole",
+        environment=CARTPOLE,
+        steps=CARTPOLE_STEPS,
+        peers=("PPO", f"PPO {AS_OURS}", "RecurrentPPO", "PPO 32x12"),
     )
     options = documented_cartpole()
     settings = settings_of(options)

@@ -100,7 +100,7 @@ def seconds(duration):
 def test_nobody_waits_for_what_is_evaluated_less_often():
     every = [group for found in groups().values() for group in found]
     intervals = {group["name"]: group["interval"] for group in slower(every)}
-    assert intervals == {"rl-entropy": "30s", "rl-heads-trends": "1m"}
+    assert intervals == {"rl-entropy": "1m", "rl-heads-trends": "1m"}
     assert awaited(every) == []
     slow = [{**group, "interval": "2m"} for group in every]
     assert {

@@ -181,7 +181,7 @@ def test_rules_for_existing_servers_have_an_interval_of_their_own(foreign):
     assert bundle(foreign) == 0
     for path in (foreign / "out/prometheus/rl/rules").iterdir():
         for group in yaml.safe_load(path.read_text())["groups"]:
-            trends = {"rl-entropy": "30s", "rl-heads-trends": "1m"}
+            trends = {"rl-entropy": "1m", "rl-heads-trends": "1m"}
             assert group["interval"] == trends.get(group["name"], "15s")
 
 
