@@ -55,7 +55,7 @@ def _panel(axes: Axes, row: Row, logs: Mapping[Job, RunLog]) -> None:
 
 def _curve(axes: Axes, logs: Sequence[RunLog], steps: int, who: str, colour: str) -> None:
     # Where a curve has no value yet, no episode had ended.
-    at = np.linspace(0, steps, 120)
+    at = np.linspace(0, steps, 60)
     curves = np.stack([np.interp(at, log.steps, log.returns, left=np.nan) for log in logs])
     shown = ~np.isnan(curves).any(0)
     at, curves = at[shown], curves[:, shown]

@@ -149,8 +149,8 @@ MUTANTS = (
     Mutant(
         "entropy after a probability floor",
         _DISTRIBUTIONS,
-        "        self.weights = centered.exp()\n",
-        "        self.weights = centered.exp().clamp_min(1e-3)\n",
+        "        self.weights = (centered * _BITS_PER_NAT).exp2_()\n",
+        "        self.weights = (centered * _BITS_PER_NAT).exp2_().clamp_min(1e-3)\n",
         _PROPERTIES,
     ),
     Mutant(
@@ -373,8 +373,8 @@ MUTANTS = (
     Mutant(
         "gradient through time: forgets nothing",
         _LOCKSTEP,
-        "d_cell_now.mul_(forget_now)",
-        "d_cell_now",
+        "torch.mul(d_cell_now, forget_now, out=d_cell_before)",
+        "d_cell_before.copy_(d_cell_now)",
         _LOCKSTEP_TESTS,
     ),
     Mutant(
