@@ -19,6 +19,8 @@ from benchmarks.learning_runs.rows import SCRIPT, Row
 COLUMNS = 2
 COLOURS = ("tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:pink")
 """Of the peers of a row, in their order."""
+POINTS = 60
+"""Of a drawn curve: a picture of more would be larger than a file of this project may be."""
 
 
 def draw(chosen: Sequence[Row], logs: Mapping[Job, RunLog], figure: Path) -> None:
@@ -55,7 +57,7 @@ def _panel(axes: Axes, row: Row, logs: Mapping[Job, RunLog]) -> None:
 
 def _curve(axes: Axes, logs: Sequence[RunLog], steps: int, who: str, colour: str) -> None:
     # Where a curve has no value yet, no episode had ended.
-    at = np.linspace(0, steps, 60)
+    at = np.linspace(0, steps, POINTS)
     curves = np.stack([np.interp(at, log.steps, log.returns, left=np.nan) for log in logs])
     shown = ~np.isnan(curves).any(0)
     at, curves = at[shown], curves[:, shown]

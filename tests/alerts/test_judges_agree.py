@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import pytest
-import yaml
 
 from rl_exporter.notify import alerts
 from rl_exporter.notify.alerts import Firing, Severity, inhibits
@@ -19,9 +18,8 @@ from tests.alerts.rule_cases import (
     verdict,
 )
 from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS
-from tests.support import ROOT
-from tests.support.inhibitions import inhibited, inhibitions
 from tests.support.judged_runs import judged
+from tests.support.shipped_alerts import alert_rules, inhibited, inhibitions
 
 ALERTS = (*alerts.HEAD_ALERTS, alerts.NONFINITE, alerts.STALLED, alerts.ERRORS, alerts.FAILED, alerts.DOWN, alerts.VANISHED)  # fmt: skip
 JUDGED = {alert.name for alert in ALERTS}
@@ -95,21 +93,14 @@ def test_the_judge_agrees_with_the_rules(subject):
             assert said is None, f"{case.name}, at {check.at:g} s, {check.claim}: the judge says {said}"
 
 
-def rules():
-    """Every alert of the rule files by name."""
-    for path in (ROOT / "alerts/rules").glob("*.yml"):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            yield from ((rule["alert"], rule) for rule in group["rules"] if "alert" in rule)
-
-
 OF_THE_STACK = {"RLMonitoringRuleFailures": "there is no stack to fail"}
 
 
 def test_every_alert_that_pages_is_judged_with_its_severity():
     pages = {
-        name: rule["labels"]["severity"]
-        for name, rule in rules()
-        if rule["labels"]["severity"] in set(Severity) and name not in OF_THE_STACK
+        rule["alert"]: rule["labels"]["severity"]
+        for rule in alert_rules()
+        if rule["labels"]["severity"] in set(Severity) and rule["alert"] not in OF_THE_STACK
     }
     assert {alert.name: alert.severity for alert in ALERTS} == pages
 

@@ -10,14 +10,9 @@ from rl_exporter.alerting.bundle import runbook
 from rl_exporter.alerting.rewriting import GRAFANA_URL, RUNBOOK_URL
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from tests.support import ROOT
+from tests.support.shipped_alerts import alert_rules
 
-RULES = {
-    rule["alert"]: rule
-    for path in sorted(ROOT.glob("alerts/rules/*.yml"))
-    for group in yaml.safe_load(path.read_text())["groups"]
-    for rule in group["rules"]
-    if "alert" in rule
-}
+RULES = {rule["alert"]: rule for rule in alert_rules()}
 SEVERITIES = {  # as the table of docs/alerts.md says
     "RLPolicyHeadCollapsed": "critical",
     "RLPolicyHeadEntropyLow": "warning",

@@ -4,33 +4,27 @@ import json
 import subprocess
 from itertools import combinations, product
 
-import yaml
-
 from rl_dashboards import alert_queries
-from tests.support import ROOT
-from tests.support.inhibitions import inhibited, inhibitions
+from tests.support.shipped_alerts import alert_rules, inhibited, inhibitions
 
 OF_RUNS = {"RLPolicyHeadsMissing"}
 """The one alert on policies that is not about one of the heads."""
+ALWAYS_FIRES = "RLMonitoringWatchdog"
 CLUSTERS = ("", "west")
 ANY_RUN = 'run_id=~".+"'
 
 
-def severities():
-    """The severity of each alert of this project, but for the one that always fires."""
-    for path in sorted((ROOT / "alerts/rules").glob("*.yml")):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            for rule in group["rules"]:
-                if "alert" in rule and rule["alert"] != "RLMonitoringWatchdog":
-                    yield rule["alert"], rule["labels"]["severity"]
+def heads_of(name):
+    return ("op", "slot") if name.startswith("RLPolicy") and name not in OF_RUNS else ("",)
 
 
 def pairs():
     """Two alerts that fire in one run, or in runs of one name in two clusters, beside nothing else."""
     alerts = [
-        {"alertname": name, "severity": severity, "head": head}
-        for name, severity in severities()
-        for head in (("op", "slot") if name.startswith("RLPolicy") and name not in OF_RUNS else ("",))
+        {"alertname": rule["alert"], "severity": rule["labels"]["severity"], "head": head}
+        for rule in alert_rules()
+        if rule["alert"] != ALWAYS_FIRES
+        for head in heads_of(rule["alert"])
     ]
     for number, ((one, other), cluster) in enumerate(product(combinations(alerts, 2), CLUSTERS)):
         run = {"run_id": f"run-{number}"}

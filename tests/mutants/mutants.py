@@ -149,8 +149,8 @@ MUTANTS = (
     Mutant(
         "entropy after a probability floor",
         _DISTRIBUTIONS,
-        "        self.weights = (centered * _BITS_PER_NAT).exp2_()\n",
-        "        self.weights = (centered * _BITS_PER_NAT).exp2_().clamp_min(1e-3)\n",
+        "        self.weights = exponentials(centered)\n",
+        "        self.weights = exponentials(centered).clamp_min(1e-3)\n",
         _PROPERTIES,
     ),
     Mutant(

@@ -6,7 +6,6 @@ kernels once for each head.
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +14,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rl_exporter.integrations.meter.layout import Columns, HeadLayout
+from rl_exporter.integrations.meter.softmax import exponentials
 
 _IMPOSSIBLE = -1e30
 """Logit of an action that is not valid. Its probability is exactly 0, and so is its part of the entropy:
 0 times a finite number is 0. An infinite logit at a *valid* action still shows, as a NaN.
 """
-
-_BITS_PER_NAT = 1 / math.log(2)
 
 
 class MaskedCategorical:
@@ -100,8 +98,7 @@ class _Softmax:
     def __init__(self, layout: HeadLayout, centered: Tensor) -> None:
         self.layout = layout
         self.centered = centered
-        # exp takes ten times as long as exp2 where it underflows, as it does at every impossible action.
-        self.weights = (centered * _BITS_PER_NAT).exp2_()
+        self.weights = exponentials(centered)
         self.total = layout.sums(self.weights)
         self.log_total = self.total.log()
 

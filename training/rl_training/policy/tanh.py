@@ -23,13 +23,18 @@ def tanh(x: Tensor) -> Tensor:
 
 def tanh_(x: Tensor) -> Tensor:
     """The same in place, on a CPU and without a gradient."""
-    return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
+    return _of_half_(x.mul_(2.0))
+
+
+def _of_half_(x: Tensor) -> Tensor:
+    """The tangent of x / 2, in place."""
+    return x.sigmoid_().mul_(2.0).sub_(1.0)
 
 
 class _Tanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        squashed = tanh_(x.clone())
+        squashed = _of_half_(x * 2.0)
         ctx.save_for_backward(squashed)
         return squashed
 

@@ -44,6 +44,14 @@ def wide_logits(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def exponentials(scores: Tensor) -> Tensor:
+    """e to the power of each score.
+
+    exp takes ten times as long as exp2 where it underflows, as it does at every impossible action.
+    """
+    return (scores * _BITS_PER_NAT).exp2_()
+
+
 class Softmax:
     """Distributions of all heads from scores, columns first: (Σn, …), which it overwrites."""
 
@@ -52,8 +60,7 @@ class Softmax:
         self.peak = layout.maxima(scores)
         """(H, …) largest score of each head, NaN where there is one."""
         self._centered = scores.sub_(layout.spread(self.peak))
-        # exp takes ten times as long as exp2 where it underflows, as it does at every impossible action.
-        self._weights = (self._centered * _BITS_PER_NAT).exp2_()
+        self._weights = exponentials(self._centered)
         self._total = layout.sums(self._weights)
 
     def probabilities(self) -> Tensor:

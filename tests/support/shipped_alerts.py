@@ -1,7 +1,7 @@
-"""What Alertmanager inhibits by the rules of ``alerts/alertmanager.yml``."""
+"""The alerts that this project ships, and which of them keep others from notifying."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -11,8 +11,15 @@ from tests.support import ROOT
 Labels = Mapping[str, str]
 
 
+def alert_rules() -> Iterator[Mapping[str, Any]]:
+    """The rule of each alert, in the order of the files."""
+    for path in sorted(ROOT.glob("alerts/rules/*.yml")):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from (rule for rule in group["rules"] if "alert" in rule)
+
+
 def inhibitions() -> Sequence[Mapping[str, Any]]:
-    """The inhibition rules that this project ships."""
+    """The inhibition rules of ``alerts/alertmanager.yml``."""
     rules: Sequence[Mapping[str, Any]] = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())[
         "inhibit_rules"
     ]
@@ -20,7 +27,7 @@ def inhibitions() -> Sequence[Mapping[str, Any]]:
 
 
 def inhibited(rules: Sequence[Mapping[str, Any]], source: Labels, target: Labels) -> bool:
-    """Whether an alert that fires keeps another one from notifying."""
+    """Whether Alertmanager keeps one alert from notifying while another one fires."""
     return source != target and any(
         _matched(rule["source_matchers"], source)
         and _matched(rule["target_matchers"], target)
