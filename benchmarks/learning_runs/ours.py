@@ -58,7 +58,7 @@ def made(row: Row, overrides: Sequence[str], seed: int) -> Made:
 def train(row: Row, overrides: Sequence[str], seed: int, log: Path, workers: int = 1) -> None:
     """Train one run in a process of its own, and the growing network in ``workers`` more.
 
-    Raises RuntimeError with its last line where it fails.
+    Raises RuntimeError with its last line where it fails, and where a signal ended it early.
     """
     how = made(row, overrides, seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,11 @@ def train(row: Row, overrides: Sequence[str], seed: int, log: Path, workers: int
         if ended.returncode:
             last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(f"{row.name}, seed {seed}: rl-train ended with {ended.returncode}: {last}")
-        write_log(log, how, [_scalars(json.loads(line)) for line in lines.read_text().splitlines()])
+        updates = [json.loads(line) for line in lines.read_text().splitlines()]
+        # A run that is asked to end does so in good order, with status 0.
+        if len(updates) < (wanted := how.settings["run"]["updates"]):
+            raise RuntimeError(f"{row.name}, seed {seed}: interrupted after {len(updates)} of {wanted} updates")
+        write_log(log, how, [_scalars(update) for update in updates])
 
 
 def _scalars(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,12 @@
 """The learning benchmark: rows, logs, what counts, the page; small runs of each trainer really train."""
 
 import json
+import os
+import signal
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +25,7 @@ from benchmarks.learning_runs.scripts import _known
 from rl_training.action_space import OFFSETS, OPERATIONS_TABLE, SEGMENT, SIZES
 from rl_training.config import PPOConfig
 from tests.support import ROOT
+from tests.support.waiting import until
 
 ROWS = {row.name: row for row in rows()}
 HEADS = ROWS["heads"]
@@ -363,6 +369,24 @@ def test_a_run_that_fails_is_named_and_leaves_no_log(tmp_path, capsys):
     assert "1/1  heads--rl-train,learning-rate=1e3" in (said := capsys.readouterr().err)
     assert "rl-train ended with 2: rl-train: error: " in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_end_early_leaves_no_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with ThreadPoolExecutor(1) as threads:
+        training = threads.submit(ours.train, replace(SMALL, steps=10**6), (), 0, tmp_path / "log")
+        until(lambda: any(path.stat().st_size for path in tmp_path.glob("*/log.jsonl")))
+        # Its command line names its log, which lies in here.
+        (run,) = (
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if str(tmp_path) in path.read_text()
+        )
+        os.kill(run, signal.SIGTERM)
+        with pytest.raises(RuntimeError, match=r"seed 0: interrupted after \d+ of 976 updates"):
+            training.result(timeout=120)
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_log_is_compact_json_lines(tmp_path):

@@ -252,6 +252,8 @@ MALFORMED = {
     "a generator that is none": inside("agent", shuffle="{"),
     "a generator of another kind": inside("agent", shuffle='{"bit_generator": "MT19937"}'),
     "advantage sums of another size": inside("agent", advantage_sums=torch.zeros(3, 1)),
+    "an advantage scale of another size": inside("agent", advantage_scale=torch.zeros(3)),
+    "an advantage scale that is none": inside("agent", advantage_scale="1"),
     "no progress": without("progress"),
     "no episodes": inside("progress", episodes=[]),
     "episodes that are none": inside("progress", episodes=["many"]),

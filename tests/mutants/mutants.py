@@ -336,6 +336,13 @@ MUTANTS = (
         ("tests/training/policy/test_value.py", "-k", "estimates_stay"),
     ),
     Mutant(
+        "advantages: small ones count as much as large ones",
+        "training/rl_training/algorithm/advantages.py",
+        "        return torch.maximum(deviation, self.recent)\n",
+        "        return deviation\n",
+        ("tests/training/algorithm/test_advantage_scale.py",),
+    ),
+    Mutant(
         "clip range: open below",
         _LOSSES,
         "ratio.clamp(1 - config.clip, 1 + config.clip)",

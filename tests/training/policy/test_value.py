@@ -43,7 +43,7 @@ def test_the_first_rollout_gives_its_own_units():
 
 def test_units_follow_returns_that_grow():
     value = head()
-    for update in range(300):
+    for update in range(400):
         value.rescale(*moments(0.5 * min(update, 200), 100.0))
     assert value.mean.item() == pytest.approx(100, rel=0.01)
     assert value.scale.item() == pytest.approx(10, rel=0.05)

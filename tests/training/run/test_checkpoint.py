@@ -183,14 +183,15 @@ def test_a_run_goes_on_with_other_multipliers_thresholds_and_references(tmp_path
     assert line["rl_policy_head_entropy_reference_nats"]["tempo"] == 0.7
 
 
-def test_the_sums_of_past_advantages_go_on(saved):
+def test_sums_and_scale_of_past_advantages_go_on(saved):
     folder, agent, *_ = saved
     other, *_ = setup()
     other.restore(load(folder, other).agent)
     for found, expected in zip(other._advantage_sums, agent._advantage_sums, strict=True):
         assert torch.equal(found, expected)
     assert agent._advantage_sums.steps.sum() > 0
-    former = {name: value for name, value in agent.state().items() if name != "advantage_sums"}
+    assert other._advantage_scale.recent.item() == agent._advantage_scale.recent.item() > 0
+    former = {name: value for name, value in agent.state().items() if not name.startswith("advantage_")}
     setup()[0].restore(former)  # a checkpoint of a version without them
 
 

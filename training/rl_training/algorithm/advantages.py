@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rl_training.policy.value import MEMORY
 from rl_training.ranks import Ranks
 
 _RESOLUTION = 1e-14
@@ -52,3 +53,23 @@ def moments(quantities: Tensor, count: int, ranks: Ranks) -> Moments:
     mean = sums / count
     variance = (squares - sums * mean) / (count - 1)
     return Moments(mean, torch.where(variance <= _RESOLUTION * squares / count, 0.0, variance))
+
+
+class AdvantageScale:
+    """What advantages are divided by: their standard deviation, or a mean of recent ones where that is larger.
+
+    Where all goes well, advantages are small, and mostly errors of the critic: divided by their own deviation,
+    they would move the policy as much as ever. DreamerV3 does not enlarge small returns either (Hafner et al.
+    2023, arXiv:2301.04104).
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.recent = torch.zeros((), dtype=torch.float64, device=device)
+        """The mean, a scalar. It begins with the first rollout, which an untrained critic does not explain."""
+
+    def of(self, variance: Tensor) -> Tensor:
+        """The scale of a rollout with this variance of advantages, scalars; what is not finite is not kept."""
+        deviation = variance.double().sqrt()
+        former = torch.where(self.recent > 0, self.recent, deviation)
+        self.recent = torch.where(deviation.isfinite(), former.lerp(deviation, 1 - MEMORY), self.recent)
+        return torch.maximum(deviation, self.recent)

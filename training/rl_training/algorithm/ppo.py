@@ -15,7 +15,7 @@ from rl_exporter.heads import Heads
 from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.meter.margin import AdvantageSums
 from rl_exporter.integrations.meter.uploads import upload, upload_together
-from rl_training.algorithm.advantages import generalized_advantages, moments
+from rl_training.algorithm.advantages import AdvantageScale, generalized_advantages, moments
 from rl_training.algorithm.gradients import GradientClipping, GradientNorms
 from rl_training.algorithm.losses import (
     HeadWeights,
@@ -78,6 +78,7 @@ class PPOAgent:
         self.archive: RolloutArchive | None = None
         """Where the agent leaves each update for ``--record-rollouts``; None keeps nothing."""
         self._advantage_sums = AdvantageSums.none(layout.total)
+        self._advantage_scale = AdvantageScale(self.device)
         # Its own generator, which a checkpoint can keep, and which nothing else draws from.
         self._shuffle = np.random.default_rng([seed, 1])
         multipliers = [head.entropy_multiplier for head in heads]
@@ -117,6 +118,7 @@ class PPOAgent:
             "optimizer": self._optimizer.state_dict(),
             "shuffle": json.dumps(self._shuffle.bit_generator.state),
             "advantage_sums": torch.stack(self._advantage_sums),
+            "advantage_scale": self._advantage_scale.recent,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -125,9 +127,11 @@ class PPOAgent:
         self._optimizer.load_state_dict(state["optimizer"])
         self._apply_learning_rate()
         self._shuffle.bit_generator.state = json.loads(state["shuffle"])
-        # Checkpoints of former versions have none: their margins start anew.
+        # Checkpoints of former versions lack them: margins and scale start anew.
         if "advantage_sums" in state:
             self._advantage_sums = AdvantageSums(*state["advantage_sums"].cpu())
+        if "advantage_scale" in state:
+            self._advantage_scale.recent = state["advantage_scale"].to(self.device)
 
     def _apply_learning_rate(self) -> None:
         for group in self._optimizer.param_groups:
@@ -193,10 +197,13 @@ class PPOAgent:
         # Normalized once for the rollout rather than in each minibatch: a step's weight does not depend on the
         # environments that share its minibatch.
         mean, variance = moments(torch.stack([advantages, returns]), rollout.steps, self._ranks)
-        normalized = (advantages - mean[0]) / (variance[0].sqrt() + 1e-8)
-        # A value head on the trunk of the actor learns the returns as they are.
-        if not self.network.shared_critic:
+        # With a value head on the trunk of the actor, nothing is in units of earlier rollouts.
+        if self.network.shared_critic:
+            scale = variance[0].sqrt()
+        else:
+            scale = self._advantage_scale.of(variance[0])
             self.network.value.rescale(mean[1], variance[1])
+        normalized = (advantages - mean[0]) / (scale + 1e-8)
         return Targets(normalized, returns, 1 - variance[0] / variance[1])
 
     def _minibatches(self, rollout: Rollout, masks: Tensor, targets: Targets) -> Iterator[Minibatch]:

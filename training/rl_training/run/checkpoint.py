@@ -228,9 +228,9 @@ def _require_possible(checkpoint: Checkpoint, agent: PPOAgent) -> None:
         raise TypeError("its returns are no numbers")
     _require_possible_reports(checkpoint.progress)
     own, given = agent.state(), checkpoint.agent
-    sums = given.get("advantage_sums")
-    if sums is not None and sums.shape != own["advantage_sums"].shape:
-        raise ValueError("its advantage sums are of another size")
+    for name in ("advantage_sums", "advantage_scale"):
+        if name in given and given[name].shape != own[name].shape:
+            raise ValueError(f"its {name.replace('_', ' ')} is of another size")
     _require_moments(given["optimizer"]["state"], list(agent.network.parameters()))
 
 
