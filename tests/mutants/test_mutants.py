@@ -12,16 +12,26 @@ from typing import NamedTuple
 import pytest
 
 from tests.mutants import runner
-from tests.mutants.mutants import MUTANTS, Mutant, table
+from tests.mutants.mutant import Mutant
+from tests.mutants.of_exporter import EXPORTER
+from tests.mutants.of_training import TRAINING
 from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
+
+MUTANTS = (*EXPORTER, *TRAINING)
 
 COPIES = 2
 """As many runs at once."""
 
 # A fixed seed for the properties: a mutant that is seen today is seen tomorrow.
 OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--hypothesis-profile=first-failure")
+
+
+def table():
+    """The mutants as a Markdown table."""
+    rows = [f"| {m.mistake} | `{m.path}` | `{m.tests[0]}` |" for m in MUTANTS]
+    return "\n".join(("| mistake | edited | seen by |", "| --- | --- | --- |", *rows)) + "\n"
 
 
 class Job(NamedTuple):
