@@ -228,9 +228,9 @@ def _require_possible(checkpoint: Checkpoint, agent: PPOAgent) -> None:
         raise TypeError("its returns are no numbers")
     _require_possible_reports(checkpoint.progress)
     own, given = agent.state(), checkpoint.agent
-    for name in ("advantage_sums", "advantage_scale"):
+    for name, words in (("advantage_sums", "advantage sums are"), ("advantage_scale", "advantage scale is")):
         if name in given and given[name].shape != own[name].shape:
-            raise ValueError(f"its {name.replace('_', ' ')} is of another size")
+            raise ValueError(f"its {words} of another size")
     _require_moments(given["optimizer"]["state"], list(agent.network.parameters()))
 
 
