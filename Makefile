@@ -106,7 +106,7 @@ bench-dashboards: $(INSTALLED)
 	@PYTHONPATH=.:grafana $(BIN)/python -m benchmarks.dashboards --servers $(SERVERS) $(ARGS)
 
 learning: $(INSTALLED)
-	@$(BIN)/python -m benchmarks.learning --rows all --write docs/learning.md --picture docs/learning.svg $(ARGS)
+	@$(BIN)/python -m benchmarks.learning --rows all --write docs $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(SERVERS) .libraries dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,11 +1,13 @@
 """Trains ``rl-train`` and its peers on the same rows, and writes the table and the picture of docs/learning.md.
 
     python -m benchmarks.learning --rows heads,cartpole --seeds 5
-    python -m benchmarks.learning --rows all --write docs/learning.md --picture docs/learning.svg
+    python -m benchmarks.learning --rows growing --who ours --write docs
     python -m benchmarks.learning --rows heads --who ours --set learning-rate=1e-3 --set entropy-coef=0.003
 
 A run whose log is there is not trained again, unless its effective settings have changed since. The mean
-return of the last 100 finished episodes at the end of a run counts; incomplete runs leave no log.
+return of the last 100 finished episodes at the end of a run counts; incomplete runs leave no log. ``--write``
+puts what the runs came to into learning.json, beside what that has of other rows and trainers, and writes the
+page and the picture from all of it.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from pathlib import Path
 from benchmarks.learning_runs.jobs import found, jobs, train_missing, variants
 from benchmarks.learning_runs.ours import command
 from benchmarks.learning_runs.report import text, written
+from benchmarks.learning_runs.results import Result, merged, of_now, read, results, write
 from benchmarks.learning_runs.rows import Row, rows, settings_of
 from rl_training.run.settings import SettingsError
+
+RESULTS, PAGE, PICTURE = "learning.json", "learning.md", "learning.svg"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,13 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs = found(jobs(chosen, ("ours", "peers"), options.seeds, ()), folder, strict=options.strict)
     print(text(chosen, logs | found(variants(chosen, folder, options.seeds), folder, strict=options.strict)))
     if options.write:
-        page = options.write.read_text(encoding="utf-8")
-        options.write.write_text(written(page, chosen, logs), encoding="utf-8")
-    if options.picture:
-        from benchmarks.learning_runs.picture import draw  # noqa: PLC0415 - matplotlib is for the picture alone
-
-        draw(chosen, logs, options.picture)
+        _write(options.write, merged(read(options.write / RESULTS), results(chosen, logs)))
     return int(failures > 0)
+
+
+def _write(folder: Path, every: Sequence[Result]) -> None:
+    """Write the results that count, and from them the page and the picture."""
+    from benchmarks.learning_runs.picture import draw  # noqa: PLC0415 - matplotlib is for the picture alone
+
+    counted = of_now(every, rows())
+    write(folder / RESULTS, counted)
+    page = folder / PAGE
+    page.write_text(written(page.read_text(encoding="utf-8"), rows(), counted), encoding="utf-8")
+    draw(rows(), counted, folder / PICTURE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,8 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         help="an option of rl-train, without its dashes, for an experiment; may be repeated",
     )
     parser.add_argument("--strict", action="store_true", help="train again what other sources have made")
-    parser.add_argument("--write", type=Path, help="the page to write the tables into, between its markers")
-    parser.add_argument("--picture", type=Path, help="where to draw the SVG")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FOLDER",
+        help="write learning.json, learning.md (between its markers) and learning.svg in this folder",
+    )
     return parser
 
 
@@ -98,9 +113,15 @@ def _problem(options: argparse.Namespace, chosen: Sequence[Row]) -> str:
         return "--seeds must be 1 or more, and --processes 0 or more"
     if broken := [pair for pair in options.set if "=" not in pair]:
         return f"--set {broken[0]}: not KEY=VALUE; write for example learning-rate=1e-3"
-    if options.write and (options.rows != "all" or options.set):
-        return "--write belongs to --rows all without --set: the page compares the defaults, on every row"
-    return _impossible_settings(chosen, options.set)
+    return _impossible_page(options) or _impossible_settings(chosen, options.set)
+
+
+def _impossible_page(options: argparse.Namespace) -> str:
+    if options.write and options.set:
+        return "--write and --set exclude each other: the page compares the settings of the rows"
+    if options.write and not (options.write / PAGE).is_file():
+        return f"--write {options.write}: there is no {PAGE} in this folder; give docs"
+    return ""
 
 
 def _impossible_settings(chosen: Sequence[Row], overrides: Sequence[str]) -> str:

@@ -8,26 +8,14 @@ import pytest
 from benchmarks.learning import main
 from benchmarks.learning_runs import ours
 from benchmarks.learning_runs.jobs import Job, found, jobs, made_now, train, variants
-from benchmarks.learning_runs.log import EPISODES, RETURN, STEPS, LogError, read_log, write_log
+from benchmarks.learning_runs.log import STEPS, LogError, read_log, write_log
 from benchmarks.learning_runs.ours import OURS
-from benchmarks.learning_runs.picture import draw
-from benchmarks.learning_runs.report import BEGIN, END, NOT_TRAINED, ends, shown_command, tables, text, written
+from benchmarks.learning_runs.report import tables, text
 from benchmarks.learning_runs.rows import documented_cartpole, rows, settings_of, steps_of_an_update
 from benchmarks.learning_runs.scripts import _known
 from rl_training.config import PPOConfig
+from tests.benchmarks.made_logs import HEADS, ROWS, point, write_run
 from tests.support import ROOT
-
-ROWS = {row.name: row for row in rows()}
-HEADS = ROWS["heads"]
-
-
-def point(steps, value, episodes=100):
-    return {STEPS: steps, RETURN: value, EPISODES: episodes}
-
-
-def write_run(folder, job, *values, **changes):
-    made = replace(made_now(job), **changes)
-    write_log(job.path(folder), made, [point(100 * (at + 1), value) for at, value in enumerate(values)])
 
 
 def test_the_end_of_a_run_counts_not_its_best_moment(tmp_path):
@@ -139,68 +127,6 @@ def test_variants_lie_apart_from_the_defaults(tmp_path):
     assert line.endswith("12.50    12.00    13.00  rl-train clip=0.1 learning-rate=1e-3: 12.00 13.00")
 
 
-def logs_of(folder, row, **values):
-    """Logs of runs that ended at the values, by trainer."""
-    for who, ended in values.items():
-        for seed, value in enumerate(ended):
-            write_run(folder, Job(row.name, who, (), seed), value)
-    return found(jobs([row], ("ours", "peers"), 5, ()), folder, strict=False)
-
-
-def test_the_difference_is_that_of_medians_to_the_best_peer(tmp_path):
-    row = ROWS["cartpole"]
-    runs = {
-        OURS: [300.0, 500.0, 400.0],
-        "PPO": [450.0, 150.0, 350.0],
-        "PPO as rl-train": [90.0],
-        "RecurrentPPO": [100.0],
-        "PPO 32x12": [80.0],
-    }
-    logs = logs_of(tmp_path, row, **runs)
-    assert [one.who for one in ends(row, logs)] == list(runs)
-    line = next(line for line in tables([row], logs).splitlines() if line.startswith("| `cartpole`"))
-    assert (
-        "| 400.00 (300.00 to 500.00; 3 seeds) | PPO 350.00 (150.00 to 450.00; 3 seeds), PPO as rl-train 90.00"
-        in line
-    )
-    assert line.endswith("| +50.00 |")
-    assert "The peers ran with stable-baselines3 " in tables([row], logs)
-    without = {job: log for job, log in logs.items() if job.who != "RecurrentPPO"}
-    line = next(line for line in tables([row], without).splitlines() if line.startswith("| `cartpole`"))
-    assert line.endswith(f"RecurrentPPO {NOT_TRAINED}, PPO 32x12 80.00 (80.00 to 80.00; 1 seed) | - |")
-
-
-def of_page(page, begin, end):
-    return page.partition(begin)[2].partition(end)[0]
-
-
-def assert_the_page_has_every_row(page):
-    lines = of_page(page, BEGIN, END).splitlines()
-    results = {line.split(" | ")[0].strip("| `"): line for line in lines if line.count("|") == 6}
-    for row in rows():
-        cells = results[row.name].split(" | ")
-        assert cells[1] == f"{row.steps:,}"
-        assert all(f"{peer} " in cells[3] for peer in row.peers)
-        assert f"| `{row.name}` | `{shown_command(row)}` |" in lines
-    assert results.keys() == {"row", "---", *ROWS}
-
-
-def test_the_page_has_every_row():
-    page = (ROOT / "docs/learning.md").read_text()
-    assert_the_page_has_every_row(page)
-    assert "](learning.svg)" in page
-
-
-@pytest.mark.parametrize(
-    "change", [("57,600", "57,601"), ("MaskablePPO", "PPO"), ("| `cartpole", "| `acrobot")]
-)
-def test_that_check_sees_a_page_that_fell_behind(change):
-    page = written((ROOT / "docs/learning.md").read_text(), rows(), {})
-    assert_the_page_has_every_row(page)
-    with pytest.raises((AssertionError, KeyError)):
-        assert_the_page_has_every_row(page.replace(*change))
-
-
 def test_what_is_learned_stands_on_one_page():
     for name in ("README.md", "docs/train.md", "docs/environment.md"):
         page = (ROOT / name).read_text()
@@ -209,18 +135,7 @@ def test_what_is_learned_stands_on_one_page():
 
 
 def test_no_line_for_a_terminal_or_a_page_names_the_folder_of_a_clone():
-    assert str(ROOT) not in tables(rows(), {})
-
-
-def test_the_picture_shows_ends_and_is_the_same_again(tmp_path):
-    logs = logs_of(tmp_path, HEADS, **{OURS: [12.0, 14.0], "MaskablePPO": [13.0]})
-    logs |= logs_of(tmp_path, ROWS["growing"], **{"best script": [2.5, 2.7]})
-    pictures = [tmp_path / f"{number}.svg" for number in range(2)]
-    for picture in pictures:
-        draw(rows(), logs, picture)
-    first, second = (picture.read_text() for picture in pictures)
-    assert first == second
-    assert all(label in first for label in ("rl-train, 2 seeds", "MaskablePPO, 1 seed", "best script (2.60)"))
+    assert str(ROOT) not in tables(rows(), [])
 
 
 @pytest.mark.parametrize(
@@ -231,8 +146,8 @@ def test_the_picture_shows_ends_and_is_the_same_again(tmp_path):
         (["--set", "clip"], "--set clip: not KEY=VALUE; write for example learning-rate=1e-3"),
         (["--set", "env-arg=noise=-4"], "--set: heads environment: noise=-4 is not possible; give a whole number >= 0"),
         (["--seeds", "0"], "--seeds must be 1 or more"),
-        (["--write", "page.md"], "--write belongs to --rows all without --set"),
-        (["--rows", "all", "--set", "clip=0.1", "--write", "page.md"], "--write belongs to --rows all without --set"),
+        (["--write", "nowhere"], "--write nowhere: there is no learning.md in this folder; give docs"),
+        (["--set", "clip=0.1", "--write", "docs"], "--write and --set exclude each other: the page compares"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_one_line(arguments, message, capsys):
@@ -246,18 +161,6 @@ def test_an_impossible_setting_is_refused_before_anything_trains(tmp_path, capsy
         main(["--rows", "heads", "--who", "ours", "--set", "clip=-1", "--folder", str(tmp_path)])
     assert "argument --clip: '-1' is not possible" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_page_and_a_picture_are_written_from_the_logs(tmp_path, capsys):
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}old\n{END}after\n")
-    logs_of(tmp_path, HEADS, **{OURS: [12.25]})
-    outputs = ["--write", str(page), "--picture", str(tmp_path / "picture.svg")]
-    assert main(["--rows", "all", "--processes", "0", "--folder", str(tmp_path), *outputs]) == 0
-    assert "12.25    12.25    12.25  rl-train: 12.25" in capsys.readouterr().out
-    assert "12.25 (12.25 to 12.25; 1 seed)" in page.read_text()
-    assert page.read_text().startswith("before\n")
-    assert "</svg>" in (tmp_path / "picture.svg").read_text()
 
 
 def test_the_number_of_processes_of_an_environment_is_no_setting_of_a_run():
