@@ -19,7 +19,7 @@ from rl_training.run.settings import dump
 
 OURS = "rl-train"
 
-_SOURCES = ("algorithm", "policy", "environments", "config.py", "action_space.py")
+_SOURCES = ("algorithm", "policy", "environments", "config.py", "action_space.py", "optimizer.py")
 _RUN_KEYS = ("env", "num-envs", "updates", "seed")
 _NO_INFLUENCE = ("workers",)
 """Arguments of an environment that change how fast it is, and no number of a run."""

@@ -26,6 +26,7 @@ from rl_training.algorithm.losses import (
     ppo_losses,
 )
 from rl_training.config import PPOConfig
+from rl_training.optimizer import Adam
 from rl_training.policy.fragments import Fragments
 from rl_training.policy.network import FactoredRecurrentActorCritic
 from rl_training.policy.rollout import Rollout
@@ -73,7 +74,7 @@ class PPOAgent:
         self.network = network.to(self.device)
         # Listed once: a walk over the modules, after each minibatch, takes as long as an operation.
         self._parameters = list(self.network.parameters())
-        self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, eps=1e-5, fused=True)
+        self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=1e-5, fused=True)
         self._clipping = GradientClipping(self.network, config.max_gradient_norm)
         self.archive: RolloutArchive | None = None
         """Where the agent leaves each update for ``--record-rollouts``; None keeps nothing."""

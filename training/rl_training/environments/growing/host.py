@@ -15,6 +15,7 @@ from rl_training.action_space import Blueprint, Slot
 from rl_training.environments.growing.data import CLASSES, PATCH, Digits, digits
 from rl_training.environments.growing.lifecycle import Slots, SlotState, Stage, dormant_slots
 from rl_training.environments.growing.styles import Graft
+from rl_training.optimizer import Adam
 
 CHANNELS = 8
 SIDE = 4
@@ -178,7 +179,7 @@ def _give_gradients(loss: Tensor, parameters: list[nn.Parameter]) -> None:
 
 
 def _adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(module.parameters(), lr=rate, fused=True)
+    return Adam(module.parameters(), lr=rate, fused=True)
 
 
 def _count(module: nn.Module) -> int:
