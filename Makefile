@@ -82,7 +82,7 @@ types: $(INSTALLED)
 	@$(BIN)/mypy
 
 check: lint types
-	@$(BIN)/pytest -q -m 'not slow and not stack'
+	@$(BIN)/pytest -q -m 'not slow and not stack' --numprocesses 2 --dist loadfile
 
 # Three at a time on two cores: where tests wait for real servers, another file computes. File by file, in the order of
 # the tree, but for one long file (tests/conftest.py).
