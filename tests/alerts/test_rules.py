@@ -111,6 +111,7 @@ def test_nobody_waits_for_what_is_evaluated_less_often():
     assert not {"head:rl_policy_effective_entropy:ratio", "RLPolicyHeadDiluted"} & set(awaited(slow))
 
 
+@pytest.mark.slow
 def test_generated_tests_are_current():
     files = rule_tests.files()
     for name, text in files.items():

@@ -91,6 +91,7 @@ def numbers(picture):
     return np.array([float(number) for number in re.findall(r"-?\d+\.\d+", picture)])
 
 
+@pytest.mark.slow
 def test_the_picture_shows_what_the_results_say(tmp_path):
     """Within the rounding of another processor."""
     committed = (ROOT / "docs" / PICTURE).read_text()
@@ -136,6 +137,7 @@ def test_that_check_sees_a_page_that_fell_behind(change):
         assert_the_page_has_every_row(page.replace(*change))
 
 
+@pytest.mark.slow
 def test_the_picture_shows_ends_and_is_the_same_again(tmp_path):
     logs = logs_of(tmp_path, HEADS, **{OURS: [12.0, 14.0], "MaskablePPO": [13.0]})
     logs |= logs_of(tmp_path, ROWS["growing"], **{"best script": [2.5, 2.7]})
@@ -147,6 +149,7 @@ def test_the_picture_shows_ends_and_is_the_same_again(tmp_path):
     assert all(label in first for label in ("rl-train, 2 seeds", "MaskablePPO, 1 seed", "best script (2.60)"))
 
 
+@pytest.mark.slow
 def test_page_and_picture_are_written_from_new_logs_and_kept_results(tmp_path, capsys):
     page = tmp_path / PAGE
     page.write_text(f"before\n{BEGIN}old\n{END}after\n")

@@ -44,6 +44,7 @@ def trained_pair(updates=5):
     return agent, coarse, collector, other
 
 
+@pytest.mark.slow
 def test_numbers_are_float32_and_close_to_those_of_float32():
     agent, coarse, collector, _ = trained_pair()
     rollout = collector.collect(64)
@@ -62,6 +63,7 @@ def test_numbers_are_float32_and_close_to_those_of_float32():
         assert 0 < (coarse_numbers - numbers).abs().max() < tolerance.get(name, 2**-6 * scale[0]), name
 
 
+@pytest.mark.slow
 def test_an_entropy_is_on_no_coarse_grid():
     """In bfloat16 entropies of about 1 nat would be multiples of 2^-7."""
     _, coarse, _, collector = trained_pair()
@@ -90,6 +92,7 @@ def test_float32_multiplies_nothing_in_bfloat16():
     assert not {torch.bfloat16, torch.float16} & (seen.products | seen.others)
 
 
+@pytest.mark.slow
 def test_importance_ratios_begin_at_one():
     """A policy that acted in float32 would have moved before its first step."""
     _, coarse, _, collector = trained_pair()

@@ -40,6 +40,7 @@ def states(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_two_runs_agree_bit_for_bit(tmp_path):
     first, second, other = (
         numbers(tmp_path, name, "--deterministic", "--seed", seed)
