@@ -23,7 +23,7 @@ def draw(chosen: Sequence[Row], every: Sequence[Result], figure: Path) -> None:
     # Fixed identifiers and no date: the same results must give the same file.
     mpl.rcParams["svg.hashsalt"] = "learning"
     lines = -(-len(chosen) // COLUMNS)
-    _, grid = plt.subplots(lines, COLUMNS, figsize=(9, 2.6 * lines), layout="constrained", squeeze=False)
+    _, grid = plt.subplots(lines, COLUMNS, figsize=(12, 2.6 * lines), layout="constrained", squeeze=False)
     for axes, row in zip(grid.flat, chosen, strict=False):
         _panel(axes, row, [result for result in every if result.row == row.name])
     for axes in grid.flat[len(chosen) :]:
@@ -48,7 +48,8 @@ def _panel(axes: Axes, row: Row, every: Sequence[Result]) -> None:
     axes.set_xlabel("environment steps", fontsize="small")
     axes.grid(alpha=0.3)
     if every:
-        axes.legend(fontsize="x-small", loc="lower right")
+        # Beside the panel: a curve may end anywhere.
+        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _curve(axes: Axes, result: Result, colour: str) -> None:
