@@ -139,10 +139,9 @@ def test_in_any_order_of_steps_one_process_gets_the_name_and_keeps_it(race, hard
 
 @pytest.mark.slow
 @pytest.mark.parametrize("race", RACES, ids=lambda race: " ".join((race[0], *race[1])))
-def test_in_hundreds_of_orders_of_steps(race, tmp_path, monkeypatch):
-    """As many as those in which the race is found where nobody waits."""
+def test_in_a_thousand_orders_of_steps(race, tmp_path, monkeypatch):
     stop_at_every_step(monkeypatch)
-    check_schedules(tmp_path, race, range(1000, 1400))
+    check_schedules(tmp_path, race, range(1000, 2000))
 
 
 @pytest.mark.parametrize("race", [RACES[1], RACES[4]], ids=["claim", "publish"])
