@@ -8,13 +8,13 @@ import promql_parser as promql
 import pytest
 import yaml
 
+from tests.alerts.promtool_runs import promtool_tests, write_test
 from tests.alerts.rule_cases import SUBJECTS, rule_test_file, scrapes
 from tests.alerts.rule_cases.case import OWN, Case, alert, ever, firing
 from tests.alerts.rule_cases.groups import LOST, groups, part
 from tests.alerts.rule_cases.mutants import RULES
 from tests.alerts.rule_cases.notation import selector
 from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY, Run
-from tests.alerts.test_rules import promtool_tests, write_test
 from tests.support import ROOT
 
 CASES = [case for cases in SUBJECTS.values() for case in cases()]

@@ -7,9 +7,9 @@ import yaml
 from rl_exporter.recorder import LINGER_SECONDS
 from rl_exporter.server.scrapers import RECENT_SECONDS
 from tests.alerts import rule_cases
+from tests.alerts.promtool_runs import promtool_tests, write_test
 from tests.alerts.rule_cases import intervals, labels
 from tests.alerts.rule_cases.mutants import RULES
-from tests.alerts.test_rules import promtool_tests, write_test
 from tests.support import ROOT
 
 TARGET = ("job", "instance", "cluster", "namespace")
