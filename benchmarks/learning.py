@@ -45,19 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs = found(jobs(chosen, ("ours", "peers"), options.seeds, ()), folder, strict=options.strict)
     print(text(chosen, logs | found(variants(chosen, folder, options.seeds), folder, strict=options.strict)))
     if options.write:
-        _write(options.write, merged(read(options.write / RESULTS), results(chosen, logs)))
+        # Kept results that no longer count go first: none of theirs may stand in the way of a new one.
+        _write(options.write, merged(of_now(read(options.write / RESULTS)), results(chosen, logs)))
     return int(failures > 0)
 
 
 def _write(folder: Path, every: Sequence[Result]) -> None:
-    """Write the results that count, and from them the page and the picture."""
+    """Write the results, and from them the page and the picture."""
     from benchmarks.learning_runs.picture import draw  # noqa: PLC0415 - matplotlib is for the picture alone
 
-    counted = of_now(every, rows())
-    write(folder / RESULTS, counted)
+    write(folder / RESULTS, every)
     page = folder / PAGE
-    page.write_text(written(page.read_text(encoding="utf-8"), rows(), counted), encoding="utf-8")
-    draw(rows(), counted, folder / PICTURE)
+    page.write_text(written(page.read_text(encoding="utf-8"), rows(), every), encoding="utf-8")
+    draw(rows(), every, folder / PICTURE)
 
 
 def _parser() -> argparse.ArgumentParser:

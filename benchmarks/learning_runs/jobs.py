@@ -17,6 +17,8 @@ from benchmarks.learning_runs.log import LogError, Made, RunLog, log_name, read_
 from benchmarks.learning_runs.ours import OURS
 from benchmarks.learning_runs.rows import SCRIPT, Row, rows
 
+OTHER_SETTINGS = "left out, made with other settings than those of now"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -99,7 +101,7 @@ def found(wanted: Iterable[Job], folder: Path, *, strict: bool) -> dict[Job, Run
 def _difference(made: Made, now: Made, *, strict: bool) -> str:
     """What distinguishes a run from one of now; empty where nothing does."""
     if made.settings != now.settings:
-        return "left out, made with other settings than those of now"
+        return OTHER_SETTINGS
     if made.code != now.code:
         return f"{'left out' if strict else 'note'}, made by sources that have changed since"
     return ""

@@ -75,7 +75,7 @@ def read_log(path: Path) -> RunLog:
             f"{path.name}: {episodes} episodes ended, of {WINDOW} that are judged; give the row more steps"
         )
     return RunLog(
-        _made(head),
+        made_from(head),
         tuple(int(point[STEPS]) for point in points),
         tuple(float(point[RETURN]) for point in points),
         episodes,
@@ -85,10 +85,11 @@ def read_log(path: Path) -> RunLog:
 def read_made(path: Path) -> Made:
     """How the run of a log was made."""
     with path.open(encoding="utf-8") as lines:
-        return _made(json.loads(next(lines)))
+        return made_from(json.loads(next(lines)))
 
 
-def _made(head: Mapping[str, Any]) -> Made:
+def made_from(head: Mapping[str, Any]) -> Made:
+    """From what JSON gives back."""
     return Made(**{**head, "overrides": tuple(head["overrides"])})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from benchmarks.learning_runs.jobs import Job
 from benchmarks.learning_runs.log import RunLog
 from benchmarks.learning_runs.ours import OURS
-from benchmarks.learning_runs.results import Result
+from benchmarks.learning_runs.results import Result, by_trainer
 from benchmarks.learning_runs.rows import ROOT, Row
 from benchmarks.marked_page import replaced
 
@@ -31,7 +31,7 @@ def tables(chosen: Sequence[Row], every: Sequence[Result]) -> str:
 
 def _packages(every: Iterable[Result]) -> str:
     """What the peers were; nothing before the first of them is trained."""
-    packages = [result.settings["packages"] for result in every if "packages" in result.settings]
+    packages = [result.made.settings["packages"] for result in every if "packages" in result.made.settings]
     if not packages:
         return ""
     return f"The peers ran with {', '.join(f'{name} {of}' for name, of in packages[0].items())}.\n\n"
@@ -69,19 +69,10 @@ def text(chosen: Iterable[Row], logs: Mapping[Job, RunLog]) -> str:
     """A compact table: one line for each trainer of each row, and every end in the order of the seeds."""
     lines = [f"{'row':<17} {'steps':>8} {'median':>8} {'min':>8} {'max':>8}  who: each seed"]
     for row in chosen:
-        for who, ends in _by_trainer(row, logs):
+        for who, runs in by_trainer(row, logs):
+            ends = [run.end for run in runs]
             numbers = f"{statistics.median(ends):8.2f} {min(ends):8.2f} {max(ends):8.2f}"
             lines.append(
                 f"{row.name:<17} {row.steps:>8} {numbers}  {who}: {' '.join(f'{end:.2f}' for end in ends)}"
             )
     return "\n".join(lines)
-
-
-def _by_trainer(row: Row, logs: Mapping[Job, RunLog]) -> list[tuple[str, list[float]]]:
-    """The ends of the runs: ours first, each variant apart, then the peers, without those that have no log."""
-    ends: dict[str, list[float]] = {}
-    for job, log in logs.items():
-        if job.row == row.name:
-            ends.setdefault(" ".join((job.who, *job.overrides)), []).append(log.end)
-    order = {who: index for index, who in enumerate(row.peers)}
-    return sorted(ends.items(), key=lambda one: (order.get(one[0], -1), one[0]))

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning_runs.jobs import Job, made_now
-from benchmarks.learning_runs.log import Made, RunLog
+from benchmarks.learning_runs.jobs import OTHER_SETTINGS, Job, made_now
+from benchmarks.learning_runs.log import Made, RunLog, made_from
 from benchmarks.learning_runs.ours import OURS
-from benchmarks.learning_runs.rows import Row
+from benchmarks.learning_runs.rows import Row, rows
 
 POINTS = 60
 """Of a curve: a picture of more would be larger than a file of this project may be."""
@@ -38,18 +38,24 @@ class Point:
 class Result:
     """The complete runs of one trainer, with its own settings, on one row."""
 
-    row: str
-    who: str
-    settings: Mapping[str, Any]
-    """What decides the runs, as in :class:`Made`, without the seed."""
-    code: str
-    """Digest of the sources that decide the runs; empty where it is not known."""
+    made: Made
+    """How the first of them was made. Its ``code`` is empty where it is not known."""
     seeds: int
     median: float
     lowest: float
     highest: float
     """Of the ends of the runs."""
     curve: tuple[Point, ...]
+
+    @property
+    def row(self) -> str:
+        """The name of the row."""
+        return self.made.row
+
+    @property
+    def who(self) -> str:
+        """Who trained."""
+        return self.made.who
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.lowest:.2f} to {self.highest:.2f}; {seeds(self.seeds)})"
@@ -60,23 +66,25 @@ def seeds(count: int) -> str:
     return f"{count} seed" + "s" * (count != 1)
 
 
+def by_trainer(row: Row, logs: Mapping[Job, RunLog]) -> list[tuple[str, list[RunLog]]]:
+    """The runs of a row: ours first, each variant apart, then the peers, without those that have no log."""
+    runs: dict[str, list[RunLog]] = {}
+    for job, log in logs.items():
+        if job.row == row.name:
+            runs.setdefault(" ".join((job.who, *job.overrides)), []).append(log)
+    order = {who: index for index, who in enumerate(row.peers)}
+    return sorted(runs.items(), key=lambda one: (order.get(one[0], -1), one[0]))
+
+
 def results(chosen: Iterable[Row], logs: Mapping[Job, RunLog]) -> list[Result]:
     """What these logs come to. Runs with settings that differ from those of the row have no result."""
-    found = []
-    for row in chosen:
-        of: dict[str, list[RunLog]] = {}
-        for job, log in logs.items():
-            if job.row == row.name and not job.overrides:
-                of.setdefault(job.who, []).append(log)
-        found += [_result(row, who, runs) for who, runs in of.items()]
-    return found
+    of_rows = {job: log for job, log in logs.items() if not job.overrides}
+    return [_result(row, runs) for row in chosen for _, runs in by_trainer(row, of_rows)]
 
 
-def _result(row: Row, who: str, runs: list[RunLog]) -> Result:
+def _result(row: Row, runs: list[RunLog]) -> Result:
     ends = [run.end for run in runs]
-    made = runs[0].made
-    bounds = (statistics.median(ends), min(ends), max(ends))
-    return Result(row.name, who, _without_seed(made), made.code, len(runs), *bounds, _curve(row, runs))
+    return Result(runs[0].made, len(runs), statistics.median(ends), min(ends), max(ends), _curve(row, runs))
 
 
 def _curve(row: Row, runs: list[RunLog]) -> tuple[Point, ...]:
@@ -91,29 +99,43 @@ def _curve(row: Row, runs: list[RunLog]) -> tuple[Point, ...]:
     )
 
 
-def _without_seed(made: Made) -> dict[str, Any]:
-    settings = dict(made.settings)
-    if "run" in settings:
-        settings["run"] = {key: value for key, value in settings["run"].items() if key != "seed"}
-    return settings
-
-
 def merged(kept: Iterable[Result], new: Iterable[Result]) -> list[Result]:
-    """The new results, and the kept ones that no new one of as many seeds replaces."""
+    """In the order of the page: new results, and the kept ones that no new one of as many seeds replaces."""
     every = {(result.row, result.who): result for result in kept}
     for result in new:
         before = every.get((result.row, result.who))
         if before is None or result.seeds >= before.seeds:
             every[result.row, result.who] = result
-    return list(every.values())
+    return [every[place] for place in _places() if place in every]
+
+
+def of_now(every: Iterable[Result]) -> list[Result]:
+    """The results that count: those with the settings of now. Each other one gets a line on standard error."""
+    places, counted = _places(), []
+    for result in every:
+        job = Job(result.row, result.who, (), result.made.seed)
+        if (job.row, job.who) in places and result.made.settings == made_now(job).settings:
+            counted.append(result)
+        else:
+            sys.stderr.write(f"{OTHER_SETTINGS}: {job.row}, {job.who}\n")
+    return counted
+
+
+def _places() -> list[tuple[str, str]]:
+    """Each row and who trains on it, in the order of the page."""
+    return [(row.name, who) for row in rows() for who in (OURS, *row.peers)]
 
 
 def read(path: Path) -> list[Result]:
     """The results of a file; none where there is none."""
     if not path.exists():
         return []
-    lines = json.loads(path.read_text(encoding="utf-8"))
-    return [Result(**{**line, "curve": tuple(Point(*point) for point in line["curve"])}) for line in lines]
+    return [_read(line) for line in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _read(line: Mapping[str, Any]) -> Result:
+    curve = tuple(Point(*point) for point in line["curve"])
+    return Result(**{**line, "made": made_from(line["made"]), "curve": curve})
 
 
 def write(path: Path, every: Iterable[Result]) -> None:
@@ -122,22 +144,3 @@ def write(path: Path, every: Iterable[Result]) -> None:
     lines = (json.dumps({**asdict(one), "curve": [[*asdict(p).values()] for p in one.curve]}) for one in every)
     partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     partial.rename(path)
-
-
-def of_now(every: Iterable[Result], chosen: Iterable[Row]) -> list[Result]:
-    """The results that count, row by row, ours first: those with the settings of now.
-
-    One with other settings gets a line on standard error.
-    """
-    found = {(result.row, result.who): result for result in every}
-    counted = []
-    for row in chosen:
-        for who in (OURS, *row.peers):
-            result = found.get((row.name, who))
-            if result is None:
-                continue
-            if result.settings == _without_seed(made_now(Job(row.name, who, (), 0))):
-                counted.append(result)
-            else:
-                sys.stderr.write(f"left out, made with other settings than those of now: {row.name}, {who}\n")
-    return counted

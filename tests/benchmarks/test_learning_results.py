@@ -48,7 +48,7 @@ def test_results_are_what_the_runs_came_to_and_are_read_back(tmp_path):
     )
     (result,) = results(rows(), logs)
     assert (result.seeds, result.median, result.lowest, result.highest) == (3, 5.0, 4.0, 12.0)
-    assert "seed" not in result.settings["run"]
+    assert result.made.settings["run"]["seed"] == 0
     first, last = result.curve[0], result.curve[-1]
     # Runs are logged at 100 and 200 steps: before, they have no value.
     assert (first.steps, first.lowest, first.mean, first.highest) == (976, 4.0, 7.0, 12.0)
@@ -64,12 +64,26 @@ def test_a_row_that_is_trained_anew_replaces_its_own_result_alone(tmp_path, caps
     fewer = results([HEADS], logs_of(tmp_path / "fewer", HEADS, **{OURS: [1.0]}))
     every = merged(merged(first, second), fewer)
     assert {one.who: one.median for one in every} == {OURS: 12.5, "MaskablePPO": 8.0}
-    assert [one.who for one in of_now(reversed(every), rows())] == [OURS, "MaskablePPO"]
+    assert [one.who for one in merged(reversed(every), ())] == [OURS, "MaskablePPO"]
+    assert of_now(every) == every
     assert capsys.readouterr().err == ""
-    old = [replace(one, settings={**one.settings, "steps": 1}) for one in every if one.who != OURS]
-    assert of_now(old, rows()) == []
+    assert of_now(with_other_settings(one) for one in every if one.who != OURS) == []
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "left out, made with other settings than those of now: heads, MaskablePPO"
+
+
+def with_other_settings(result):
+    return replace(result, made=replace(result.made, settings={**result.made.settings, "steps": 1}))
+
+
+def test_old_settings_with_more_seeds_do_not_stand_in_the_way_of_new_ones(tmp_path):
+    (tmp_path / PAGE).write_text(f"{BEGIN}{END}")
+    many = results([HEADS], logs_of(tmp_path / "many", HEADS, **{OURS: [9.0, 9.5, 9.7]}))
+    write(tmp_path / RESULTS, map(with_other_settings, many))
+    logs_of(tmp_path / "few", HEADS, **{OURS: [12.25]})
+    folders = ["--folder", str(tmp_path / "few"), "--write", str(tmp_path)]
+    assert main(["--rows", "heads", "--processes", "0", *folders]) == 0
+    assert [(one.seeds, one.median) for one in read(tmp_path / RESULTS)] == [(1, 12.25)]
 
 
 def assert_the_page_says_what_the_results_say(page, every):
@@ -79,7 +93,7 @@ def assert_the_page_says_what_the_results_say(page, every):
 def test_the_page_says_what_the_results_say(capsys):
     """Also: every result was made with the settings of now."""
     every = read(ROOT / "docs" / RESULTS)
-    assert of_now(every, rows()) == every
+    assert of_now(every) == every
     assert capsys.readouterr().err == ""
     page = (ROOT / "docs" / PAGE).read_text()
     assert_the_page_says_what_the_results_say(page, every)

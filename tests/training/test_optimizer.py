@@ -18,9 +18,13 @@ print("torch._dynamo" in sys.modules)
 """
 
 
+def network():
+    return torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+
+
 def trained(kind, steps=30):
     torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+    module = network()
     optimizer = kind(module.parameters(), lr=1e-2, eps=1e-5, fused=True)
     inputs = torch.randn(11, 5)
     for step in range(steps):
@@ -42,7 +46,7 @@ def test_either_goes_on_from_the_state_of_the_other(former, now):
     module, optimizer, inputs = trained(former)
     found = []
     for kind in (former, now):
-        copy = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+        copy = network()
         copy.load_state_dict(module.state_dict())
         other = kind(copy.parameters(), lr=1.0, fused=True)
         other.load_state_dict(deepcopy(optimizer.state_dict()))
