@@ -20,6 +20,8 @@ from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
 from rl_training.telemetry.update import UpdateTelemetry
 
+CPU = torch.device("cpu")
+
 PRODUCTS = frozenset(f"aten::{name}" for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_"))
 """What torch calls products of matrices."""
 
@@ -28,9 +30,9 @@ NEVER = 1e3
 
 
 class OurTrainer:
-    """PPO over the environment ``heads`` on one CPU."""
+    """PPO over the environment ``heads``, which stays on the CPU; the policy is on ``device``."""
 
-    def __init__(self, setting: Setting, **options: Any) -> None:
+    def __init__(self, setting: Setting, device: torch.device = CPU, **options: Any) -> None:
         config = PPOConfig(
             hidden=setting.units,
             rollout_steps=setting.rollout_steps,
@@ -40,7 +42,8 @@ class OurTrainer:
             **options,
         )
         self.environment = make_environment("heads", setting.environments, {})
-        self.agent = PPOAgent(self.environment.heads, self.environment.observation_size, config)
+        environment = self.environment
+        self.agent = PPOAgent(environment.heads, environment.observation_size, config, device=device)
         self.collector = RolloutCollector(
             self.environment, self.agent.network, seed=0, device=self.agent.device
         )

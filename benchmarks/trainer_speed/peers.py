@@ -105,12 +105,14 @@ class RolloutClock(BaseCallback):
 
 
 class Peer:
-    """One of the two peers over the environment ``heads`` on one CPU.
+    """One of the two peers over the environment ``heads``; the policy is on ``device``.
 
     Without ``encoder``, the peer's default, its LSTMs see the observations themselves, with half the weights.
     """
 
-    def __init__(self, setting: Setting, *, recurrent: bool, encoder: bool = True) -> None:
+    def __init__(
+        self, setting: Setting, *, recurrent: bool, encoder: bool = True, device: torch.device | str = "cpu"
+    ) -> None:
         own: dict[str, Any] = {
             "features_extractor_class": Encoder,
             "features_extractor_kwargs": {"width": setting.units},
@@ -128,7 +130,7 @@ class Peer:
             n_epochs=setting.epochs,
             ent_coef=0.01,
             policy_kwargs={**(own if encoder else {}), **sizes, **lstm},
-            device="cpu",
+            device=device,
             seed=0,
         )
 
