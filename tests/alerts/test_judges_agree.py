@@ -41,8 +41,6 @@ ONLY_PROMETHEUS = {
     "NaN has no level, with a reference": _NO_NAN,
     "two runs of one process are killed, removed": "a page of metrics that is parsed shows one run",
     "two runs of one process are killed, left": "the same",
-    "vanished on one cluster, running on another": "a process knows no clusters, only names of runs",
-    "the same name on two clusters": "the same",
 }
 """Cases that the judge in the process cannot tell apart, and why."""
 

@@ -35,6 +35,7 @@ class PlayedRun:
         self._now = run.start
         self._updates = 0
         self._errors = 0
+        self._scope = run.labels.get("cluster", ""), run.labels.get("namespace", "")
         heads = [self._head(name, choices) for name, choices in run.choices.items()]
         self._aggregator = SanctumAggregator(Heads(heads), RunInfo(run.run_id), clock=lambda: self._now)
 
@@ -49,7 +50,7 @@ class PlayedRun:
     def answer(self, now: float) -> Answer:
         run = self.run
         if now >= run.gone or now in run.failed_scrapes:
-            return Answer(None)
+            return Answer(None, scope=self._scope)
         while run.update_time(self._updates + 1) <= min(now, run.last_update, run.end[0]):
             self._updates += 1
             self._now = run.update_time(self._updates)
@@ -59,7 +60,7 @@ class PlayedRun:
         while self._errors < run.record_errors(now):
             self._errors += 1
             self._aggregator.count_record_error()
-        return Answer(self._aggregator.snapshot())
+        return Answer(self._aggregator.snapshot(), scope=self._scope)
 
     def _payload(self) -> PPOUpdatePayload:
         run = self.run

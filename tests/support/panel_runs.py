@@ -78,7 +78,7 @@ class ScriptedSource:
 
     def __init__(self, *outcomes, name="http://trainer:28008/metrics"):
         self.outcomes = list(outcomes)
-        self.name = name
+        self.name, self.scope = name, ("", "")
         self.reads = 0
 
     def read(self):

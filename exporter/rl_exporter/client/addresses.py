@@ -21,6 +21,8 @@ class Target:
     """Where a run serves /metrics; the address holds no credentials."""
 
     url: str
+    scope: tuple[str, str] = ("", "")
+    """Cluster and namespace, within which one run at a time has a run_id. Empty where nothing says them."""
 
 
 def parse_target(text: str) -> Target:

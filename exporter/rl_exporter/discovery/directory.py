@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -81,4 +82,6 @@ def _one_line(error: Exception) -> str:
 def _read_file(path: Path) -> Iterator[Target]:
     for addresses, labels in read_groups(path):
         scheme, location = labels.get("__scheme__", "http"), labels.get("__metrics_path__", "/metrics")
-        yield from (parse_target(f"{scheme}://{address}{location}") for address in addresses)
+        scope = labels.get("cluster", ""), labels.get("namespace", "")
+        for address in addresses:
+            yield replace(parse_target(f"{scheme}://{address}{location}"), scope=scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from rl_exporter.notify.alerts import Firing
@@ -15,6 +15,8 @@ class Answer(NamedTuple):
 
     snapshot: SanctumSnapshot | None
     clock_offset: float = 0.0
+    scope: tuple[str, str] = ("", "")
+    """Cluster and namespace that list the run. A run of the same name in another scope is another run."""
 
 
 class FleetJudge:
@@ -23,11 +25,13 @@ class FleetJudge:
     def __init__(self) -> None:
         self._judges: dict[str, RunJudge] = {}
         self._offsets: dict[str, float] = {}
+        self._scopes: dict[str, tuple[str, str]] = {}
 
     def look(self, answers: Mapping[str, Answer], now: float) -> list[Firing]:
         """What fires after a look at every address that is listed, at Unix time ``now`` of our clock."""
         for source, answer in answers.items():
             judge = self._judges.setdefault(source, RunJudge(source))
+            self._scopes[source] = answer.scope
             if answer.snapshot is None:
                 judge.silent(now + self._offsets.get(source, 0.0))
             else:
@@ -39,14 +43,18 @@ class FleetJudge:
         self._forget_those_elsewhere()
         firing = [one for source, judge in self._judges.items() for one in judge.firing(times[source])]
         for source in [source for source, judge in self._judges.items() if judge.over(times[source])]:
-            del self._judges[source]
+            del self._judges[source], self._scopes[source]
             self._offsets.pop(source, None)
         return firing
 
     def _forget_those_elsewhere(self) -> None:
-        for judge in self._judges.values():
-            if judge.lost() and any(_goes_on(judge.seen, other) for other in self._judges.values()):
+        for source, judge in self._judges.items():
+            if judge.lost() and any(_goes_on(judge.seen, other) for other in self._in_scope_of(source)):
                 judge.forget()
+
+    def _in_scope_of(self, source: str) -> Iterator[RunJudge]:
+        scopes = self._scopes
+        return (judge for other, judge in self._judges.items() if scopes[other] == scopes[source])
 
 
 def _goes_on(lost: SanctumSnapshot | None, other: RunJudge) -> bool:

@@ -27,6 +27,10 @@ class Source(Protocol):
     def name(self) -> str:
         """The address, or what stands for it. People know the run by it until they see its run_id."""
 
+    @property
+    def scope(self) -> tuple[str, str]:
+        """Cluster and namespace of the run: see ``Target``."""
+
     def read(self) -> FetchedSnapshot:
         """Read the run now. May block, so call it on a thread. Raises UnreachableError."""
 
@@ -43,6 +47,11 @@ class EndpointSource:
         """The address."""
         return self.target.url
 
+    @property
+    def scope(self) -> tuple[str, str]:
+        """That of the target."""
+        return self.target.scope
+
     def read(self) -> FetchedSnapshot:
         """Fetch /metrics and parse it."""
         return self.fetcher.fetch(self.target)
@@ -54,6 +63,7 @@ class LocalSource:
 
     snapshot: Callable[[], SanctumSnapshot]
     name: str = "this process"
+    scope: tuple[str, str] = ("", "")
 
     def read(self) -> FetchedSnapshot:
         """Take the snapshot directly. Its clock is ours, so the offset is 0."""

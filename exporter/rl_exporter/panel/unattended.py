@@ -98,9 +98,9 @@ def _answer(run: ObservedRun) -> Iterator[Answer]:
     """How the last poll went; nothing before the first."""
     fetched = run.fetched
     if run.problem is not None:
-        yield Answer(None)
+        yield Answer(None, scope=run.source.scope)
     elif fetched is not None:
-        yield Answer(fetched.snapshot, fetched.clock_offset)
+        yield Answer(fetched.snapshot, fetched.clock_offset, run.source.scope)
 
 
 def _shown(message: Message) -> str:

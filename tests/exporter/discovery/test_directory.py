@@ -61,6 +61,14 @@ def test_targets_of_prometheus_in_json_and_yaml(tmp_path):
     assert urls(tmp_path) == (["http://a:1/metrics", "http://b:2/metrics", "https://c:3/runs/metrics"], [])
 
 
+def test_a_target_knows_its_cluster_and_namespace(tmp_path):
+    labels = ({"cluster": "x", "namespace": "rl"}, {"namespace": "rl"}, {"team": "arms"})
+    groups = [{"targets": [f"{n}:1"], "labels": given} for n, given in zip("abc", labels, strict=True)]
+    (tmp_path / "1.json").write_text(json.dumps(groups))
+    targets, _ = read_directory(tmp_path)
+    assert [target.scope for target in targets] == [("x", "rl"), ("", "rl"), ("", "")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [

@@ -54,3 +54,12 @@ def test_a_starved_head_that_decides_again_clears_within_minutes(good, over):
     fired = firing(lambda number: STARVED if number < good else HEALTHY, 3000, "RLPolicyHeadStarved")
     assert fired[0] < 700
     assert good * 30 <= fired[-1] <= good * 30 + over + 15
+
+
+@pytest.mark.parametrize("name", ["cluster", "namespace"])
+def test_a_run_of_the_same_name_in_another_scope_does_not_hide_a_loss(name):
+    lost = Run(policy=lambda _: {"op": HEALTHY}, period=30, gone=600, labels={name: "east"})
+    other = Run(
+        policy=lambda _: {"op": HEALTHY}, period=30, start=500, instance="other:28008", labels={name: "west"}
+    )
+    assert fired_of(lost, other).keys() == {("RLTrainingTargetDown", "a")}

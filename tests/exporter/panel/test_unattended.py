@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -118,6 +119,34 @@ def test_a_run_that_no_longer_answers_or_is_no_longer_listed_pages(capsys):
             [("firing", "Run drill: the run has vanished")],
         ]
     assert capsys.readouterr().err == "rl-exporter watch: '/targets': Input/output error\n"
+
+
+@pytest.mark.parametrize(("scope", "paged"), [("west", True), ("east", False)])
+def test_the_loss_of_a_run_pages_unless_one_of_its_name_goes_on_in_its_cluster(scope, paged):
+    """Both serve the same run at first, as one that is reached by two addresses does."""
+
+    def observed(server, cluster):
+        target = replace(parse_target(str(server.address)), scope=(cluster, ""))
+        return ObservedRun(EndpointSource(target, Fetcher(timeout=5)), Backoff(0.02), timeout=5)
+
+    with webhook() as hook, served(HEALTHY) as server, served(HEALTHY) as other:
+        runs = [observed(server, "east"), observed(other, scope)]
+
+        def act(watching):
+            watching.listed = runs, []
+            until(lambda: all(run.fetched for run in runs))
+            watching.looks_on()
+            watching.step = 20.0
+            server.stop()
+            if paged:
+                hook.arrived()
+            else:
+                until(lambda: runs[0].problem)
+                watching.looks_on(20)
+
+        Watching(runs[0], hook).while_it_watches(act)
+        expected = [[("firing", "Run drill: the run does not answer")]] if paged else []
+        assert [summaries(post) for post in hook.posts] == expected
 
 
 def test_a_run_waits_at_its_end_for_the_watch_that_would_page():
