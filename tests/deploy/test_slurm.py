@@ -18,6 +18,7 @@ from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_training.run.cli import parser
 from tests.support import ROOT
 from tests.support.scraping import scrape, scrape_to_the_end
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.waiting import until
 
 SLURM = ROOT / "deploy/slurm"
@@ -109,7 +110,7 @@ def address(slurm):
 
 @pytest.mark.slow
 def test_an_array_task_registers_is_scraped_to_its_end_and_goes_on_when_it_is_requeued(slurm):
-    quick = ("--env", "heads", "--num-envs", "4", "--pace", "0.2")
+    quick = ("--env", "heads", "--num-envs", "4", *SMALL_UPDATES, "--pace", "0.2")
     job = subprocess.Popen(["bash", BATCH, *quick, "--updates", "1000000"], env=slurm, stderr=subprocess.PIPE)
     try:
         host, _, port = until(lambda: address(slurm)).rpartition(":")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rl_training.run.streams import HarmlessStream, harmless_streams
-from tests.support.small_runs import logged_updates
+from tests.support.small_runs import SMALL_UPDATES, logged_updates
 from tests.support.waiting import until
 
 
@@ -158,8 +158,8 @@ def test_a_callback_that_tells_nobody_where_it_serves_ends_no_training(pipe):
         file.close()
 
 
-TRAIN = [sys.executable, "-m", "rl_training", "--env", "heads", "--num-envs", "4", "--rollout-steps", "8", "--updates",
-         "12", "--pace", "0.05", "--listen", "127.0.0.1:0", "--linger", "0"]  # fmt: skip
+TRAIN = [sys.executable, "-m", "rl_training", "--env", "heads", "--num-envs", "4", "--rollout-steps", "8", *SMALL_UPDATES,
+         "--updates", "12", "--pace", "0.05", "--listen", "127.0.0.1:0", "--linger", "0"]  # fmt: skip
 
 
 def shell(command, log, **options):

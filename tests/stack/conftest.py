@@ -13,6 +13,7 @@ from stack.grafana import find_grafana
 from stack.processes import Binaries, Stack, free_address
 from tests.support.one_prometheus import prometheus_with
 from tests.support.servers import query
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.waiting import until
 from tests.support.worlds import EXPLODING, SimulatedRun, eight, fleet, listed
 
@@ -21,7 +22,7 @@ def train(stack, run, labels, *options):
     address = free_address()
     command = (
         *("--listen", address, "--run-id", run, "--quiet"),
-        *("--pace", "0.3", "--linger", "20", "--num-envs", "4"),
+        *("--pace", "0.3", "--linger", "20", "--num-envs", "4", *SMALL_UPDATES),
         # It learns nothing: a head that collapsed or settled would have alerts.
         *("--learning-rate", "1e-6"),
     )

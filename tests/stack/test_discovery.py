@@ -16,6 +16,7 @@ from rl_exporter.cli.main import main as exporter
 from stack.processes import Binaries, Stack
 from tests.support import trainers
 from tests.support.servers import get, query
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
@@ -24,7 +25,7 @@ SCRAPE_SECONDS = 1.0
 FASTER = 15.0 / SCRAPE_SECONDS
 
 TRAIN = (
-    *("--env", "heads", "--num-envs", "4", "--rollout-steps", "16", "--hidden", "16", "--pace", "0.5"),
+    *("--env", "heads", "--num-envs", "4", "--rollout-steps", "16", *SMALL_UPDATES, "--pace", "0.5"),
     *("--listen", "127.0.0.1:0", "--linger", "60", "--quiet"),
 )
 FOREVER = 10**6

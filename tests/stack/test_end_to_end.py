@@ -11,6 +11,7 @@ import pytest
 from rl_training.action_space import HEAD_NAMES
 from stack.processes import free_address
 from tests.support.servers import get, query
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
@@ -34,7 +35,10 @@ def start():
 
 
 ENVIRONMENTS = {
-    "heads": ("--env", "heads", "--env-arg", "consult=table", "--rollout-steps", 64, "--pace", 0.2),
+    "heads": (
+        *("--env", "heads", "--env-arg", "consult=table", "--rollout-steps", 64),
+        *(*SMALL_UPDATES, "--pace", 0.2),
+    ),
     "default": ("--num-envs", 8, "--env-arg", "samples=64", "--env-arg", "plateau_epochs=5", "--pace", 0.2),
 }
 

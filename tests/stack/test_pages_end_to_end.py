@@ -12,12 +12,16 @@ import pytest
 from stack.drill import DRILL, HEALTHY_TWIN
 from stack.processes import Binaries, Stack, free_address
 from tests.support.servers import RULE_GROUPS, get, query
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 FASTER = 15
-VICTIM = ("--env", "heads", "--env-arg", "noise=20", "--learning-rate", "1e-5", "--updates", "100000")
+VICTIM = (
+    *("--env", "heads", *SMALL_UPDATES, "--updates", "100000"),
+    *("--env-arg", "noise=20", "--learning-rate", "1e-5"),
+)
 
 
 class Pages:

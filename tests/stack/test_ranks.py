@@ -7,12 +7,13 @@ import pytest
 
 from stack.processes import Binaries, Stack, free_address
 from tests.support.servers import query
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.torchrun import PATIENCE, Scraper, Started, ranks_of
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
-TRAIN = ("-m", "rl_training", "--env", "heads", "--num-envs", 8, "--minibatches", 4, "--quiet",
+TRAIN = ("-m", "rl_training", "--env", "heads", "--num-envs", 8, *SMALL_UPDATES, "--quiet",
          "--updates", 10**6, "--pace", 0.2)  # fmt: skip
 
 

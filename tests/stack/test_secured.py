@@ -11,12 +11,13 @@ from tests.support import ROOT, trainers
 from tests.support.certificates import HASH, PASSWORD, Certificates
 from tests.support.one_prometheus import prometheus_with
 from tests.support.servers import get, query
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
 
 TRAIN = (
-    *("--env", "heads", "--num-envs", "4", "--rollout-steps", "16", "--hidden", "16", "--pace", "0.5"),
+    *("--env", "heads", "--num-envs", "4", "--rollout-steps", "16", *SMALL_UPDATES, "--pace", "0.5"),
     *("--listen", "127.0.0.1:0", "--linger", "5", "--quiet", "--updates", "100000"),
 )
 

@@ -22,11 +22,12 @@ from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.watch import _selection
 from rl_training.action_space import HEAD_NAMES
 from stack.processes import free_address
+from tests.support.small_runs import SMALL_UPDATES
 from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.stack
 
-TRAIN = (sys.executable, "-m", "rl_training", "--env", "heads", "--env-arg", "consult=table")
+TRAIN = (sys.executable, "-m", "rl_training", "--env", "heads", "--env-arg", "consult=table", *SMALL_UPDATES)
 
 
 @pytest.fixture
