@@ -1,9 +1,9 @@
-"""A file system that is really full, for the tests of whatever writes files."""
+"""A file system that is really full, for the tests of whatever writes files, and a stack for whatever a test opens."""
 
 import resource
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -74,3 +74,9 @@ def tmpfs(tmp_path):
     """The same, on a tmpfs only."""
     with mounted(tmp_path / "disk") as folder:
         yield SmallFileSystem(folder)
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
