@@ -3,10 +3,16 @@
 import json
 import re
 
+import pytest
+
 from tests.support import ROOT
 
 FOLDER = ROOT / "grafana/dashboards"
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+UIDS = {"rl-heads", "rl-run", "rl-fleet", "rl-compare", "rl-pipeline"}
+ONE_RUN = {"rl-heads", "rl-run"}
+every_board = pytest.mark.parametrize("uid", sorted(UIDS))
+ONE = 'cluster="$cluster", namespace="$namespace", run_id="$run_id"'
 
 METRIC = r"(?<![\w$\"./:])(?:head:|global:)?[a-zA-Z_]\w*(?::\w+)?(?=\{|\[)"
 
