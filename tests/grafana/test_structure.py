@@ -6,8 +6,6 @@ import json
 import re
 
 from rl_dashboards.__main__ import stale
-from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, STALLED, UNJUDGED, place_of
-from rl_dashboards.verdict_queries import Verdict
 from tests.support.dashboard_files import (
     BOARDS,
     ONE_RUN,
@@ -150,14 +148,6 @@ def test_links_keep_the_time_range_and_the_run_where_one_is_shown(uid):
         assert {"var-cluster=", "var-namespace=", "var-run_id=", "var-head="} <= set(
             re.findall(r"var-\w+=", url)
         )
-
-
-def test_what_pages_stands_before_everything_else():
-    order = [place_of(verdict) for verdict in (Verdict.EXPLODING, Verdict.DEAD, Verdict.COLLAPSED)]
-    order += [IN_TROUBLE, STALLED, place_of(Verdict.LOW), place_of(Verdict.STARVED)]
-    order += [place_of(Verdict.HEALTHY), place_of(Verdict.SETTLED), UNJUDGED, ENDED]
-    assert all(before + 1 < after for before, after in itertools.pairwise(order)), "a ratio is at most 1"
-    assert min(order) > ENDED + 1 + PAGES
 
 
 def test_events_are_lines_at_the_time_at_which_they_happened():
