@@ -1,4 +1,4 @@
-"""A file system that is really full, for the tests of whatever writes files, and a stack for whatever a test opens."""
+"""A file system that is really full, for the tests of whatever writes files, and what tests of servers share."""
 
 import resource
 import shutil
@@ -6,6 +6,8 @@ import subprocess
 from contextlib import ExitStack, contextmanager
 
 import pytest
+
+from tests.support.certificates import Certificates
 
 
 class SmallFileSystem:
@@ -74,6 +76,17 @@ def tmpfs(tmp_path):
     """The same, on a tmpfs only."""
     with mounted(tmp_path / "disk") as folder:
         yield SmallFileSystem(folder)
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    return Certificates(tmp_path)
+
+
+@pytest.fixture
+def attentive(monkeypatch):
+    """Changes of files are seen at once."""
+    monkeypatch.setattr("rl_exporter.server.live_config._LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture
