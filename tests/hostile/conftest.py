@@ -1,5 +1,6 @@
-"""A file system that is really full, for the tests of whatever writes files, and what tests of servers share."""
+"""A file system that is really full, for the tests of whatever writes files, and what other tests share."""
 
+import atexit
 import resource
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from rl_exporter import HeadRecorder, Heads, MetricsServer, RunInfo, SanctumAggregator
 from tests.support.certificates import Certificates
 
 
@@ -87,6 +89,15 @@ def certificates(tmp_path):
 def attentive(monkeypatch):
     """Changes of files are seen at once."""
     monkeypatch.setattr("rl_exporter.server.live_config._LOOK_SECONDS", 0.0)
+
+
+@pytest.fixture
+def heads():
+    """A recorder whose server never starts: these tests read the snapshot, and are many."""
+    aggregator = SanctumAggregator(Heads.of({"arm": 9, "grip": 3}), RunInfo("values"))
+    recorder = HeadRecorder(aggregator, MetricsServer(aggregator.snapshot), linger=0)
+    yield recorder
+    atexit.unregister(recorder._end_with_interpreter)
 
 
 @pytest.fixture
