@@ -1,122 +1,31 @@
-"""Policies and losses of other kinds: one distribution for all heads, one-hot actions, masks of every kind, agents."""
+"""Policies of other kinds: one distribution for all heads, one-hot actions, masks of every kind, actions beside heads."""
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from tensordict import TensorDict
 from tensordict.nn import CompositeDistribution, TensorDictModule, set_composite_lp_aggregate
 from torch import nn
 from torch.distributions import Categorical, Independent
 from torchrl.data import Bounded, Composite, MultiCategorical
 from torchrl.data import Categorical as CategoricalSpec
 from torchrl.data import OneHot as OneHotSpec
-from torchrl.modules import (
-    MaskedCategorical,
-    MaskedOneHotCategorical,
-    OneHotCategorical,
-    ProbabilisticActor,
-    ValueOperator,
-)
-from torchrl.objectives import ClipPPOLoss, KLPENPPOLoss, PPOLoss
-from torchrl.objectives.multiagent import MAPPOLoss
+from torchrl.modules import MaskedCategorical, MaskedOneHotCategorical, OneHotCategorical, ProbabilisticActor
+from torchrl.objectives import ClipPPOLoss
 
-from rl_exporter import serve
-from rl_exporter.integrations.torchrl import HeadEntropyHook, action_heads
+from rl_exporter.integrations.torchrl import action_heads
 from rl_exporter.integrations.torchrl.distributions import head_logits
-from tests.support.update_by_hand import Evaluated, divergence, head_numbers
-
-STEPS = 48
-CLOSE = {"abs": 1e-6, "rel": 2e-6}
-
-
-class Network(nn.Module):
-    """Logits (…, *shape), and whatever a test makes of them."""
-
-    def __init__(self, shape, shown=lambda logits: logits):
-        super().__init__()
-        self.layer, self.shape, self.shown = nn.Linear(4, int(np.prod(shape))), shape, shown
-        with torch.no_grad():
-            self.layer.weight.mul_(6.0)
-
-    def forward(self, seen):
-        return self.shown(self.layer(seen).unflatten(-1, self.shape))
-
-
-def policy(network, distribution, **kwargs):
-    torch.manual_seed(3)
-    set_composite_lp_aggregate(False).set()
-    key = "probs" if kwargs.pop("probabilities", False) else "logits"
-    module = TensorDictModule(network, in_keys=["seen"], out_keys=[key])
-    return ProbabilisticActor(
-        module, in_keys=[key], distribution_class=distribution, return_log_prob=True, **kwargs
-    )
-
-
-def experience(actor, batch=(STEPS,), advantages=None):
-    torch.manual_seed(7)
-    found = TensorDict({"seen": torch.randn(*batch, 4)}, batch)
-    with torch.no_grad():
-        actor(found)
-    found["advantage"] = torch.randn(*(advantages or batch), 1)
-    found["value_target"] = torch.randn(*(advantages or batch), 1)
-    return found
-
-
-def run(actor, data, heads, kind=ClipPPOLoss, critic=None, **options):
-    """One update: two epochs of three minibatches. The snapshot, and the logits of each minibatch."""
-    critic = critic or ValueOperator(nn.Linear(4, 1), in_keys=["seen"])
-    loss, seen = kind(actor, critic, **options), []
-    optimizer = torch.optim.Adam(loss.parameters(), 0.02)
-    network = actor[0].module
-    with serve(heads, listen="127.0.0.1:0", linger=0) as recorder:
-        hook = HeadEntropyHook(loss, recorder, frames_per_batch=data.numel())
-        for order in (torch.arange(STEPS), torch.arange(STEPS).flip(0)):
-            for index in order.chunk(3):
-                with torch.no_grad():
-                    seen.append(network(data["seen"][index]))
-                output = loss(data[index])
-                sum(value.sum() for key, value in output.items() if key.startswith("loss_")).backward()
-                optimizer.step()
-                optimizer.zero_grad()
-        hook.record()
-        return recorder.snapshot(), seen
-
-
-def epochs_of(seen, data, actions, masks=None, old=None):
-    """As ``Evaluated``, one head, from logits (S, n) of each minibatch."""
-    found = []
-    for logits, order in zip(
-        (seen[:3], seen[3:]), (torch.arange(STEPS), torch.arange(STEPS).flip(0)), strict=True
-    ):
-        rows = torch.cat(logits).double().numpy()
-        valid = np.ones(rows.shape, bool) if masks is None else masks[order]
-        sampled = data["action_log_prob"] if old is None else old
-        found.append(
-            Evaluated(
-                [rows], [valid], actions[order][:, None].numpy(), sampled[order].numpy()[:, None],
-                data["advantage"][order].flatten().double().numpy(),
-            )
-        )  # fmt: skip
-    return found
-
-
-def assert_head(reading, expected):
-    for number, value in expected.items():
-        assert getattr(reading, number) == (None if value is None else pytest.approx(value, **CLOSE)), number
-
-
-@pytest.mark.parametrize("kind", [ClipPPOLoss, KLPENPPOLoss, PPOLoss])
-def test_a_plain_policy_under_every_loss(kind):
-    actor = policy(Network((5,)), Categorical)
-    data = experience(actor)
-    snapshot, seen = run(actor, data, {"action": 5}, kind)
-    assert snapshot.record_errors == 0
-    epochs = epochs_of(seen, data, data["action"])
-    assert_head(snapshot.tamiyo.readings["action"], head_numbers(epochs, 0, masked=False))
-    assert snapshot.tamiyo.kl_divergence == pytest.approx(divergence(epochs), **CLOSE)
-    assert (snapshot.tamiyo.clipped_share is not None) == (kind is ClipPPOLoss)
+from tests.exporter.integrations.torchrl.one_update import (
+    CLOSE,
+    STEPS,
+    Network,
+    assert_head,
+    epochs_of,
+    experience,
+    policy,
+    run,
+)
+from tests.support.update_by_hand import head_numbers
 
 
 @pytest.mark.parametrize("batch", [(STEPS,), (STEPS, 5)])
@@ -209,86 +118,6 @@ def test_a_distribution_of_valid_indices_is_as_wide_as_its_head():
     found = head_logits(MaskedCategorical(logits=logits, indices=padded, padding_value=-1))
     valid = torch.tensor([True, False, False, True, False])
     assert torch.allclose(found.softmax(1), logits.masked_fill(~valid, -torch.inf).softmax(1))
-
-
-def test_every_agent_decides_at_every_frame():
-    agents = 3
-
-    class Decentral(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(4, 5)
-
-        def forward(self, seen):
-            return self.layer(torch.stack([seen * (agent + 1) for agent in range(agents)], -2))
-
-    set_composite_lp_aggregate(False).set()
-    torch.manual_seed(3)
-    module = TensorDictModule(Decentral(), in_keys=["seen"], out_keys=[("agents", "logits")])
-    actor = ProbabilisticActor(
-        module, in_keys=[("agents", "logits")], out_keys=[("agents", "action")],
-        distribution_class=Categorical, return_log_prob=True,
-    )  # fmt: skip
-    data = experience(actor, advantages=(STEPS, agents))
-    data["agents", "advantage"] = data.pop("advantage")
-    data["agents", "value_target"] = data.pop("value_target")
-    critic = ValueOperator(
-        nn.Sequential(nn.Linear(4, agents), nn.Unflatten(-1, (agents, 1))),
-        in_keys=["seen"], out_keys=[("agents", "state_value")],
-    )  # fmt: skip
-
-    def kind(*arguments):
-        loss = MAPPOLoss(*arguments)
-        loss.set_keys(
-            advantage=("agents", "advantage"),
-            value_target=("agents", "value_target"),
-            value=("agents", "state_value"),
-        )
-        return loss
-
-    snapshot, seen = run(actor, data, {"action": 5}, kind, critic)
-    assert snapshot.record_errors == 0
-    reading = snapshot.tamiyo.readings["action"]
-    log_probs = torch.cat(seen).double().log_softmax(-1)
-    assert reading.entropy == pytest.approx(-(log_probs.exp() * log_probs).sum(-1).mean().item(), **CLOSE)
-    old = data["agents", "action_log_prob"].double()
-    sampled = data["agents", "action"].unsqueeze(-1)
-    ratios = [
-        (log_probs[part].gather(-1, sampled[order]).squeeze(-1) - old[order]).exp()
-        for part, order in (
-            (slice(STEPS), torch.arange(STEPS)),
-            (slice(STEPS, None), torch.arange(STEPS).flip(0)),
-        )
-    ]
-    assert reading.importance_ratio_max == pytest.approx(torch.stack(ratios).max().item(), **CLOSE)
-    assert reading.advantage_margin is not None
-
-
-def test_padding_counts_nowhere():
-    actor = policy(Network((5,)), Categorical)
-    data = experience(actor)
-    real = torch.arange(STEPS) % 3 > 0
-    data["collector", "mask"] = real
-    data["seen"][~real] = 1e3
-    snapshot, seen = run(actor, data, {"action": 5})
-    whole = epochs_of(seen, data, data["action"])
-    kept = [
-        Evaluated([one.logits[0][valid]], [one.masks[0][valid]], *(part[valid] for part in one[2:]))
-        for one, valid in zip(whole, (real.numpy(), real.flip(0).numpy()), strict=True)
-    ]
-    assert snapshot.record_errors == 0
-    assert_head(snapshot.tamiyo.readings["action"], head_numbers(kept, 0, masked=False))
-    assert snapshot.tamiyo.kl_divergence == pytest.approx(divergence(kept), **CLOSE)
-
-
-@pytest.mark.filterwarnings("ignore:No target network updater")
-def test_the_proximal_policy_of_a_delayed_actor_is_not_measured():
-    actor = policy(Network((5,)), Categorical)
-    data = experience(actor)
-    for kind in (ClipPPOLoss, KLPENPPOLoss):
-        snapshot, seen = run(actor, data, {"action": 5}, kind, delay_actor=True)
-        expected = head_numbers(epochs_of(seen, data, data["action"]), 0, masked=False)
-        assert snapshot.tamiyo.readings["action"].entropy == pytest.approx(expected["entropy"], **CLOSE)
 
 
 @pytest.mark.filterwarnings("ignore:You are using a composite distribution")
