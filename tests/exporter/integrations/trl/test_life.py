@@ -1,4 +1,4 @@
-"""How a run with HeadEntropyCallback of TRL starts and ends, and that it leaves the training alone."""
+"""How a run with HeadEntropyCallback of TRL starts and ends."""
 
 import os
 import re
@@ -12,28 +12,17 @@ import torch
 
 import rl_exporter
 from rl_exporter import RunState
+from tests.exporter.integrations.trl.learning import learn, local
 from tests.support import ROOT, tiny_language
 from tests.support.tiny_language import VOCABULARY, even_words
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 
-def local(**options):
-    from rl_exporter.integrations.trl import HeadEntropyCallback
-
-    return HeadEntropyCallback(**({"run_id": "test", "listen": "127.0.0.1:0", "linger": 0} | options))
-
-
 def program_options():
     """A program finds the tests, and computes with one thread."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}}
-
-
-def learn(model, *callbacks, rewards=(even_words,), **options):
-    trainer = tiny_language.trainer(model, callbacks, rewards=rewards, **({"max_steps": 2} | options))
-    trainer.train()
-    return trainer
 
 
 def raising(error, call):
@@ -194,76 +183,6 @@ def test_the_documented_lines_run(model, monkeypatch):
         RunState.COMPLETED,
         1,
     )
-
-
-def test_training_is_the_same_with_it(model):
-    alone, watched = learn(model, max_steps=3), learn(model, local(), max_steps=3)
-    for name, value in alone.model.state_dict().items():
-        assert torch.equal(value, watched.model.state_dict()[name]), name
-
-
-def test_an_error_in_it_never_reaches_the_training(model, monkeypatch, caplog):
-    callback = local()
-
-    def broken(self, *arguments, **keywords):
-        raise RuntimeError("broken telemetry")
-
-    monkeypatch.setattr(rl_exporter.HeadRecorder, "record", broken)
-    trainer = learn(model, callback, max_steps=3)
-    assert trainer.state.global_step == 3
-    assert callback.recorder.snapshot().record_errors == 3
-    assert [record.message for record in caplog.records if record.name == "rl_exporter"] == [
-        "telemetry failed; training goes on, further errors are only counted"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("options", "steps"),
-    [
-        # The log of the third step is the summary at the end.
-        ({"max_steps": 3}, (2, 1)),
-        # After an evaluation, too, logs of steps are updates, and those of evaluations are not.
-        ({"max_steps": 4, "eval_strategy": "steps", "eval_steps": 3, "per_device_eval_batch_size": 16}, (2, 2)),
-    ],
-)
-def test_an_update_is_a_log_with_all_steps_since_the_last_one(model, options, steps):
-    callback = local()
-    trainer = learn(model, callback, logging_steps=2, **options)
-    logs = [log for log in trainer.state.log_history if "entropy" in log]
-    assert any("eval_entropy" in log for log in trainer.state.log_history) == ("eval_steps" in options)
-    snapshot = callback.recorder.snapshot()
-    assert (snapshot.tamiyo.updates, snapshot.episodes) == (2, 4 * sum(steps))
-    assert snapshot.tamiyo.readings["token"].entropy == logs[-1]["entropy"]
-    seconds = sum(log["step_time"] * count for log, count in zip(logs, steps, strict=True))
-    assert snapshot.update_durations.sum == pytest.approx(seconds)
-
-
-def test_the_entropy_of_no_token_is_not_measured(model):
-    callback = local()
-    trainer = learn(model, callback, max_completion_length=1, mask_truncated_completions=True, temperature=0.05)
-    logs = [log for log in trainer.state.log_history if "entropy" in log]
-    assert [(log["entropy"], log["completions/clipped_ratio"]) for log in logs] == [(0.0, 1.0)] * 2
-    snapshot = callback.recorder.snapshot()
-    assert snapshot.tamiyo.updates == 2
-    assert not snapshot.tamiyo.readings["token"].measured
-
-
-def test_a_trainer_that_logs_no_entropy_is_named_once(model, caplog):
-    callback = local()
-    tiny_language.supervised(model, [callback]).train()
-    assert [record.message for record in caplog.records if record.name == "rl_exporter"] == [
-        "the trainer of TrainingArguments logs no entropy, so the head 'token' is not measured; GRPO and RLOO log it"
-    ]
-    snapshot = callback.recorder.snapshot()
-    assert (snapshot.tamiyo.updates, snapshot.tamiyo.readings["token"].measured) == (2, False)
-    assert snapshot.tamiyo.policy_loss > 0
-
-
-def test_a_divergence_from_no_reference_model_is_not_called_one():
-    from rl_exporter.integrations.trl.log import reports
-
-    assert reports({"kl": 0.1}, penalized=True) == {"reference_kl_nats": 0.1}
-    assert reports({"kl": 0.1}, penalized=False) == {}
 
 
 def test_no_model_with_a_vocabulary_is_refused():
