@@ -10,6 +10,8 @@ from tests.support import ROOT
 
 Labels = Mapping[str, str]
 
+CONFIGURATION = ROOT / "alerts/alertmanager.yml"
+
 
 def alert_rules() -> Iterator[Mapping[str, Any]]:
     """The rule of each alert, in the order of the files."""
@@ -20,9 +22,7 @@ def alert_rules() -> Iterator[Mapping[str, Any]]:
 
 def inhibitions() -> Sequence[Mapping[str, Any]]:
     """The inhibition rules of ``alerts/alertmanager.yml``."""
-    rules: Sequence[Mapping[str, Any]] = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())[
-        "inhibit_rules"
-    ]
+    rules: Sequence[Mapping[str, Any]] = yaml.safe_load(CONFIGURATION.read_text())["inhibit_rules"]
     return rules
 
 
