@@ -1,45 +1,14 @@
-"""The numbers of HeadEntropyCallback with real PPO, A2C and MaskablePPO, against NumPy."""
-
-import urllib.request
-from itertools import pairwise
+"""Entropies and gradient norms of HeadEntropyCallback with real PPO, A2C and MaskablePPO, against NumPy. Learning is the same."""
 
 import numpy as np
 import pytest
 import torch
 from sb3_contrib import MaskablePPO
-from stable_baselines3 import A2C, PPO
+from stable_baselines3 import A2C
 
-from rl_exporter import HeadState, RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
-from tests.support.reporting_environment import Reporting
-from tests.support.sb3_reach import Reach, head_entropies, policy_logits, random_masks, split
-
-SIZES = (4, 2, 6)
-NAMES = ["gripper", "valve", "arm"]
-
-
-def ppo(environment=None, kind=PPO, **options):
-    defaults = {"n_steps": 32, "batch_size": 16, "n_epochs": 3, "seed": 3, "device": "cpu"}
-    if kind is A2C:
-        defaults = {"n_steps": 8, "seed": 3, "device": "cpu"}
-    return kind("MlpPolicy", environment or Reach(SIZES, NAMES), **(defaults | options))
-
-
-def masked(sizes=SIZES, masks=random_masks, **options):
-    return ppo(Reach(sizes, NAMES[: len(sizes)], masks), MaskablePPO, **options)
-
-
-def sharpen(model):
-    """Give the heads different entropies: a fresh policy is uniform to three digits."""
-    with torch.no_grad():
-        model.policy.action_net.weight.mul_(100.0)
-    return model
-
-
-def learned(model, updates=1, **options):
-    callback = HeadEntropyCallback("test", **({"listen": "127.0.0.1:0", "linger": 0} | options))
-    model.learn(updates * model.n_steps * model.n_envs, callback=callback)
-    return callback.recorder.snapshot()
+from tests.exporter.integrations.sb3.learning import NAMES, SIZES, learned, masked, ppo, sharpen
+from tests.support.sb3_reach import Reach, head_entropies, policy_logits, split
 
 
 @pytest.fixture
@@ -157,54 +126,6 @@ def test_gradient_norms_of_an_epoch_cut_short_count_nowhere(evaluated, raw_norms
     assert [readings[name].gradient_norm for name in NAMES] == pytest.approx(np.mean(norms[:4], 0), rel=1e-5)
 
 
-def test_masked_entropies_choices_and_shares():
-    model = sharpen(masked(learning_rate=0.0))
-    readings = learned(model).tamiyo.readings
-    buffer = model.rollout_buffer
-    logits = policy_logits(model.policy, buffer.observations)
-    entropies = head_entropies(logits, SIZES, buffer.action_masks)
-    masks = buffer.action_masks.reshape(logits.shape)
-    valid = np.stack([part.sum(1) for part in split(masks, SIZES)], 1)
-    for index, name in enumerate(NAMES[:2]):
-        choosing = valid[:, index] >= 2
-        ratios = entropies[choosing, index] / np.log(valid[choosing, index])
-        reading = readings[name]
-        assert reading.entropy == pytest.approx(entropies[:, index].mean(), abs=1e-6)
-        assert reading.choice_entropy == pytest.approx(ratios.mean(), abs=1e-6)
-        assert reading.choice_share == reading.open_share == choosing.mean()
-        assert 0.0 < reading.choice_share < 1.0
-
-
-def test_a_head_without_any_choice_is_not_called_collapsed():
-    snapshot = learned(masked(), updates=3)
-    arm = snapshot.tamiyo.readings["arm"]
-    assert (arm.entropy, arm.choice_share, arm.open_share) == (0.0, 0.0, 0.0)
-    assert arm.choice_entropy is arm.effective is arm.level is None
-    assert arm.state is HeadState.DETERMINISTIC
-    assert arm.critical_streak is None
-    assert snapshot.record_errors == 0
-
-
-def test_an_unmasked_policy_reports_no_choice():
-    readings = learned(ppo()).tamiyo.readings
-    assert {(r.choice_share, r.open_share, r.choice_entropy) for r in readings.values()} == {(None,) * 3}
-    assert readings["arm"].effective == readings["arm"].normalized
-
-
-def test_a_mask_that_allows_nothing_is_counted_and_not_shown(caplog):
-    def masks(generator, sizes):
-        allowed = random_masks(generator, sizes)
-        allowed[4:6] &= generator.random() < 0.5
-        return allowed
-
-    snapshot = learned(masked(masks=masks), updates=3)
-    assert not snapshot.tamiyo.readings["valve"].measured
-    assert snapshot.tamiyo.readings["gripper"].measured_update == 3
-    assert snapshot.record_errors == 3
-    (record,) = caplog.records
-    assert "head 'valve': its mask allows no action" in record.message
-
-
 @pytest.mark.parametrize("build", [
     lambda: ppo(Reach(5)),
     lambda: ppo(Reach(5), A2C),
@@ -224,44 +145,6 @@ def test_a_discrete_space_is_one_head(build):
     assert (snapshot.tamiyo.readings["action"].choice_share is None) is not isinstance(model, MaskablePPO)
 
 
-def test_what_the_model_logs_is_taken_over():
-    model = ppo()
-    snapshot = learned(model, updates=3)
-    logged = model.logger.name_to_value
-    tamiyo = snapshot.tamiyo
-    assert tamiyo.kl_divergence == pytest.approx(logged["train/approx_kl"])
-    assert tamiyo.clipped_share == logged["train/clip_fraction"]
-    assert tamiyo.policy_loss == logged["train/policy_gradient_loss"]
-    assert tamiyo.value_loss == logged["train/value_loss"] / 2, "half the squared error, as in the trainer"
-    assert tamiyo.explained_variance == pytest.approx(logged["train/explained_variance"])
-    assert tamiyo.entropy_coefficient == model.ent_coef
-    assert snapshot.episode_return == np.mean([episode["r"] for episode in model.ep_info_buffer])
-    assert snapshot.episode_length == np.mean([episode["l"] for episode in model.ep_info_buffer])
-    assert snapshot.environment_metrics == ()
-    assert (snapshot.environment_steps, snapshot.episodes) == (96, 19)
-    assert sum(snapshot.update_durations.counts) == sum(snapshot.rollout_durations.counts) == 3
-    assert 0 < snapshot.update_durations.sum < 60
-    run = snapshot.run
-    assert (run.run_id, run.algorithm, run.seed, run.device) == ("test", "PPO", "3", "cpu")
-
-
-def test_what_environments_report_is_taken_over():
-    snapshot = learned(ppo(Reporting(bad=True)), updates=2)  # episodes of two steps
-    assert {number.series.key: number.value for number in snapshot.environment_metrics} == {
-        "steps": 2.0,
-        'copies_ratio{copy="0"}': 1.0,
-    }
-    assert snapshot.record_errors == 0
-
-
-def test_a2c_logs_other_names():
-    model = ppo(kind=A2C)
-    tamiyo = learned(model, updates=5).tamiyo
-    assert tamiyo.policy_loss == model.logger.name_to_value["train/policy_loss"]
-    assert tamiyo.kl_divergence is tamiyo.clipped_share is None
-    assert tamiyo.updates == 5
-
-
 @pytest.mark.parametrize("build", [ppo, masked])
 def test_learning_is_the_same_with_and_without(build):
     forward_passes, parameters = [], []
@@ -274,34 +157,3 @@ def test_learning_is_the_same_with_and_without(build):
         parameters.append(model.policy.parameters_to_vector())
     assert forward_passes[0] == forward_passes[1] > 0
     assert np.array_equal(*parameters)
-
-
-def test_every_update_is_served_while_the_model_learns():
-    bodies = []
-    callback = HeadEntropyCallback("live", listen="127.0.0.1:0", linger=0, experiment="tests")
-
-    def scrape(_locals, _globals):
-        url = callback.recorder.url + "/metrics"
-        bodies.append(urllib.request.urlopen(url, timeout=10).read().decode())
-
-    model = ppo()
-    model.learn(96, callback=[callback, _on_rollout_start(scrape)])
-    assert "rl_policy_head_entropy_nats{" not in bodies[0]
-    updates = [body.split('rl_training_updates_total{run_id="live"} ')[1].split("\n")[0] for body in bodies]
-    assert [float(one) + 1 for one, _ in pairwise(updates)] == [float(other) for _, other in pairwise(updates)]
-    assert 'rl_policy_head_entropy_nats{head="arm",run_id="live"}' in bodies[-1]
-    assert 'rl_training_run_state{run_id="live",state="running"} 1' in bodies[-1]
-    assert callback.recorder.snapshot().run_state is RunState.COMPLETED
-
-
-def _on_rollout_start(function):
-    from stable_baselines3.common.callbacks import BaseCallback
-
-    class Call(BaseCallback):
-        def _on_rollout_start(self):
-            function(self.locals, self.globals)
-
-        def _on_step(self):
-            return True
-
-    return Call()
