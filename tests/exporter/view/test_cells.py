@@ -1,17 +1,17 @@
+"""What a number of a head looks like to people: its text, its colour and its symbol."""
+
 import math
 
 import pytest
 
-from rl_exporter import Head, HeadMeasurement, Heads, HeadState, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter import Head, HeadMeasurement, HeadState
 from rl_exporter.health import DEFAULT_THRESHOLDS, START_THRESHOLDS, Level, Thresholds, level
 from rl_exporter.panel.action_heads_panel import _entropy_color
 from rl_exporter.snapshot import HeadReading
 from rl_exporter.view import cells
 from rl_exporter.view.cells import Bar, Cell, Tone
-from rl_exporter.view.history import History
 from rl_exporter.view.rich_text import cell_style
-from rl_exporter.view.run_view import run_view
-from tests.support.panel_runs import STATES, ratio_run, run_of
+from tests.support.panel_runs import STATES, run_of
 
 ABOVE = {ratio: math.nextafter(ratio, 1) for ratio in (0.25, 0.5)}
 
@@ -130,19 +130,6 @@ def test_state_information_and_the_leading_action_are_shown_where_they_are_known
     assert cells.leading_action(head, HeadReading()) == (cells.NOTHING,)
 
 
-def test_rows_without_content_are_hidden_and_limits_are_shown_where_heads_differ():
-    assert not {"Info", "Action", "Limits"} & set(run_view(ratio_run(0.9).snapshot(), 0.0).labels)
-    shares = HeadMeasurement(0.9, action_shares=(0.1, 0.2, 0.3, 0.4), state_information=0.5)
-    aggregator = SanctumAggregator(
-        Heads([Head("op", 4), Head("own", 4, warning=0.4, critical=0.0)]), RunInfo("r")
-    )
-    aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": shares, "own": HeadMeasurement(0.9)}))
-    view = run_view(aggregator.snapshot(), 0.0)
-    assert {"Info", "Action", "Limits"} < set(view.labels)
-    assert [[part.text for part in head.rows["Limits"]] for head in view.heads] == [["0.5/0.25"], ["0.4/off"]]
-    assert [head.rows["Info"][0].text for head in view.heads] == ["0.500", "-"]
-
-
 def test_symbols_differ_without_colours_too():
     symbols = [cell.text for cell in (*cells.SYMBOLS.values(), cells.NO_CHOICE)]
     assert len(set(symbols)) == len(symbols) == 7
@@ -225,82 +212,3 @@ def test_what_could_steer_a_terminal_is_replaced():
 )
 def test_ages(seconds, text):
     assert cells.age(seconds) == text
-
-
-def test_the_trend_compares_with_the_mean_of_the_last_updates():
-    def trend(*norms):
-        history = History()
-        aggregator = None
-        for norm in norms:
-            measured = {"op": HeadMeasurement(0.9, 0.7, 1.0, 1.0, norm)}
-            if aggregator is None:
-                aggregator = run_of(measured)
-            else:
-                aggregator.handle_ppo_update(PPOUpdatePayload(heads=measured))
-            history.add(aggregator.snapshot())
-            history.add(aggregator.snapshot())
-        return history.trend("op")
-
-    assert trend(1.0) == ""
-    assert trend(1.0, 1.0, 1.2) == "↗"
-    assert trend(1.0, 1.0, 0.8) == "↘"
-    assert trend(1.0, 1.0, 1.05) == "→"
-
-
-def test_a_run_that_starts_anew_starts_its_history_anew():
-    history = History()
-    history.add(ratio_run(0.9).snapshot())
-    history.add(ratio_run(0.8).snapshot())
-    assert history.ratios("op") == (pytest.approx(0.9),), "the same update once"
-    history.add(ratio_run(0.8, run_id="another").snapshot())
-    assert history.ratios("op") == (pytest.approx(0.8),)
-    assert history.ratios("nobody") == ()
-
-
-def test_an_old_value_says_how_old_it_is():
-    aggregator = run_of({"op": HeadMeasurement(0.9), "slot": HeadMeasurement(0.9)})
-    aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": HeadMeasurement(0.9)}))
-    view = run_view(aggregator.snapshot(), 0.0)
-    assert "Age" in view.labels
-    assert [column.rows["Age"][0].text for column in view.heads] == ["-", "1 update"]
-    assert "Age" not in run_view(ratio_run(0.9).snapshot(), 0.0).labels
-
-
-def controlled(ratio=0.1, saturated=0.0, proposed=None):
-    measured = HeadMeasurement(
-        0.5, ratio, 0.5, 0.5, entropy_target=0.4, entropy_coefficient_applied=0.325,
-        entropy_coefficient_proposed=proposed, controller_saturated=saturated,
-    )  # fmt: skip
-    return run_of({"op": measured, "slot": HeadMeasurement(1.0, 0.8, 0.5, 0.5)}).snapshot()
-
-
-@pytest.mark.parametrize(
-    ("saturated", "proposed", "shown"),
-    [
-        (0.0, None, [("0.33", Tone.PLAIN), ("to 0.40", Tone.DIM)]),
-        (4.0, None, [("0.33 at bound", Tone.WARNING), ("to 0.40", Tone.DIM)]),
-        (None, 0.5, [("would 0.50", Tone.DIM), ("to 0.40", Tone.DIM)]),
-    ],
-)
-def test_a_head_under_control_has_a_row_that_says_so(saturated, proposed, shown):
-    view = run_view(controlled(saturated=saturated, proposed=proposed), 0.0)
-    assert "Control" in view.labels
-    op, slot = view.heads
-    assert [(cell.text, cell.tone) for cell in op.rows["Control"]] == shown
-    assert slot.rows["Control"] == (cells.NOTHING,)
-    assert "Control" not in run_view(ratio_run(0.1).snapshot(), 0.0).labels
-
-
-@pytest.mark.parametrize(
-    ("saturated", "said"),
-    [
-        (0.0, "under control: coefficient 0.325"),
-        (4.0, "coefficient 0.325, at its bound for 4 updates"),
-        (None, ""),
-    ],
-)
-def test_what_is_said_of_a_low_head_says_that_it_is_under_control(saturated, said):
-    (finding, *_) = run_view(controlled(saturated=saturated), 0.0).findings
-    assert finding.word == "collapsed"
-    assert said in finding.text
-    assert ("under control" in finding.text) == bool(said)
