@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rl_exporter import Head, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_exporter.collector import Renderer
+from tests.alerts.rule_cases.exposition import exposed
 from tests.alerts.rule_cases.simulation import (
     CLOSED,
     STARVED,
@@ -13,7 +14,6 @@ from tests.alerts.rule_cases.simulation import (
     Measured,
     Run,
     decides,
-    exposed,
     normalized_only,
 )
 from tests.alerts.rule_cases.states import DEAD, EXPLODING

@@ -6,8 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
+from tests.alerts.rule_cases.exposition import Key, Labels, heads_of, samples
 from tests.alerts.rule_cases.notation import GAP, STALE, Value, compressed, selector
-from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS, Key, Labels, Run, heads_of, samples
+from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS, Run
 
 
 def series(*runs: Run, seconds: float) -> dict[str, str]:
