@@ -9,19 +9,25 @@ from itertools import groupby
 from typing import Literal
 
 from rl_exporter.environment_metrics import PREFIX
-from rl_exporter.heads import Head
-from rl_exporter.health import HeadState
 from rl_exporter.histogram import Histogram
 from rl_exporter.numbers import Attribute, DurationNumbers, attributes
-from rl_exporter.snapshot import HeadReading, RunState, SanctumSnapshot, TamiyoState
-
-Sample = tuple[tuple[str, ...], float | Histogram]
-"""Label values beside run_id, and a value."""
-
-Reader = Callable[[SanctumSnapshot], Iterable[Sample]]
-
-SHOWN_ACTIONS = 16
-"""A head of more choices has no series per action: a vocabulary would be a hundred thousand of them."""
+from rl_exporter.readers import (
+    Reader,
+    Sample,
+    action_shares,
+    conditions,
+    declared,
+    effective_histograms,
+    head_states,
+    low_streaks,
+    of_each_head,
+    positions,
+    run_info,
+    run_states,
+    thresholds,
+    unmeasured_updates,
+)
+from rl_exporter.snapshot import HeadReading, SanctumSnapshot, TamiyoState
 
 ENVIRONMENT_HELP = "Reported by the environments; mean over the last episodes that reported it, 100 at most."
 
@@ -56,20 +62,7 @@ def _head_metrics() -> Iterator[Metric]:
         same = [number for number in numbers if number.row.metric == name]
         row = same[0].row
         labels = ("head", *(label for label, _ in row.labels))
-        yield Metric(name, row.kind, row.help, labels, _of_each_head(same), row.after)
-
-
-def _of_each_head(numbers: Sequence[Attribute]) -> Reader:
-    labels = [tuple(value for _, value in number.row.labels) for number in numbers]
-
-    def read(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-        for name, reading in snapshot.tamiyo.readings.items():
-            for number, rest in zip(numbers, labels, strict=True):
-                value = number.of(reading)
-                if value is not None:
-                    yield (name, *rest), float(value)
-
-    return read
+        yield Metric(name, row.kind, row.help, labels, of_each_head(same), row.after)
 
 
 def _of_the_policy(number: Attribute) -> Metric:
@@ -94,101 +87,34 @@ def _duration(number: Attribute) -> Metric:
     return Metric(row.metric, row.kind, row.help, (), lambda snapshot: [((), getattr(snapshot, histogram))])
 
 
-def _declared(value: Callable[[Head], float]) -> Reader:
-    """One value of every head as it was declared."""
-    return lambda snapshot: [((head.name,), value(head)) for head in snapshot.tamiyo.heads]
-
-
-def _positions(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for position, head in enumerate(snapshot.tamiyo.heads):
-        yield (head.name,), float(position)
-
-
-def _unmeasured_updates(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for name in snapshot.tamiyo.readings:
-        updates = snapshot.tamiyo.unmeasured_updates(name)
-        if updates is not None:
-            yield (name,), float(updates)
-
-
-def _head_states(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for name, reading in snapshot.tamiyo.readings.items():
-        if reading.state is not None:
-            for state in HeadState:
-                yield (name, state.value), float(state is reading.state)
-
-
-def _thresholds(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for head in snapshot.tamiyo.heads:
-        for word, threshold in zip(head.thresholds._fields, head.thresholds, strict=True):
-            yield (head.name, word), threshold
-
-
-def _low_streaks(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for name, reading in snapshot.tamiyo.readings.items():
-        warning, critical = reading.thresholds
-        streaks = {critical: reading.critical_streak, warning: reading.warning_streak}
-        for threshold, streak in streaks.items():
-            if threshold and streak is not None:
-                yield (name, f"{threshold:g}"), float(streak)
-
-
-def _action_shares(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for head in snapshot.tamiyo.heads:
-        if head.choices <= SHOWN_ACTIONS:
-            for index, share in enumerate(snapshot.tamiyo.readings[head.name].action_shares):
-                yield (head.name, head.action_name(index)), share
-
-
-def _conditions(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for name, reading in snapshot.tamiyo.readings.items():
-        for condition, since in reading.conditions:
-            yield (name, condition.value), since
-
-
-def _effective_histograms(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for name, reading in snapshot.tamiyo.readings.items():
-        yield (name,), reading.effective_histogram
-
-
-def _run_states(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    for state in RunState:
-        yield (state.value,), float(state is snapshot.run_state)
-
-
-def _run_info(snapshot: SanctumSnapshot) -> Iterator[Sample]:
-    run = snapshot.run
-    yield (run.experiment, run.algorithm, run.environment, run.seed, run.device, str(run.world_size)), 1.0
-
-
 # fmt: off
 _HEAD_DETAILS = (
     Metric("rl_policy_head_entropy_max_nats", "gauge",
            "Entropy of the uniform distribution over all choices of the head.",
-           ("head",), _declared(lambda head: head.max_entropy), after="rl_policy_head_entropy_nats"),
+           ("head",), declared(lambda head: head.max_entropy), after="rl_policy_head_entropy_nats"),
     Metric("rl_policy_head_position", "gauge", "Place of the head in the order in which the policy declares its heads.",
-           ("head",), _positions, after="rl_policy_head_entropy_max_nats"),
+           ("head",), positions, after="rl_policy_head_entropy_max_nats"),
     Metric("rl_policy_head_effective_entropy_ratio", "histogram",
            "Effective ratio of every update that had one: choice entropy; normalized if no choice is reported.",
-           ("head",), _effective_histograms, after="rl_policy_head_open_steps_ratio"),
+           ("head",), effective_histograms, after="rl_policy_head_open_steps_ratio"),
     Metric("rl_policy_head_low_entropy_streak_updates", "gauge",
            "Consecutive updates, up to the last that had one, with an effective ratio at or below the threshold.",
-           ("head", "threshold"), _low_streaks, after="rl_policy_head_effective_entropy_ratio"),
+           ("head", "threshold"), low_streaks, after="rl_policy_head_effective_entropy_ratio"),
     Metric("rl_policy_head_entropy_threshold_ratio", "gauge",
            "Effective ratio at or below which the head has the level; 0 switches the level off.",
-           ("head", "level"), _thresholds, after="rl_policy_head_entropy_reference_nats"),
+           ("head", "level"), thresholds, after="rl_policy_head_entropy_reference_nats"),
     Metric("rl_policy_head_action_ratio", "gauge",
            "Mean probability of the action over the choice steps of the head; for heads of up to 16 choices.",
-           ("head", "action"), _action_shares, after="rl_policy_head_advantage_margin_t_ratio"),
+           ("head", "action"), action_shares, after="rl_policy_head_advantage_margin_t_ratio"),
     Metric("rl_policy_head_unmeasured_updates", "gauge", "Updates since the entropy of the head was last measured.",
-           ("head",), _unmeasured_updates, after="rl_policy_head_entropy_slope_ratio"),
+           ("head",), unmeasured_updates, after="rl_policy_head_entropy_slope_ratio"),
     Metric("rl_policy_head_entropy_coefficient", "gauge", "Multiplier of the base entropy coefficient for the head.",
-           ("head",), _declared(lambda head: head.entropy_multiplier), after="rl_policy_head_unmeasured_updates"),
+           ("head",), declared(lambda head: head.entropy_multiplier), after="rl_policy_head_unmeasured_updates"),
     Metric("rl_policy_head_state", "gauge", "1 for the present state of the head, else 0.", ("head", "state"),
-           _head_states, after="rl_policy_head_importance_ratio_max"),
+           head_states, after="rl_policy_head_importance_ratio_max"),
     Metric("rl_policy_head_condition_since_timestamp_seconds", "gauge",
            "Unix time at which the current condition began; exported once it has held for three updates.",
-           ("head", "condition"), _conditions, after="rl_policy_head_state_streak_updates"),
+           ("head", "condition"), conditions, after="rl_policy_head_state_streak_updates"),
 )
 # fmt: on
 """Metrics of the heads whose samples are not one number each."""
@@ -232,14 +158,14 @@ UPDATE_METRICS: tuple[Metric, ...] = _in_order(
 LIVE_METRICS: tuple[Metric, ...] = (
     _of_the_run(_START),
     Metric(
-        "rl_training_run_state", "gauge", "1 for the present state of the run, else 0.", ("state",), _run_states
+        "rl_training_run_state", "gauge", "1 for the present state of the run, else 0.", ("state",), run_states
     ),
     Metric(
         "rl_training_run_info",
         "gauge",
         "Always 1; the labels describe the run.",
         ("experiment", "algorithm", "environment", "seed", "device", "world_size"),
-        _run_info,
+        run_info,
     ),
 )
 """What can change at any moment: read at every scrape."""
