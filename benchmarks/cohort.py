@@ -28,7 +28,7 @@ from benchmarks.cohort_runs.recipe import Recipe
 from benchmarks.cohort_runs.replay import PERIODS
 from benchmarks.cohort_runs.report import tables, written
 from benchmarks.cohort_runs.training import train_run
-from rl_training.config import Critic
+from rl_training.setting_kinds import Critic
 
 ROOT = Path(__file__).parents[1]
 

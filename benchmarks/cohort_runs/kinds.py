@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks.cohort_runs.cues import CUES_ID
 from benchmarks.cohort_runs.recipe import Label, Recipe
 from benchmarks.former_defaults import FORMER, SHORT
-from rl_training.config import Critic, PPOConfig
+from rl_training.config import PPOConfig
+from rl_training.setting_kinds import Critic
 
 _GROWING = {"workers": 1, "samples": 64, "plateau_epochs": 10}
 

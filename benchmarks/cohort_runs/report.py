@@ -9,7 +9,7 @@ from benchmarks.cohort_runs.margin import CANDIDATES, MEASURES, Needed, of_colla
 from benchmarks.cohort_runs.replay import PERIODS, Rule
 from benchmarks.marked_page import replaced
 from rl_exporter.health import DEFAULT_THRESHOLDS
-from rl_training.config import Critic
+from rl_training.setting_kinds import Critic
 
 MARKS = {
     "shared": ("<!-- cohort: begin -->\n", "<!-- cohort: end -->\n"),

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field
-
-from rl_exporter.discovery.identity import parse_advertised
-from rl_exporter.discovery.labels import check_labels
-from rl_exporter.heads import Head
-from rl_exporter.intervention.controller import require_ratio
-from rl_exporter.notify.destination import parse_destination
 from rl_exporter.recorder import LINGER_SECONDS
-from rl_exporter.server.listen import ListenAddress, parse_listen_address
+from rl_exporter.server.listen import ListenAddress
+from rl_training.setting_kinds import (
+    Address,
+    Advertised,
+    ControllerMode,
+    Critic,
+    EntropyTargets,
+    Factors,
+    File,
+    Labels,
+    Name,
+    Natural,
+    Positive,
+    Precision,
+    Rate,
+    References,
+    Schedule,
+    Seconds,
+    Share,
+    Switch,
+    Text,
+    Thresholds,
+    Timeout,
+    Webhook,
+    Which,
+)
 
 
 class BadInputError(ValueError):
     """The user gave an impossible value; the message names the input, the reason and the remedy."""
-
-
-class Remedy(NamedTuple):
-    """What to give instead of an impossible value; error messages end with it."""
-
-    text: str
 
 
 class Option(NamedTuple):
@@ -41,102 +52,8 @@ def option(help_: str, metavar: str = "", name: str = "") -> Mapping[str, Any]:
     return {"option": Option(help_, metavar, name)}
 
 
-def _address(text: str) -> str:
-    parse_listen_address(text, auto=True)
-    return text
-
-
-def _advertised(text: str) -> str:
-    parse_advertised(text)
-    return text
-
-
-def _webhook(text: str) -> str:
-    parse_destination(text)
-    return text
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("an empty name identifies nothing; give one, or leave the option out")
-    return text
-
-
-def _which(text: str) -> str:
-    if text != "best" and not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} names no checkpoint; give best, or the number of its update, such as 120")
-    return text if text == "best" else str(int(text))
-
-
 DEFAULT_EPISODES = 100
 """Episodes of every environment after which a run without any limit is complete."""
-
-
-def _word(value: object) -> object:
-    """YAML reads on and off, without quotes, as true and false."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
-
-def _targets(ratios: Mapping[str, float]) -> Mapping[str, float]:
-    for name, ratio in ratios.items():
-        require_ratio(name, ratio)
-    return ratios
-
-
-def _thresholds(pairs: Mapping[str, tuple[float, float]]) -> Mapping[str, tuple[float, float]]:
-    for name, (warning, critical) in pairs.items():
-        Head(name, 2, warning=warning, critical=critical)
-    return pairs
-
-
-def _references(references: Mapping[str, str | float]) -> Mapping[str, str | float]:
-    for name, reference in references.items():
-        Head(name, 2, reference=reference)
-    return references
-
-
-Positive = Annotated[int, Field(ge=1, le=2**31), Remedy("a whole number >= 1")]
-Natural = Annotated[int, Field(ge=0, le=2**31), Remedy("a whole number >= 0")]
-Rate = Annotated[float, Field(gt=0, le=1e3), Remedy("a number above 0")]
-Share = Annotated[float, Field(ge=0, le=1), Remedy("a number from 0 to 1")]
-Timeout = Annotated[float, Field(gt=0, le=1e6), Remedy("seconds above 0")]
-Seconds = Annotated[float, Field(ge=0, le=1e9), Remedy("seconds >= 0")]
-Factors = Annotated[
-    Mapping[str, Annotated[float, Field(ge=0, le=1e6)]],
-    Remedy("a factor >= 0 for each head, such as blueprint=1.3"),
-]
-Thresholds = Annotated[
-    Mapping[str, Annotated[tuple[float, float], Field(strict=False)]],
-    AfterValidator(_thresholds),
-    Remedy("WARNING and CRITICAL, from 0 (off) to 1, for each head, such as blueprint=0.4,0.2"),
-]
-References = Annotated[
-    Mapping[str, str | float],
-    AfterValidator(_references),
-    Remedy("maximum, start or nats above 0 for each head, such as blueprint=start"),
-]
-EntropyTargets = Annotated[
-    Mapping[str, float],
-    AfterValidator(_targets),
-    Remedy("an effective entropy ratio between 0 and 1 for each head, such as blueprint=0.4"),
-]
-ControllerMode = Annotated[
-    Literal["off", "observe", "on"], BeforeValidator(_word), Remedy("off, observe or on")
-]
-Switch = Annotated[bool, Remedy("true or false")]
-Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
-Precision = Annotated[Literal["float32", "bfloat16"], Remedy("float32 or bfloat16")]
-Schedule = Annotated[Literal["linear", "constant"], Remedy("linear or constant")]
-Text = Annotated[str, Remedy("a text")]
-File = Annotated[Path, Field(strict=False), Remedy("a path")]
-Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
-Which = Annotated[str, AfterValidator(_which), Remedy("best, or the number of an update")]
-Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT or auto")]
-Advertised = Annotated[str, AfterValidator(_advertised), Remedy("HOST or HOST:PORT")]
-Webhook = Annotated[str, AfterValidator(_webhook), Remedy("the URL of a webhook, or @FILE")]
-Labels = Annotated[
-    Mapping[str, str], AfterValidator(check_labels), Remedy("a text for each label, such as cluster=lab")
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,10 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rl_training.config import Option, OutputConfig, PPOConfig, Remedy, RunConfig, Settings
+from rl_training.config import Option, OutputConfig, PPOConfig, RunConfig, Settings
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.environments.heads.rewards import HeadsOptions
+from rl_training.setting_kinds import Remedy
 
 SECTIONS: Mapping[str, type] = {"run": RunConfig, "learning": PPOConfig, "output": OutputConfig}
 ENVIRONMENTS: Mapping[str, type] = {"growing-network": GrowingOptions, "heads": HeadsOptions}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rl_training.config import Natural, Positive, Rate, Share, option
+from rl_training.config import option
+from rl_training.setting_kinds import Natural, Positive, Rate, Share
 
 
 @dataclass(frozen=True, slots=True)
