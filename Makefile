@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
+# Where it is set, as in many images, every process that tests start compiles all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo train-long drill rescue stack pictures dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet bench-dashboards learning clean
 help:
 	@echo 'make demo       a policy learns a small task in a minute, with /metrics up (creates $(VENV) first)'

@@ -3,6 +3,7 @@
 Reads one JSON line for each run, [folder, arguments], and answers it with one, [exit status, output].
 """
 
+import gc
 import importlib
 import json
 import os
@@ -45,5 +46,6 @@ def become_pytest(folder, arguments, output):
 if __name__ == "__main__":
     for name in LOADED:
         importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage at its end, and would look through all of torch
     for line in sys.stdin:
         print(json.dumps(run(*json.loads(line))), flush=True)
