@@ -60,7 +60,7 @@ def _at_the_end() -> str:
     return f"({last(VERDICT)} and on (job, instance, {RUN_KEY}) ({newest} unless on ({RUN_KEY}) {running()}))"
 
 
-def _now_or_at_the_end(ended: float) -> str:
+def _now_or_at_the_end(ended: float = 0) -> str:
     over = f"({ended:g} + {_at_the_end()})" if ended else _at_the_end()
     return f"{VERDICT} and on ({RUN_KEY}) {running()} or {over}"
 
@@ -73,9 +73,9 @@ def verdicts_now(by: str = "head") -> str:
     return f"max by ({by}) ({VERDICT})"
 
 
-def verdicts(by: str = "head", ended: float = 0) -> str:
-    """The same, and for runs that are over the last one within the time range, with ``ended`` added."""
-    return f"max by ({by}) ({_now_or_at_the_end(ended)})"
+def verdicts(by: str = "head") -> str:
+    """The same, and for runs that are over the last one within the time range."""
+    return f"max by ({by}) ({_now_or_at_the_end()})"
 
 
 def verdict_seconds() -> str:
