@@ -25,7 +25,7 @@ from benchmarks.trainer_speed.setting import Setting
 BEGIN, END = "<!-- gpu: begin -->\n", "<!-- gpu: end -->\n"
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 ON_GPU, ON_CPU = "rl-train --device cuda", "rl-train"
-SILENT, LOWER, PEER = f"{ON_GPU} --no-telemetry", f"{ON_GPU} --precision bfloat16", "RecurrentPPO on the GPU"
+SILENT, LOWER, PEER = f"{ON_GPU} without telemetry", f"{ON_GPU} --precision bfloat16", "RecurrentPPO on the GPU"
 WARM_UP = 1
 """Updates before the first measured one; cuDNN chooses its kernels in them."""
 
@@ -62,11 +62,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         parser.error("torch finds no GPU here; run this on a machine with one")
     torch.set_num_threads(1)
-    measured = []
-    for case in CASES:
-        measured.append((case, seconds(case, options.turns)))
-        print(*_rows(case.setting, measured[-1][1]), sep="", end="", flush=True)
-    table = report(measured)
+    table = report((case, seconds(case, options.turns)) for case in CASES)
+    print(table)
     if options.write:
         page = options.write.read_text(encoding="utf-8")
         options.write.write_text(replaced(page, BEGIN, END, table), encoding="utf-8")

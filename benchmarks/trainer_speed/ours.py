@@ -20,8 +20,6 @@ from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter
 from rl_training.telemetry.update import UpdateTelemetry
 
-CPU = torch.device("cpu")
-
 PRODUCTS = frozenset(f"aten::{name}" for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_"))
 """What torch calls products of matrices."""
 
@@ -32,7 +30,7 @@ NEVER = 1e3
 class OurTrainer:
     """PPO over the environment ``heads``, which stays on the CPU; the policy is on ``device``."""
 
-    def __init__(self, setting: Setting, device: torch.device = CPU, **options: Any) -> None:
+    def __init__(self, setting: Setting, device: torch.device | str = "cpu", **options: Any) -> None:
         config = PPOConfig(
             hidden=setting.units,
             rollout_steps=setting.rollout_steps,
@@ -41,12 +39,9 @@ class OurTrainer:
             target_kl=NEVER,
             **options,
         )
-        self.environment = make_environment("heads", setting.environments, {})
-        environment = self.environment
+        self.environment = environment = make_environment("heads", setting.environments, {})
         self.agent = PPOAgent(environment.heads, environment.observation_size, config, device=device)
-        self.collector = RolloutCollector(
-            self.environment, self.agent.network, seed=0, device=self.agent.device
-        )
+        self.collector = RolloutCollector(environment, self.agent.network, seed=0, device=self.agent.device)
         aggregator = SanctumAggregator(self.agent.heads, RunInfo("benchmark"))
         self.emitter = Emitter([aggregator], aggregator.count_record_error)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, RunState, SanctumAggregator
+from rl_exporter.discovery.file_sd import scope_of
 from rl_exporter.notify.fleet import Answer, FleetJudge
 from tests.alerts.rule_cases.case import Case
 from tests.alerts.rule_cases.simulation import SCRAPE_SECONDS, Declared, Measured, Run
@@ -35,7 +36,7 @@ class PlayedRun:
         self._now = run.start
         self._updates = 0
         self._errors = 0
-        self._scope = run.labels.get("cluster", ""), run.labels.get("namespace", "")
+        self._scope = scope_of(run.labels)
         heads = [self._head(name, choices) for name, choices in run.choices.items()]
         self._aggregator = SanctumAggregator(Heads(heads), RunInfo(run.run_id), clock=lambda: self._now)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from rl_exporter.client.addresses import Target, parse_target
-from rl_exporter.discovery.file_sd import SUFFIXES, read_groups
+from rl_exporter.discovery.file_sd import SUFFIXES, read_groups, scope_of
 from rl_exporter.guarded import list_directory
 from rl_exporter.view.cells import printable
 
@@ -82,6 +82,5 @@ def _one_line(error: Exception) -> str:
 def _read_file(path: Path) -> Iterator[Target]:
     for addresses, labels in read_groups(path):
         scheme, location = labels.get("__scheme__", "http"), labels.get("__metrics_path__", "/metrics")
-        scope = labels.get("cluster", ""), labels.get("namespace", "")
         for address in addresses:
-            yield replace(parse_target(f"{scheme}://{address}{location}"), scope=scope)
+            yield replace(parse_target(f"{scheme}://{address}{location}"), scope=scope_of(labels))

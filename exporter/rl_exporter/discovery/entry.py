@@ -15,6 +15,7 @@ from rl_exporter.discovery.file_sd import (
     FileVersion,
     file_version,
     parse_groups,
+    scope_of,
 )
 from rl_exporter.guarded import list_directory, read_file
 
@@ -69,8 +70,7 @@ class Entry:
 def entry_path(directory: Path, run_id: str, labels: Mapping[str, str]) -> Path:
     """Path of a run's entry. Cluster and namespace are part of it: another cluster may reuse a run_id."""
     # quote escapes slashes, and also the separator "@", so that two runs never share a file name.
-    parts = (run_id, labels.get("cluster", ""), labels.get("namespace", ""))
-    stem = "@".join(quote(part, safe="") for part in parts).rstrip("@")
+    stem = "@".join(quote(part, safe="") for part in (run_id, *scope_of(labels))).rstrip("@")
     # The readable beginning stays, for people who list the directory.
     if len(stem) > _LONGEST_STEM:
         digest = hashlib.blake2b(stem.encode(), digest_size=_DIGEST_BYTES).hexdigest()

@@ -45,6 +45,11 @@ class TargetGroup(NamedTuple):
     labels: Mapping[str, str]
 
 
+def scope_of(labels: Mapping[str, str]) -> tuple[str, str]:
+    """Cluster and namespace of a target, empty without the label. Within them a run_id is one run at a time."""
+    return labels.get("cluster", ""), labels.get("namespace", "")
+
+
 def read_groups(path: Path) -> list[TargetGroup]:
     """Read the groups of a JSON or YAML file. Raises OSError, ValueError or yaml.YAMLError."""
     # Links are followed: Kubernetes mounts every file as one.

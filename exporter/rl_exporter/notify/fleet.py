@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from rl_exporter.notify.alerts import Firing
@@ -25,13 +25,12 @@ class FleetJudge:
     def __init__(self) -> None:
         self._judges: dict[str, RunJudge] = {}
         self._offsets: dict[str, float] = {}
-        self._scopes: dict[str, tuple[str, str]] = {}
 
     def look(self, answers: Mapping[str, Answer], now: float) -> list[Firing]:
         """What fires after a look at every address that is listed, at Unix time ``now`` of our clock."""
         for source, answer in answers.items():
             judge = self._judges.setdefault(source, RunJudge(source))
-            self._scopes[source] = answer.scope
+            judge.scope = answer.scope
             if answer.snapshot is None:
                 judge.silent(now + self._offsets.get(source, 0.0))
             else:
@@ -43,24 +42,22 @@ class FleetJudge:
         self._forget_those_elsewhere()
         firing = [one for source, judge in self._judges.items() for one in judge.firing(times[source])]
         for source in [source for source, judge in self._judges.items() if judge.over(times[source])]:
-            del self._judges[source], self._scopes[source]
+            del self._judges[source]
             self._offsets.pop(source, None)
         return firing
 
     def _forget_those_elsewhere(self) -> None:
-        for source, judge in self._judges.items():
-            if judge.lost() and any(_goes_on(judge.seen, other) for other in self._in_scope_of(source)):
+        for judge in self._judges.values():
+            if judge.lost() and any(_goes_on(judge, other) for other in self._judges.values()):
                 judge.forget()
 
-    def _in_scope_of(self, source: str) -> Iterator[RunJudge]:
-        scopes = self._scopes
-        return (judge for other, judge in self._judges.items() if scopes[other] == scopes[source])
 
-
-def _goes_on(lost: SanctumSnapshot | None, other: RunJudge) -> bool:
-    """Whether ``lost`` was seen elsewhere: the same process under another address, or a later one."""
-    seen = other.seen
-    if lost is None or seen is None or seen.run.run_id != lost.run.run_id or other.lost():
+def _goes_on(judge: RunJudge, other: RunJudge) -> bool:
+    """Whether a lost run was seen elsewhere: the same process under another address, or a later one."""
+    lost, seen = judge.seen, other.seen
+    if lost is None or seen is None or other.lost():
+        return False
+    if (seen.run.run_id, other.scope) != (lost.run.run_id, judge.scope):
         return False
     ours, theirs = _last_sign(lost), _last_sign(seen)
     if seen.start_timestamp == lost.start_timestamp:

@@ -22,6 +22,8 @@ class RunJudge:
 
     def __init__(self, source: str = "") -> None:
         self._source = source
+        self.scope = ("", "")
+        """Cluster and namespace that list the run, as its watcher last knew them."""
         self.forget()
 
     def forget(self) -> None:
