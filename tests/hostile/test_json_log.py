@@ -10,7 +10,7 @@ import pytest
 from rl_exporter import Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
 from rl_training.run import json_log
 from rl_training.run.json_log import JsonLog
-from tests.support.small_runs import logged_updates
+from tests.support.small_runs import lines_so_far, logged_updates
 
 
 class Log:
@@ -160,3 +160,12 @@ def test_a_socket_is_refused_at_the_start(tmp_path):
         listener.bind(str(tmp_path / "socket"))
         with pytest.raises(OSError, match="No such device or address"):
             Log(tmp_path / "socket")
+
+
+def test_tests_that_read_along_leave_out_a_line_that_is_being_written(tmp_path):
+    log = tmp_path / "log"
+    assert lines_so_far(log) == []
+    for written, lines in ((b"", 0), (b'{"update": 1', 0), (b"}", 0), (b'\n{"up', 1), (b'date": 2}\n', 2)):
+        with log.open("ab") as file:
+            file.write(written)
+        assert [line["update"] for line in lines_so_far(log)] == list(range(1, lines + 1))

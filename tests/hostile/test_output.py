@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rl_training.run.streams import HarmlessStream, harmless_streams
-from tests.support.small_runs import SMALL_UPDATES, logged_updates
+from tests.support.small_runs import SMALL_UPDATES, lines_so_far, logged_updates
 from tests.support.waiting import until
 
 
@@ -233,7 +233,7 @@ def read_for_a_while(person, condition):
 def test_training_goes_on_when_its_terminal_is_closed(options, tmp_path):
     log = tmp_path / "log"
     with terminal(*options, "--log-json", str(log)) as (_, person, status):
-        read_for_a_while(person, lambda: log.exists() and len(logged_updates(log.read_bytes())) > 1)
+        read_for_a_while(person, lambda: len(lines_so_far(log)) > 1)
         os.close(person)
         assert status() == 0
     assert logged_updates(log.read_bytes()) == list(range(1, 13))
@@ -245,7 +245,7 @@ def test_training_goes_on_while_its_terminal_stands_still(options, tmp_path):
     """As after Ctrl-S, or in front of somebody who selects text."""
     log = tmp_path / "log"
     with terminal(*options, "--log-json", str(log)) as (_, person, status):
-        read_for_a_while(person, lambda: log.exists() and len(logged_updates(log.read_bytes())) > 1)
+        read_for_a_while(person, lambda: len(lines_so_far(log)) > 1)
         assert status() == 0
         os.close(person)
     assert logged_updates(log.read_bytes()) == list(range(1, 13))

@@ -8,7 +8,7 @@ import pytest
 from rl_exporter.whole_files import WRITING
 from stack.processes import free_address
 from tests.support.scraping import scrape
-from tests.support.small_runs import logged_updates
+from tests.support.small_runs import lines_so_far, logged_updates
 from tests.support.trees import tree
 from tests.support.waiting import until
 
@@ -40,11 +40,11 @@ def test_a_run_whose_disk_fills_up_and_is_cleared_loses_no_update(tmpfs):
              "--checkpoint", folder / "state", "--log-json", folder / "log", "--register", folder / "targets",
              "--record-rollouts", folder / "rollouts.npz"], stdout=out, stderr=err)  # fmt: skip
     try:
-        until(lambda: (folder / "log").exists() and len(logged_updates((folder / "log").read_bytes())) > 1)
+        until(lambda: len(lines_so_far(folder / "log")) > 1)
         with tmpfs.full():
             seen = updates(address)
             until(lambda: updates(address) >= seen + 4, every=0.02)
-            assert logged_updates((folder / "log").read_bytes())[-1] <= seen + 1
+            assert lines_so_far(folder / "log")[-1]["update"] <= seen + 1
             assert (folder / "state/checkpoint.pt").stat().st_size > 1000
         assert process.wait(timeout=120) == 0
     finally:

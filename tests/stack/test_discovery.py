@@ -16,7 +16,7 @@ from rl_exporter.cli.main import main as exporter
 from stack.processes import Binaries, Stack
 from tests.support import trainers
 from tests.support.servers import get, query
-from tests.support.small_runs import SMALL_UPDATES
+from tests.support.small_runs import SMALL_UPDATES, lines_so_far
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
@@ -50,9 +50,7 @@ class Run:
     ended: float = 0.0
 
     def updates(self):
-        """Whole lines of the log; the last may be in the making."""
-        lines = self.log.read_text().split("\n") if self.log.exists() else [""]
-        return [json.loads(line) for line in lines[:-1]]
+        return lines_so_far(self.log)
 
     def start(self, targets):
         place = ("--register", targets, "--label", f"team={self.name}-team", "--label", "cluster=lab")

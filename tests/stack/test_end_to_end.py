@@ -1,6 +1,5 @@
 """A real trainer, scraped by a real Prometheus, compared with the trainer's own log."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 from rl_training.action_space import HEAD_NAMES
 from stack.processes import free_address
 from tests.support.servers import get, query
-from tests.support.small_runs import SMALL_UPDATES
+from tests.support.small_runs import SMALL_UPDATES, lines_so_far
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
@@ -80,7 +79,7 @@ def test_prometheus_scrapes_what_the_trainer_logged(trainer, ask):
     result = ask(f'{{__name__=~"{names}", run_id="e2e"}}')
     update = next(int(r["value"][1]) for r in result if r["metric"]["__name__"] == "rl_training_updates_total")
     # /metrics shows an update just before its line is in the log.
-    logged = json.loads(until(lambda: log.read_text().split("\n")[update - 1 : -1])[0])
+    logged = until(lambda: lines_so_far(log)[update - 1 :])[0]
     assert logged["update"] == update
     compared = set()
     for row in result:

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import json
 import os
 import pty
 import re
@@ -22,7 +21,7 @@ from rl_exporter.panel.app import WatchApp
 from rl_exporter.panel.watch import _selection
 from rl_training.action_space import HEAD_NAMES
 from stack.processes import free_address
-from tests.support.small_runs import SMALL_UPDATES
+from tests.support.small_runs import SMALL_UPDATES, lines_so_far
 from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.stack
@@ -50,8 +49,7 @@ def logged(log, update):
     """The log line of an update, which the panel may show just before its line is there."""
 
     def found():
-        lines = map(json.loads, log.read_text().split("\n")[:-1])
-        return next((line for line in lines if line["update"] == update), None)
+        return next((line for line in lines_so_far(log) if line["update"] == update), None)
 
     return until(found)
 

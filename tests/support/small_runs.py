@@ -24,6 +24,15 @@ def setup(**options):
 
 
 def logged_updates(text):
-    """The updates of a ``--log-json`` file, which holds whole lines only."""
+    """The updates of the ``--log-json`` file of a run that has ended, which holds whole lines only."""
     assert text == b"" or text.endswith(b"\n"), "half a line"
     return [json.loads(line)["update"] for line in text.splitlines()]
+
+
+def lines_so_far(log):
+    """The lines of a ``--log-json`` file that a run is writing, less the one of which it has written a part.
+
+    The kernel writes page by page, so that whoever reads a file meanwhile may see the beginning of a write.
+    """
+    text = log.read_bytes() if log.exists() else b""
+    return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]

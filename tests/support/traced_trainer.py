@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import sys
 import threading
@@ -14,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack.processes import free_address
+from tests.support.small_runs import lines_so_far
 from tests.support.waiting import until
 
 RUN = (
@@ -57,9 +57,7 @@ class Trainer:
         threading.Thread(target=self.watch, daemon=True).start()
 
     def lines(self):
-        """The whole lines of the log."""
-        text = self.log.read_text() if self.log.exists() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return lines_so_far(self.log)
 
     def updates(self):
         return self.marks[-1].update if self.marks else 0
