@@ -44,6 +44,12 @@ def server(find, *names):
         return pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def folder_of_sb3(tmp_path_factory):
+    """Each model of Stable-Baselines3 makes a folder for logs that nobody asked for, else in the temporary folder."""
+    os.environ["SB3_LOGDIR"] = str(tmp_path_factory.mktemp("sb3"))
+
+
 @pytest.fixture(scope="session")
 def prometheus():
     return server(find_server, "prometheus", "prometheus")
