@@ -18,7 +18,7 @@ from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import Heads
 from rl_exporter.histogram import Histogram
 from rl_exporter.numbers import PolicyNumbers, TrainingNumbers, attributes
-from rl_exporter.payload import NOT_MEASURED, PPOUpdatePayload
+from rl_exporter.payload import NOT_MEASURED, HeadMeasurement, PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState, first_reading
 from rl_exporter.tracker import HeadTracker
 from rl_exporter.validity import COUNTS, DURATIONS, GAUGES, Dropped, HeadsValidity, check_run
@@ -26,6 +26,9 @@ from rl_exporter.validity import COUNTS, DURATIONS, GAUGES, Dropped, HeadsValidi
 _POLICY, _TRAINING = map(attributes, (PolicyNumbers, TrainingNumbers))
 _GAUGES = tuple((number.name, number.row.kept) for number in GAUGES)
 _LOG = logging.getLogger("rl_exporter")
+
+_LONGEST_UPDATE_SECONDS = 1.0
+"""One of a thousand heads takes milliseconds."""
 
 
 class SanctumAggregator:
@@ -83,19 +86,36 @@ class SanctumAggregator:
         self._environment_metrics = former.environment_metrics
         self._environment_series: dict[str, Series] = {}
         self._tamiyo: TamiyoState | None = None
-        self._snapshot: SanctumSnapshot | None = None
+        self._last_snapshot = self._picture()
+        self._snapshot: SanctumSnapshot | None = self._last_snapshot
 
     def _renew_lock(self) -> None:
         """In a forked child, too: a thread that the child lacks may have held the lock."""
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler that ends the run may interrupt an update.
+        self._lock = threading.RLock()
+        self._updating = False
 
     def snapshot(self) -> SanctumSnapshot:
-        """The run after its last update. A snapshot never mixes two updates."""
+        """The run after its last update. A snapshot never mixes two updates.
+
+        While a signal handler interrupts an update, it is the last one that somebody took, with the present
+        state of the run: the handler may wait until scrapers have seen that the run has ended.
+        """
         snapshot = self._snapshot
-        if snapshot is None:
-            with self._lock:
-                snapshot = self._snapshot = self._picture()
+        if snapshot is not None:
+            return snapshot
+        if not self._lock.acquire(timeout=_LONGEST_UPDATE_SECONDS):
+            return self._interrupted()
+        try:
+            if self._updating:
+                return self._interrupted()
+            snapshot = self._snapshot = self._last_snapshot = self._picture()
+        finally:
+            self._lock.release()
         return snapshot
+
+    def _interrupted(self) -> SanctumSnapshot:
+        return replace(self._last_snapshot, run_state=self._run_state)
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
         """Count one update and store what it measured.
@@ -114,21 +134,34 @@ class SanctumAggregator:
         numbers, dropped = check_run(payload)
         given = payload.environment_metrics
         reported = None if given is None else self._environment.read(given)
+        dropped = (*dropped, *impossible)
         with self._lock:
-            update = self._updates = self._updates + 1
-            now = self._last_update_timestamp = self._clock()
-            for tracker, values in zip(self._trackers, of_heads, strict=True):
-                tracker.record(values, update, now)
-            self._take_numbers(numbers)
-            if reported is not None:
-                self._take_environment(reported)
-            dropped = (*dropped, *impossible)
-            for one in dropped:
-                self._record_errors += one.is_error
-                self._dropped[one.field] += 1
-            self._tamiyo = self._snapshot = None
+            self._updating = True
+            try:
+                self._take(of_heads, numbers, reported, dropped)
+            finally:
+                self._updating = False
         if dropped:
             self._log_once(dropped)
+
+    def _take(
+        self,
+        of_heads: Sequence[HeadMeasurement],
+        numbers: Sequence[Any],
+        reported: Reading | None,
+        dropped: Sequence[Dropped],
+    ) -> None:
+        update = self._updates = self._updates + 1
+        now = self._last_update_timestamp = self._clock()
+        for tracker, values in zip(self._trackers, of_heads, strict=True):
+            tracker.record(values, update, now)
+        self._take_numbers(numbers)
+        if reported is not None:
+            self._take_environment(reported)
+        for one in dropped:
+            self._record_errors += one.is_error
+            self._dropped[one.field] += 1
+        self._tamiyo = self._snapshot = None
 
     def _take_numbers(self, numbers: Sequence[Any]) -> None:
         """Store the numbers of the run, in the order of GAUGES, COUNTS, DURATIONS. None: not measured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ _READABLE = 0o666
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of ``path`` once the block ends without an error.
 
-    A device or a pipe cannot be replaced: it is written as it is. Raises OSError.
+    A device or a pipe cannot be replaced: it is written as it is. Raises OSError, also where another program
+    began to write the same file meanwhile: that one's takes its place.
     """
     path = path.resolve()  # a symbolic link stays, and what it names is replaced
     former = _mode(path)
@@ -29,14 +31,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     partial = path.with_name(path.name + WRITING)
-    try:
-        with _new_file(partial, former) as file:
+    with _new_file(partial, former) as file:
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())  # NFS and quotas report a full disk only here
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            if not _is_at(partial, file):
+                raise OSError(errno.EBUSY, "another program writes it, too", str(path))
+            partial.replace(path)
+        finally:
+            if _is_at(partial, file):
+                partial.unlink()
     sync_folder(path.parent)
 
 
@@ -76,6 +81,13 @@ def _new_file(partial: Path, former: int | None) -> BinaryIO:
     if former is not None:
         os.fchmod(handle, stat.S_IMODE(former))
     return os.fdopen(handle, "wb")
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _special_file(path: Path) -> BinaryIO:

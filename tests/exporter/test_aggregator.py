@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -251,3 +253,30 @@ def test_a_resumed_run_goes_on_where_it_stopped():
     assert sum(resumed.snapshot().update_durations.counts) == 1
     with pytest.raises(ValueError, match="cannot resume run 'run'"):
         SanctumAggregator(Heads.of({"op": 6}), RunInfo("run"), resumed=former.snapshot())
+
+
+def test_a_signal_handler_may_end_the_run_within_an_update():
+    """It runs in the thread that holds the lock, and waits until scrapers, other threads, have seen the end."""
+    seen = []
+
+    def clock():
+        if interrupts:
+            run.set_run_state(RunState.INTERRUPTED)
+            run.count_record_error()
+            with ThreadPoolExecutor(1) as scraper:
+                seen.extend([run.snapshot(), scraper.submit(run.snapshot).result(timeout=60)])
+        return 1000.0
+
+    interrupts = False
+    run = SanctumAggregator(HEADS, RunInfo("run"), clock=clock)
+    run.handle_ppo_update(payload(HeadMeasurement(1.0)))
+    before = run.snapshot()
+    interrupts = True
+    training = threading.Thread(target=run.handle_ppo_update, args=[payload(HeadMeasurement(0.5))], daemon=True)
+    training.start()
+    training.join(timeout=60)
+    assert not training.is_alive()
+    assert seen == [replace(before, run_state=RunState.INTERRUPTED)] * 2
+    after = run.snapshot()
+    assert (after.tamiyo.updates, after.tamiyo.readings["op"].entropy) == (2, 0.5)
+    assert (after.run_state, after.record_errors) == (RunState.INTERRUPTED, 1)

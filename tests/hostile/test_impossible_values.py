@@ -2,6 +2,7 @@
 
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -148,10 +149,17 @@ def test_a_log_that_fails_does_not_stop_the_loop(heads):
 
 def test_the_log_is_written_outside_the_lock(heads, monkeypatch):
     """A log that blocks, on a terminal that stands still, must not keep scrapes waiting."""
-    aggregator = heads._aggregator
-    held = []
-    monkeypatch.setattr(
-        logging.getLogger("rl_exporter"), "warning", lambda *_: held.append(aggregator._lock.locked())
-    )
+    lock, free = heads._aggregator._lock, []
+
+    def scrape():
+        if acquired := lock.acquire(timeout=5):
+            lock.release()
+        return acquired
+
+    def warning(*_):
+        with ThreadPoolExecutor(1) as scraper:
+            free.append(scraper.submit(scrape).result())
+
+    monkeypatch.setattr(logging.getLogger("rl_exporter"), "warning", warning)
     heads.record({"arm": 9.0})
-    assert held == [False]
+    assert free == [True]

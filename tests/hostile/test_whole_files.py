@@ -1,7 +1,7 @@
 """A file is written whole or not at all, and what already lies at its name is not opened."""
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,20 @@ def test_an_error_within_a_write_leaves_the_former_file(tmp_path):
         file.write(b"new")
         assert path.read_text() == "former"
     assert tree(tmp_path) == {"file": b"new"}
+
+
+def test_of_two_programs_that_write_one_file_the_later_one_has_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"former")
+    with ExitStack() as earlier_program, ExitStack() as later_program:
+        earlier_program.enter_context(whole_file(path)).write(b"earlier")
+        later = later_program.enter_context(whole_file(path))
+        later.write(b"la")
+        with pytest.raises(OSError, match="another program writes it, too"):
+            earlier_program.close()
+        assert path.read_bytes() == b"former"
+        later.write(b"ter")
+    assert tree(tmp_path) == {"file": b"later"}
 
 
 def test_a_link_stays_and_a_mode_too(tmp_path):

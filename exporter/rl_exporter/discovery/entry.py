@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ STALE_SECONDS = 300.0
 _LONGEST_STEM, _KEPT, _DIGEST_BYTES = 200, 120, 16
 """File names are limited to 255 bytes; a longer one is cut and told apart by a digest."""
 
+_HALF_A_BYTE = re.compile("%[0-9A-F]?$")
+
 MAX_ENTRIES = 10_000
 """Of a directory. The largest fleets have 3,000 runs."""
 
@@ -64,7 +67,11 @@ class Entry:
     def run_id(self) -> str:
         """The run_id, from the file name. Ends with an ellipsis if the name was too long to hold it."""
         stem, cut, _ = self.path.name.removesuffix(ENTRY_SUFFIX).partition("=")
-        return unquote(stem.partition("@")[0]) + ("…" if cut else "")
+        quoted = stem.partition("@")[0]
+        if not cut:
+            return unquote(quoted)
+        # The cut may lie within a character, and within one of its bytes.
+        return unquote(_HALF_A_BYTE.sub("", quoted), errors="ignore") + "…"
 
 
 def entry_path(directory: Path, run_id: str, labels: Mapping[str, str]) -> Path:

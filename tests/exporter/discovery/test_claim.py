@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import rl_exporter
 from rl_exporter.discovery.entry import STALE_SECONDS, entry_path, read_entry
 from rl_exporter.discovery.file_sd import TargetGroup, dump_groups
 from rl_exporter.discovery.registration import RegistrationError, claim
@@ -21,6 +22,14 @@ def test_a_run_id_that_is_registered_and_answers_is_refused_however_old_its_hear
     ):
         claim(tmp_path, ["a"], LABELS)
     assert files(tmp_path) == ["a@lab.run.json"]
+
+
+@pytest.mark.parametrize("characters", range(20, 24))
+def test_also_one_that_is_too_long_for_a_file_name(characters, tmp_path):
+    run_id, discovery = "x" * characters + 20 * "机器", rl_exporter.Discovery(tmp_path)
+    run = rl_exporter.serve({"arm": 2}, run_id=run_id, listen="127.0.0.1:0", linger=0, register=discovery)
+    with run, pytest.raises(RegistrationError, match="is already registered"):
+        claim(tmp_path, [run_id], {})
 
 
 def test_or_gets_a_number(run, tmp_path):

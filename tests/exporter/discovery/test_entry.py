@@ -64,6 +64,19 @@ def test_a_long_run_id_is_cut_and_stays_its_own(tmp_path):
     assert read_entry(one).run_id.endswith("…")
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=30, max_size=80))
+def test_what_is_left_of_a_long_run_id_is_its_beginning(tmp_path_factory, run_id):
+    """Wherever within a character the name is cut, by which a run that answers is known."""
+    path = entry_path(tmp_path_factory.getbasetemp(), run_id, {})
+    path.write_bytes(dump_groups(TargetGroup([], {})))
+    read = read_entry(path).run_id
+    if "=" in path.name:
+        assert len(read) > 9
+        assert run_id.startswith(read.removesuffix("…"))
+    else:
+        assert read == run_id
+
+
 def test_the_age_is_that_of_the_last_heartbeat(tmp_path):
     path = entry_path(tmp_path, "a", {})
     path.write_bytes(dump_groups(TargetGroup([], {})))

@@ -6,6 +6,7 @@ same form, because the same code makes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,8 +44,7 @@ def logit_rows(given: PerHead, layout: HeadLayout) -> Tensor:
 
 def mask_rows(given: PerHead, layout: HeadLayout, logits: Tensor, operations: int = 1) -> Tensor:
     """Masks (S, Σn) bool, or (S, K, Σn) for K > 1 operations. Raises as ``logit_rows``."""
-    by_operation = operations > 1 and _by_operation(given, layout, operations)
-    if by_operation:
+    if _by_operation(given, layout, len(logits), operations):
         masks = (
             _tensor(given, "masks").to(logits.device, non_blocking=True).reshape(-1, operations, layout.total)
         )
@@ -124,9 +124,12 @@ def _of_one(tensor: Tensor, layout: HeadLayout, what: str) -> Tensor:
     )
 
 
-def _by_operation(given: PerHead, layout: HeadLayout, operations: int) -> bool:
-    shape = getattr(given, "shape", ())
-    return len(shape) > 1 and tuple(shape[-2:]) == (operations, layout.total)
+def _by_operation(given: PerHead, layout: HeadLayout, steps: int, operations: int) -> bool:
+    """Whether masks have a row for each operation, rather than as many steps as there are operations."""
+    if operations == 1 or getattr(given, "is_nested", False):
+        return False
+    shape = tuple(getattr(given, "shape", ()))
+    return shape[-2:] == (operations, layout.total) and math.prod(shape[:-1]) != steps
 
 
 def _tensor(given: Any, what: str) -> Tensor:

@@ -180,6 +180,8 @@ class HeadMeter(Metering):
     @torch.no_grad()
     def _add(self, logits: PerHead, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> None:
         rows = logit_rows(logits, self._layout)
+        if not len(rows):
+            return
         if rows.device != self._layout.segment.device:
             self._place(rows.device)
             self._update = self._update.on(self._layout)

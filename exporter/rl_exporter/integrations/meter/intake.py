@@ -49,8 +49,8 @@ class Intake:
             consulted=None if consulted is None else (consulted != 0).T,
             counted=None if counted is None else counted != 0,
             log_ratio=self._log_ratio(given, steps),
-            actions=None if actions is None else actions.long().T,
-            advantages=None if advantages is None else advantages.float(),
+            actions=None if actions is None else actions.to(torch.int64, copy=True).T,
+            advantages=None if advantages is None else advantages.to(torch.float32, copy=True),
         )
         return self._with_masks(found, rows, masks, check=check)
 

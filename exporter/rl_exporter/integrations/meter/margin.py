@@ -18,7 +18,7 @@ class AdvantageSums(ActionSums[Tensor]):
     def none(cls, actions: int, device: torch.device | None = None) -> AdvantageSums:
         """Before the first update."""
         exact = torch.float64 if device is None else exact_dtype(device)
-        return cls(*torch.zeros(3, actions, dtype=exact, device=device))
+        return cls(*torch.zeros(3, actions, dtype=exact, device=device or "cpu"))
 
     @classmethod
     def of(cls, sums: UpdateSums[FloatArray]) -> AdvantageSums:

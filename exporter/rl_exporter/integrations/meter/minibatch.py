@@ -34,7 +34,7 @@ class Minibatch(NamedTuple):
     log_ratio: Tensor | None
     """(H, S), or (1, S) of all heads together: logarithms of importance ratios."""
     actions: Tensor | None
-    """(H, S)"""
+    """(H, S), copied; so are the advantages."""
     advantages: Tensor | None
     """(S,) normalized"""
 

@@ -17,7 +17,7 @@ def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     A copy from ordinary memory makes the host wait until the device has done everything before it. A copy from
     page-locked memory queues behind that work, and the host goes on.
     """
-    host = torch.as_tensor(array)
+    host = torch.from_numpy(array)  # which no default device of the program moves
     if device.type == "cpu":
         return host
     return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)

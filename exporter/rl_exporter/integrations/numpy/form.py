@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,8 +43,10 @@ def logit_rows(given: PerHead, layout: HeadLayout) -> FloatArray:
 
 def mask_rows(given: PerHead, layout: HeadLayout, steps: int, operations: int = 1) -> BoolArray:
     """Masks (S, Σn) bool, or (S, K, Σn) for K > 1 operations. Raises as ``logit_rows``."""
-    shape = getattr(given, "shape", ())
-    if operations > 1 and tuple(shape[-2:]) == (operations, layout.total):
+    shape = tuple(getattr(given, "shape", ()))
+    # Else it has as many steps as there are operations, and one row for each.
+    by_operation = operations > 1 and math.prod(shape[:-1]) != steps
+    if by_operation and shape[-2:] == (operations, layout.total):
         masks = array_of(given, "masks").reshape(-1, operations, layout.total)
     else:
         masks = _rows(given, layout, "masks")

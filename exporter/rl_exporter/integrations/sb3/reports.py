@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import HumanOutputFormat, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.environment_metrics import EnvironmentMetrics, episode_means
@@ -31,6 +31,8 @@ _FACTORS = {"value_loss": 0.5}
 """They log the whole squared error of the value estimates; rl_value_loss is half of it."""
 
 _EPISODES = 100
+_INDENT, _CUT = "   ", "..."
+"""In a table: before a number, below the name of its group, and after a name that was cut off."""
 _LOG = logging.getLogger("rl_exporter")
 
 
@@ -53,7 +55,20 @@ class ReportWindow:
 
 
 def log_heads(logger: Logger, measured: Mapping[str, HeadMeasurement], heads: Heads) -> None:
-    """Give the numbers of each head to the model's logger, as ``heads/<name>/<number>``."""
+    """Give the numbers of each head to the model's logger, as ``heads/<name>/<number>``.
+
+    Its tables cut long names off, and end the training where two become equal: there, the second is left out.
+    """
+    widths = [one.max_length for one in logger.output_formats if isinstance(one, HumanOutputFormat)]
+    kept = min(widths, default=0) - len(_INDENT) - len(_CUT)
+    shown: set[str] = set()
+
+    def record(head: str, number: str, value: float | None) -> None:
+        name = f"{head}/{number}"
+        exclude = ("stdout", "log") if name[:kept] in shown and len(name) > kept else None
+        shown.add(name[:kept])
+        logger.record(f"heads/{name}", value, exclude=exclude)
+
     for head in heads:
         found = measured.get(head.name)
         if found is None:
@@ -61,9 +76,9 @@ def log_heads(logger: Logger, measured: Mapping[str, HeadMeasurement], heads: He
         for number in attributes(HeadNumbers):
             value = getattr(found, number.name)
             if value is not None:
-                logger.record(f"heads/{head.name}/{number.name}", value)
+                record(head.name, number.name, value)
         if found.entropy is not None:
-            logger.record(f"heads/{head.name}/normalized_entropy", head.normalize(found.entropy))
+            record(head.name, "normalized_entropy", head.normalize(found.entropy))
 
 
 def episode_mean(model: OnPolicyAlgorithm, key: str) -> float | None:

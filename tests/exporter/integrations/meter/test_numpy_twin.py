@@ -243,3 +243,61 @@ def test_importance_ratios_of_half_precision_are_exact():
     found = array.result()
     assert_same(found, tensor.result())
     assert found["clipped_share"] == 1.0
+
+
+def test_masks_of_as_many_steps_as_there_are_operations_are_of_these_steps():
+    """And not one step's, by operation: whether steps come together makes no difference."""
+    generator = np.random.default_rng(0)
+    masks = generator.random((8, 2, 5)) < 0.6
+    masks[..., [0, 2]] = True
+    actions = np.stack([generator.integers(2, size=(8, 2)), np.zeros((8, 2), int)], -1)
+    logits = generator.standard_normal((8, 2, 5))
+    operations = of_numpy.Operations("op", [(), ("b",)])
+    for meter, convert in zip(both({"op": 2, "b": 3}, operations=operations), (dict, tensors), strict=True):
+        found = []
+        for parts in (range(8), [slice(None)]):
+            for part in parts:
+                meter.add(**convert({"logits": logits[part], "masks": masks[part], "actions": actions[part]}))
+            found.append(meter.result())
+        assert_same(*found)
+
+
+def test_no_steps_add_nothing():
+    loop = Loop((4, 3), epochs=1, minibatches=1)
+    for which, convert in enumerate((dict, tensors)):
+        results = []
+        for empties in (0, 1):
+            meter = meters_of(loop)[which]
+            (((arguments,), _),) = loop.epochs_of_minibatches()
+            none = {name: part[:0] for name, part in arguments.items()}
+            for given_ in [none] * empties + [arguments] + [none] * empties:
+                meter.add(**convert(given_))
+            results.append(meter.result())
+        assert_same(*results)
+
+
+def test_a_loop_may_write_over_what_it_gave():
+    loop = Loop((4, 3), epochs=1, minibatches=1)
+    for which, convert in enumerate((dict, tensors)):
+        results = []
+        for written_over in (False, True):
+            meter = meters_of(loop)[which]
+            (((arguments,), _),) = loop.epochs_of_minibatches()
+            buffers = convert({name: part.copy() for name, part in arguments.items()})
+            meter.add(**buffers)
+            if written_over:
+                for buffer in buffers.values():
+                    buffer[...] = 0
+            results.append(meter.result())
+        assert_same(*results)
+        assert "advantage_margin" in results[0]
+
+
+def test_the_device_of_the_logits_decides_and_no_default():
+    loop = Loop((4, 3), epochs=2, minibatches=2, gradients=False)
+    expected = update(*meters_of(loop), loop)[1]
+    torch.set_default_device("meta")
+    try:
+        assert_same(update(*meters_of(loop), loop)[1], expected)
+    finally:
+        torch.set_default_device(None)

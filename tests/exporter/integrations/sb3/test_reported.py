@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from stable_baselines3 import A2C
+from stable_baselines3.common.logger import configure
 
 from rl_exporter import RunState
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
@@ -80,3 +81,14 @@ def _on_rollout_start(function):
             return True
 
     return Call()
+
+
+@pytest.mark.parametrize("name", ["left_knee_torque", "left_knee_torque_of_the_second_robot_arm"])
+def test_long_names_of_heads_end_no_training_that_prints_tables(name, capsys, tmp_path):
+    model = ppo(verbose=1)
+    model.set_logger(configure(str(tmp_path), ["stdout", "log", "csv"]))
+    learned(model, updates=2, head_names=[name, "valve", "arm"])
+    model.logger.close()
+    assert f"{name}/entropy"[:30] in capsys.readouterr().out
+    header = (tmp_path / "progress.csv").read_text().splitlines()[0].split(",")
+    assert {f"heads/{name}/state_information", f"heads/{name}/state_information_ratio"} <= set(header)
