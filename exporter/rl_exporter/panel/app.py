@@ -97,7 +97,7 @@ class WatchApp(App[None]):
         self._problems: Sequence[str] = ()
         self._poll_now = asyncio.Event()
         self._poll_slots = asyncio.Semaphore(CONCURRENT_POLLS)
-        self._polling: dict[str, asyncio.Task[None]] = {}
+        self._polling: dict[ObservedRun, asyncio.Task[None]] = {}
 
     def on_mount(self) -> None:
         """Show the first screen and start polling."""
@@ -137,12 +137,11 @@ class WatchApp(App[None]):
     def _start_and_stop_polling(self) -> None:
         """Start a task for each new run, and cancel those of runs that are no longer listed."""
         # A task for each run, so that one that does not answer delays no other.
-        names = {run.source.name for run in self.runs}
-        for name in self._polling.keys() - names:
-            self._polling.pop(name).cancel()
+        for run in self._polling.keys() - set(self.runs):
+            self._polling.pop(run).cancel()
         for run in self.runs:
-            if run.source.name not in self._polling:
-                self._polling[run.source.name] = asyncio.create_task(self._poll(run))
+            if run not in self._polling:
+                self._polling[run] = asyncio.create_task(self._poll(run))
 
     async def _poll(self, run: ObservedRun) -> None:
         while True:

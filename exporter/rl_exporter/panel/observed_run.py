@@ -94,16 +94,19 @@ class ObservedRun:
             return None
         return run_view(self._fetched.snapshot, self._clock() + self._fetched.clock_offset, self._history)
 
-    def notice(self) -> Finding | None:
-        """Why the picture may mislead: no data yet, stale, or of a run that ended. None when it is current."""
-        if self.problem is None:
+    def notice(self, *, listed: bool = True) -> Finding | None:
+        """Why the picture may mislead: no data yet, stale, or of a run that ended. None when it is current.
+
+        A run that is not ``listed`` any more is not asked any more.
+        """
+        if self.problem is None and listed:
             return (
                 Finding("connecting", Tone.WARNING, "", f"to {self.source.name}")
                 if self._fetched is None
                 else None
             )
         wait = max(self._next_poll - self._monotonic(), 0.0)
-        again = f"{self.problem}; trying again in {age(wait)}"
+        again = f"{self.problem}; trying again in {age(wait)}" if listed else "the run is no longer listed"
         if self._fetched is None:
             return Finding("no data", Tone.WARNING, "", again)
         old = age(self._monotonic() - self._fetched_at)

@@ -94,7 +94,10 @@ class RunScreen(Screen[None]):
     def show(self) -> None:
         """Show the run's last snapshot."""
         app = cast(PanelApp, self.app)
-        notice = self.run.notice()
+        # A run that was listed again is observed anew.
+        listed = [run for run in app.runs if run.source.name == self.run.source.name]
+        self.run = listed[0] if listed else self.run
+        notice = self.run.notice(listed=bool(listed))
         notices = [*app.notices(), *([notice] if notice else [])]
         self._panel.border_subtitle = Text(self.run.source.name)
         self._panel.show(self.run.view(), notices, with_legend=app.with_legend)

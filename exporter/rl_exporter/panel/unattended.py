@@ -43,7 +43,7 @@ class UnattendedWatch:
         self._judgement = Judgement()
         self._slots = asyncio.Semaphore(_CONCURRENT_POLLS)
         self._runs: Mapping[str, ObservedRun] = {}
-        self._polling: dict[str, asyncio.Task[None]] = {}
+        self._polling: dict[ObservedRun, asyncio.Task[None]] = {}
         self._problems: Sequence[str] = ()
 
     def run(self) -> None:
@@ -75,11 +75,11 @@ class UnattendedWatch:
             if problem not in self._problems:
                 sys.stderr.write(f"rl-exporter watch: {problem}\n")
         self._problems = problems
-        for name in self._polling.keys() - self._runs.keys():
-            self._polling.pop(name).cancel()
-        for name, run in self._runs.items():
-            if name not in self._polling:
-                self._polling[name] = asyncio.create_task(self._poll(run))
+        for run in self._polling.keys() - set(self._runs.values()):
+            self._polling.pop(run).cancel()
+        for run in self._runs.values():
+            if run not in self._polling:
+                self._polling[run] = asyncio.create_task(self._poll(run))
 
     async def _poll(self, run: ObservedRun) -> None:
         while True:

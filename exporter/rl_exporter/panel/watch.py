@@ -46,11 +46,14 @@ class RunSelection:
     """By URL. A run stays the same object between two scans, so that it keeps its history."""
 
     def discover(self) -> tuple[list[ObservedRun], list[str]]:
-        """Scan the directory. Returns the runs that are selected now, and the problems of the directory."""
+        """Scan the directory. Returns the runs that are selected now, and the problems of the directory.
+
+        While it has problems, as with a file that somebody is writing, a run that it lacks is not forgotten.
+        """
         listed, problems = read_directory(self.directory) if self.directory else ([], [])
         # By URL, because several files may list one run.
         targets = {target.url: target for target in (*self.targets, *listed)}
-        for gone in self.observed.keys() - targets.keys():
+        for gone in self.observed.keys() - targets.keys() if not problems else ():
             del self.observed[gone]
         for url, target in targets.items():
             if url not in self.observed:

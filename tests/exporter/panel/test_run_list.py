@@ -8,7 +8,7 @@ import re
 import pytest
 from textual.widgets import DataTable
 
-from rl_exporter import HeadMeasurement, ListenAddress, MetricsServer
+from rl_exporter import HeadMeasurement, ListenAddress, MetricsServer, PPOUpdatePayload
 from rl_exporter.cli.main import parser
 from rl_exporter.client.fetch import FetchedSnapshot, UnreachableError
 from rl_exporter.panel.app import WatchApp
@@ -128,6 +128,32 @@ def test_a_directory_of_targets_is_followed(tmp_path, monkeypatch):
             listed(second)
             await until_async(lambda: [row[1] for row in rows(app)] == ["second"], pilot)
             await until_async(lambda: any("broken.yml" in finding.text for finding in app.notices()), pilot)
+
+        drive(app, script)
+
+
+def test_a_screen_says_that_its_run_is_no_longer_listed_and_goes_on_with_it_later(tmp_path, monkeypatch):
+    """A file that is broken for a while, as while somebody writes it, or from which the run has been taken."""
+    monkeypatch.setattr("rl_exporter.panel.app.RESCAN_SECONDS", 0.05)
+    run = ratio_run(0.9, "the run")
+    with MetricsServer(run.snapshot, ListenAddress(port=0)) as server:
+        good = json.dumps([{"targets": [str(server.address)]}])
+        file = tmp_path / "runs.json"
+        file.write_text(good)
+        runs = _selection(parser().parse_args(["watch", "--targets", str(tmp_path), "--interval", "0.1"]))
+        app = WatchApp((), runs.discover)
+
+        async def script(pilot):
+            await until_async(lambda: [row[1] for row in rows(app)] == ["the run"], pilot)
+            await pilot.press("enter")
+            await shows(pilot, "update 1 ")
+            for updates, unlisted in enumerate((good[:-1], "[]"), 1):
+                file.write_text(unlisted)
+                await shows(pilot, "stale", "the run is no longer listed")
+                file.write_text(good)
+                await until_async(lambda: "stale" not in text(app), pilot)
+                run.handle_ppo_update(PPOUpdatePayload())
+                await shows(pilot, f"update {updates + 1} ")
 
         drive(app, script)
 

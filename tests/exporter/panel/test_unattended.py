@@ -22,6 +22,7 @@ from rl_exporter.notify.destination import parse_destination
 from rl_exporter.panel.observed_run import ObservedRun
 from rl_exporter.panel.sources import Backoff, EndpointSource
 from rl_exporter.panel.unattended import UnattendedWatch
+from rl_exporter.panel.watch import RunSelection
 from tests.exporter.notify.test_notifier import HEALTHY, LOW, summaries
 from tests.support.waiting import until
 from tests.support.webhooks import webhook
@@ -67,6 +68,7 @@ class Watching:
         self.now, self.step = time.time(), 0.0
         self.run = run
         self.listed = [self.run], []
+        self.discover = lambda: self.listed
         self.looks = 0
         self._watch = UnattendedWatch(
             self._discover, [parse_destination(hook.url)], every=0.01, clock=lambda: self.now
@@ -75,7 +77,7 @@ class Watching:
     def _discover(self):
         self.looks += 1
         self.now += self.step
-        return self.listed
+        return self.discover()
 
     def while_it_watches(self, act):
         def acting():
@@ -119,6 +121,35 @@ def test_a_run_that_no_longer_answers_or_is_no_longer_listed_pages(capsys):
             [("firing", "Run drill: the run has vanished")],
         ]
     assert capsys.readouterr().err == "rl-exporter watch: '/targets': Input/output error\n"
+
+
+def test_a_list_that_is_broken_for_a_while_loses_no_run(tmp_path):
+    """As while somebody writes it. A run that was forgotten would not be polled again, and page for its loss."""
+    with webhook() as hook, served(HEALTHY) as server:
+        good = f'[{{"targets": ["{server.address}"]}}]'
+        file = tmp_path / "runs.json"
+        file.write_text(good)
+
+        def observe(target):
+            return ObservedRun(EndpointSource(target, Fetcher(timeout=5)), Backoff(0.02), timeout=5)
+
+        def act(watching):
+            until(lambda: watching.run.fetched)
+            for text in (good[:-1], good):
+                file.write_text(text)
+                watching.looks_on()
+            watching.listed, fetched = selection.discover(), watching.run.fetched
+            assert watching.listed == ([watching.run], [])
+            watching.looks_on()
+            until(lambda: watching.run.fetched is not fetched)
+            watching.step = 20.0
+            watching.looks_on(20)
+
+        selection = RunSelection([], tmp_path, observe, {})
+        watching = Watching(selection.discover()[0][0], hook)
+        watching.discover = selection.discover
+        watching.while_it_watches(act)
+        assert hook.posts == []
 
 
 @pytest.mark.parametrize(("scope", "paged"), [("west", True), ("east", False)])
