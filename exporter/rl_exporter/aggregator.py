@@ -63,7 +63,7 @@ class SanctumAggregator:
         self._trackers = [
             HeadTracker(head, former.tamiyo.readings[head.name], former.tamiyo.updates, now) for head in heads
         ]
-        self._updates = former.tamiyo.updates
+        self._updates = self._resumed_updates = former.tamiyo.updates
         self._values: dict[str, float | None] = {
             **{number.name: number.of(former.tamiyo) for number in _POLICY if number.row.kept},
             **{number.name: number.of(former) for number in _TRAINING if not number.whole},
@@ -220,6 +220,7 @@ class SanctumAggregator:
             tamiyo=self._tamiyo,
             run_state=self._run_state,
             start_timestamp=self._start_timestamp,
+            resumed_updates=self._resumed_updates,
             last_update_timestamp=self._last_update_timestamp,
             episode_return_max=self._episode_return_max,
             record_errors=self._record_errors,

@@ -244,6 +244,15 @@ class SanctumSnapshot(TrainingNumbers):
     start_timestamp: Annotated[
         float, Number("rl_training_start_timestamp_seconds", "Unix time of the start of the run.")
     ]
+    resumed_updates: Annotated[
+        int,
+        Number(
+            "rl_training_resumed_updates",
+            "Updates that the run had made when it was resumed; 0 for one that was not.",
+            least=0.0,
+            after="rl_training_updates_total",
+        ),
+    ] = 0
     episode_return_max: Annotated[
         float | None, Number("rl_training_episode_return_max", "Highest mean return of the run so far.")
     ] = None

@@ -18,7 +18,7 @@ from rl_dashboards.alert_queries import paging
 from rl_dashboards.fleet_table import fleet_table
 from rl_dashboards.missing import NO_ANSWER, WATCHDOG, Missing, counted, missing
 from rl_dashboards.panels import instant_query, range_query, stat_panel, timeseries_panel, with_overrides
-from rl_dashboards.queries import RUN, RUN_KEY, RunPhase, running
+from rl_dashboards.queries import RUN, RUN_KEY, RunPhase, at_the_end, running
 from rl_dashboards.ranking import every_run
 from rl_dashboards.table_panels import alerts_table
 from rl_dashboards.verdict_queries import Verdict, verdicts_of_runs
@@ -136,7 +136,7 @@ def _phase_counts() -> Sequence[stat.Panel]:
 
 def _last_state(names: str) -> str:
     state = f'rl_training_run_state{{{RUN}, state=~"{names}"}}'
-    return f"max by ({RUN_KEY}) (last_over_time({state}[$__range]) == 1)"
+    return f"max by ({RUN_KEY}) ({at_the_end(state)} == 1)"
 
 
 def _state_now(comparison: str, name: str) -> str:

@@ -13,6 +13,9 @@ HEAD = RUN + ', head=~"$head"'
 RUN_KEY = "cluster, namespace, run_id"
 """Labels that identify a run."""
 
+TARGET_KEY = f"job, instance, {RUN_KEY}"
+"""Labels that identify what one target says of a run."""
+
 HEAD_KEY = f"{RUN_KEY}, head"
 """Labels that identify a head of a run. Scraped and recorded series are joined on these alone: a ruler may add labels."""
 
@@ -69,12 +72,8 @@ def environment_selector(name: str = ".+") -> str:
 
 
 def latest(shape: Callable[[Read], str]) -> str:
-    """The current value, or for an ended run the last one within the time range.
-
-    The current value comes first, because ``last_over_time`` alone also returns the old series of a run that
-    was restarted on another node.
-    """
-    return f"{shape(str)} or {shape(last)}"
+    """The current value, or for an ended run the last one within the time range: see ``at_the_end``."""
+    return f"{shape(str)} or {shape(at_the_end)}"
 
 
 def worst_by(aggregation: str, selector: str, by: str = "head") -> str:
@@ -95,6 +94,22 @@ def latest_ratio(selector: str, aggregation: str = "min", by: str = "head") -> s
 def last(selector: str) -> str:
     """The last value within the time range."""
     return f"last_over_time({selector}[$__range])"
+
+
+def at_the_end(selector: str) -> str:
+    """The last value within the time range that the last target of its run gave."""
+    return f"({of_last_target(last(selector))})"
+
+
+def of_last_target(values: str) -> str:
+    """Those of the target that saw the last update of their run, or its last start.
+
+    A run that was restarted on another node has left series of the first one, which say no more of it.
+    """
+    updated, started = (
+        last(run_selector(f"rl_training_{name}_timestamp_seconds")) for name in ("last_update", "start")
+    )
+    return f"{values} and on ({TARGET_KEY}) topk by ({RUN_KEY}) (1, {updated} or {started})"
 
 
 def running(read: Read = str) -> str:
@@ -146,7 +161,7 @@ def thresholds(level: Level, read: Read = str) -> str:
 def leading_actions() -> str:
     """The share of the action that each head takes most, with its name."""
     shares = head_selector("rl_policy_head_action_ratio")
-    now, ended = (f"avg by (head, action) ({read})" for read in (shares, last(shares)))
+    now, ended = (f"avg by (head, action) ({read})" for read in (shares, at_the_end(shares)))
     return f"topk by (head) (1, {now} or on (head) {ended})"
 
 
@@ -172,7 +187,7 @@ def run_phase(by: str = RUN_KEY, codes: Mapping[RunPhase, float] | None = None) 
     """
     number = codes or {phase: int(phase) for phase in RunPhase}
 
-    def reported(read: Read, running_is: RunPhase) -> str:
+    def reported(read: Read, running_is: RunPhase, by: str) -> str:
         return " or ".join(
             f"{number[phase]:g} + 0 * max by ({by}) ({read(run_state(state))} == 1)"
             for state, phase in (("running", running_is), *_REPORTED.items())
@@ -180,8 +195,9 @@ def run_phase(by: str = RUN_KEY, codes: Mapping[RunPhase, float] | None = None) 
 
     stalled = f'ALERTS{{{RUN}, alertname="RLTrainingStalled", alertstate="firing"}}'
     held_up = f"(max by ({by}) ({stalled}) and max by ({by}) ({run_state('running')} == 1))"
-    present, gone = reported(str, RunPhase.RUNNING), reported(last, RunPhase.LOST)
-    return f"({number[RunPhase.STALLED]:g} + 0 * {held_up} or {present} or {gone})"
+    present, gone = reported(str, RunPhase.RUNNING, by), reported(last, RunPhase.LOST, TARGET_KEY)
+    last_seen = f"max by ({by}) ({of_last_target(f'({gone})')})"
+    return f"({number[RunPhase.STALLED]:g} + 0 * {held_up} or {present} or {last_seen})"
 
 
 _REPORTED = {

@@ -14,11 +14,10 @@ from rl_dashboards.queries import (
     RATIO,
     RUN,
     RUN_KEY,
+    at_the_end,
     head_state_codes,
-    last,
     latest,
     latest_ratio,
-    run_selector,
     running,
 )
 
@@ -51,13 +50,8 @@ WORST = f"run:rl_policy_verdict:worst{{{RUN}}}"
 
 
 def _at_the_end() -> str:
-    """The last verdict within the time range on each head of a run that is over.
-
-    By the target that saw the run's last update: one that was restarted on another node has left series of the first.
-    """
-    updated = last(run_selector("rl_training_last_update_timestamp_seconds"))
-    newest = f"{updated} == on ({RUN_KEY}) group_left () max by ({RUN_KEY}) ({updated})"
-    return f"({last(VERDICT)} and on (job, instance, {RUN_KEY}) ({newest} unless on ({RUN_KEY}) {running()}))"
+    """The last verdict within the time range on each head of a run that is over."""
+    return f"({at_the_end(VERDICT)} unless on ({RUN_KEY}) {running()})"
 
 
 def _now_or_at_the_end(ended: float = 0) -> str:

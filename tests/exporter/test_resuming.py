@@ -36,6 +36,7 @@ def test_a_saved_snapshot_resumes_the_run(serve, ended, saved):
     now = again.snapshot()
     assert (now.run.run_id, now.run_state) == ("grasp", RunState.RUNNING)
     assert now.tamiyo.updates == before.tamiyo.updates == 6
+    assert (before.resumed_updates, now.resumed_updates) == (0, 6)
     for name in (
         "environment_steps",
         "episodes",

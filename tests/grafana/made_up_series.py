@@ -40,13 +40,23 @@ def head(
 
 
 def run(
-    name, state="running", *, ended=False, updated=240, worst=Verdict.HEALTHY, lowest=0.75, ruled=True, **target
+    name,
+    state="running",
+    *,
+    ended=False,
+    updated=240,
+    started=1,
+    worst=Verdict.HEALTHY,
+    lowest=0.75,
+    ruled=True,
+    **target,
 ):
     """The series of a run as a whole; ``worst`` is the verdict on its worst head, ``lowest`` the lowest ratio."""
     labels = {"run_id": name, **target}
     of_run = [
         series("rl_training_run_state", held(1, ended), state=state, **labels),
         series("rl_training_run_info", held(1, ended), **labels),
+        series("rl_training_start_timestamp_seconds", held(started, ended), **labels),
     ]
     if updated is not None:
         of_run.append(series("rl_training_last_update_timestamp_seconds", held(updated, ended), **labels))

@@ -2,8 +2,11 @@
 
 import itertools
 
+import pytest
+
 from rl_dashboards import alert_queries, missing, queries, ranking, verdict_queries
 from rl_dashboards.missing import Missing
+from rl_dashboards.queries import RunPhase
 from rl_dashboards.ranking import ENDED, IN_TROUBLE, PAGES, STALLED, UNJUDGED, place_of
 from rl_dashboards.verdict_queries import Verdict
 from tests.grafana.made_up_series import WATCHDOG, alert, expect, head, held, of_heads, run, series
@@ -53,6 +56,29 @@ def test_a_stalled_run_that_failed_has_failed(promtool, tmp_path):
     expect(promtool, tmp_path, phases, {'{run_id="a"}': 1}, stalled, run("a"))
     expect(promtool, tmp_path, phases, {'{run_id="a"}': 4}, stalled, run("a", "failed"))
     expect(promtool, tmp_path, phases, {'{run_id="a"}': 5}, stalled, run("a", ended=True))
+
+
+@pytest.mark.parametrize("updated", [240, None])
+def test_a_run_that_went_on_elsewhere_ended_as_it_did_there(updated, promtool, tmp_path):
+    """Where it started last, if it made no update there: the node that it was lost on says no more of it."""
+    first, second = {"job": "rl-training", "instance": "a:1"}, {"job": "rl-training", "instance": "b:1"}
+    lost = (
+        *head("op", "r", 2, 0.1, ended=True, state="dead", **first),
+        *run("r", ended=True, updated=60, **first),
+    )
+    went_on = run("r", "completed", ended=True, updated=updated, started=120, **second)
+    given = (lost, (*head("op", "r", 0, 0.9, ended=True, **second), *went_on))
+    expect(promtool, tmp_path, queries.run_phase(), {'{run_id="r"}': int(RunPhase.COMPLETED)}, *given)
+    expect(promtool, tmp_path, ranking.rank(), {'{run_id="r"}': ENDED}, *given)
+    for expression, answer in (
+        (queries.latest_ratio(queries.RATIO), 0.9),
+        (queries.latest_ratio(queries.LEVEL, "max"), 0),
+        (queries.latest(queries.head_state_codes), 0),
+    ):
+        expect(promtool, tmp_path, expression, {'{head="op"}': answer}, *given)
+    counts = {panel["title"]: panel["targets"][0]["expr"] for panel in BOARDS["rl-fleet"]["panels"][:8]}
+    for title, number in (("Failed, lost", 0), ("Ended", 1)):
+        expect(promtool, tmp_path, counts[title], {"{}": number}, *given)
 
 
 def test_a_count_says_what_is_missing_instead_of_zero(promtool, tmp_path):
@@ -148,7 +174,7 @@ def test_the_leading_action_is_one_row_for_each_head(promtool, tmp_path):
         )
     ]
     answer = {'{action="GROW", head="op"}': 0.75, '{action="WAIT", head="over"}': 1.0}
-    expect(promtool, tmp_path, queries.leading_actions(), answer, shares)
+    expect(promtool, tmp_path, queries.leading_actions(), answer, shares, run("r"))
 
 
 def test_neither_line_of_the_total_crosses_the_other_in_a_diluted_run(promtool, tmp_path):

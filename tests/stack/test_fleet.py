@@ -78,7 +78,7 @@ def test_the_past_is_there_when_prometheus_begins(prometheus, vmalert, tmp_path)
 def test_all_that_the_rules_look_back_on_has_a_past():
     selectors = {selector for selector in looked_back() if not re.match(_SELDOM, selector)}
     assert selectors == set(_MODEL)
-    assert looked_back()['rl_training_run_state{state="running"}'] == 900
+    assert looked_back()['rl_training_run_state{state="running"}'] == 3600
 
 
 def test_the_past_goes_forward_a_series_at_a_time(tmp_path):

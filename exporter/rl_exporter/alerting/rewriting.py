@@ -108,7 +108,7 @@ class Choices:
         if "rules" in name.parts:
             delivered = self._delivered(of_operator=name.parts[0] == "deploy")
             text = self._labelled(self.page_on.rewritten(text)).replace(_DELIVERED, delivered)
-        if name.suffix in {".json", ".yml", ".yaml"} and self.job != JOB:
+        if name.suffix in {".json", ".yml", ".yaml", ".md"} and self.job != JOB:
             text = _with_job(text, self.job)
         return self.links.rewritten(text)
 
@@ -139,7 +139,7 @@ def quoted(text: str) -> str:
 
 
 def _with_job(text: str, job: str) -> str:
-    """Another name for the scrape job: in configurations, in the PodMonitor and in queries of dashboards."""
+    """Another name for the scrape job: in configurations and the PodMonitor, in dashboards and runbooks."""
     text = re.sub(
         rf"(job_name|replacement): {JOB}$", lambda found: f"{found[1]}: {job}", text, flags=re.MULTILINE
     )

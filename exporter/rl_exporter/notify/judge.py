@@ -118,9 +118,11 @@ class RunJudge:
             yield self._firing(alerts.FAILED, seen, "", self._seen_at, f"after {_updates(seen)}")
         if running and self._silent_since is not None and now - self._silent_since >= alerts.LOST_AFTER:
             yield self._firing(alerts.DOWN, seen, "", self._silent_since, f"its last answer: {_updates(seen)}")
-        gone = 0.0 if self._gone_since is None else now - self._gone_since
-        if running and self._gone_since is not None and alerts.LOST_AFTER <= gone <= alerts.VANISHED_FOR:
-            yield self._firing(alerts.VANISHED, seen, "", self._gone_since, "it is no longer listed")
+        if running and self._gone_since is not None:
+            gone, died_before = now - self._gone_since, self._gone_since - self._seen_at
+            # Who removes a run an hour and more after its death knows of it.
+            if alerts.LOST_AFTER <= gone <= alerts.VANISHED_FOR and died_before <= alerts.VANISHED_FOR:
+                yield self._firing(alerts.VANISHED, seen, "", self._gone_since, "it is no longer listed")
         if running and now - self._seen_at <= alerts.HYSTERESIS:
             yield from self._of_others(seen, now)
 
@@ -188,7 +190,7 @@ def _usual_seconds(snapshot: SanctumSnapshot) -> float | None:
     rollout, update = _mean(snapshot.rollout_durations), _mean(snapshot.update_durations)
     if rollout is not None and update is not None:
         return rollout + update
-    last, count = snapshot.last_update_timestamp, snapshot.tamiyo.updates
+    last, count = snapshot.last_update_timestamp, snapshot.tamiyo.updates - snapshot.resumed_updates
     return (last - snapshot.start_timestamp) / count if last is not None and count else None
 
 

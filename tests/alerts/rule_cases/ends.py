@@ -61,7 +61,7 @@ def _failed() -> Iterator[Case]:
 
 
 def _taken_over() -> Iterator[Case]:
-    """The clean end of a run does not hide or change an earlier crash at the same address."""
+    """A run whose address a younger one takes is replaced, and silent; the younger one is judged by itself."""
     first = Run(policy=ALWAYS_HEALTHY, period=30, gone=1200, removed=1215)
     for fate, removed in (("removed", 2460.0), ("left", inf)):
         second = Run(
@@ -139,6 +139,14 @@ def _down_for_long() -> Iterator[Case]:
     gone = replace(run, removed=1210)
     checks = (firing(1200 + 3600, VANISHED), firing(1200 + 4200))
     yield Case("killed, target removed for an hour and more", (gone,), 5400, checks)
+    later = replace(run, removed=3000)
+    both = (firing(2990, DOWN), firing(3240, VANISHED), firing(3900, VANISHED))
+    yield Case("killed, target removed half an hour later", (later,), 3900, both)
+    # Somebody removes at last what they know of.
+    known = replace(run, removed=6600)
+    yield Case(
+        "killed, target removed an hour and a half later", (known,), 7500, (firing(6590, DOWN), firing(7500))
+    )
     missed = tuple(range(1200, 1290, 15))
     ended = replace(run, failed_scrapes=missed, end=(1280, "completed"), gone=1305)
     yield Case("down, back to say that it completed, and down again", (ended,), 3000, (ever(3000),))

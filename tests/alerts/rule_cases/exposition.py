@@ -37,7 +37,8 @@ def samples(run: Run, heads: Mapping[str, HeadState], number: int, now: float) -
     for run_state in RUN_STATES:
         yield "rl_training_run_state", (("state", run_state),), float(run_state == present)
     yield "rl_training_start_timestamp_seconds", (), run.start
-    yield "rl_training_updates_total", (), number
+    yield "rl_training_updates_total", (), run.resumed + number
+    yield "rl_training_resumed_updates", (), run.resumed
     yield "rl_exporter_record_errors_total", (), run.record_errors(now)
     for part, share in (("rollout", 0.75), ("update", 0.25)):
         count = number if run.durations else 0

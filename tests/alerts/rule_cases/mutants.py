@@ -36,7 +36,7 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("another level", r"(level) (?:< 2|>= 2)", r"\1 >= 0"),
     ("a dropped for", r"\n        for: \w+", ""),
     ("a dropped hysteresis", r"\[4m30s\]", "[1s]"),
-    ("a dropped memory", r"\[(?:15m|10m|6m30s|5m|3m)\]", "[1s]"),
+    ("a dropped memory", r"\[(?:1h|15m|10m|6m30s|5m|3m)\]", "[1s]"),
     ("a dropped time to last", r"(>=?) (?:600|60)\b", r"\1 0"),
     ("another condition", r'condition="\w+"', 'condition="warning"'),
     ("one condition less", r'(condition=~"[\w|]*)\|\w+"', r'\1"'),
@@ -48,6 +48,7 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     ("another bound", r"(saturated_updates\[10m\]\) (?:<|>=)) 10\b", r"\1 2"),
     ("a controller that has not collapsed",
      r"\n +and on \([\w, ]+, head\)\n +max_over_time\(head:\S+", ""),
+    ("a forgotten resume", r" - rl_training_resumed_updates", ""),
     ("a dropped scrape since", r"\n {14}unless on [^\n]*", ""),
     ("any sender counts", r"\n +and on \([\w, ]+\) (?:prometheus|vmalert)_\w+\{[^}]*\}", ""),
     ("any integration counts", r'integration=~"\w+",', ""),
@@ -128,7 +129,7 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Vanished|:(vanished|replaced)",
-        "killed, target removed.*(30 s|more)|killed, entry left.* 30 s|^metric_relabel_configs: healthy, then|back to say|younger run|rescheduled|vanished|one process"
+        "half an hour later|killed, target removed.*(30 s|more)|killed, entry left.* 30 s|^metric_relabel_configs: healthy, then|back to say|younger run|rescheduled|vanished|one process"
         "|a lost pod|another address|a replica is cut off",
     ),
     ("RecordErrors", "telemetry error"),

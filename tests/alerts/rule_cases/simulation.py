@@ -101,6 +101,8 @@ class Run:
     run_labels: Mapping[str, str] = field(default_factory=dict)
     """Likewise, where they are derived from the run_id, which the metrics of the process lack."""
     record_errors: Callable[[float], float] = lambda _time: 0.0
+    resumed: int = 0
+    """Updates that it had made before its start."""
     durations: bool = True
     """Whether the training loop reports how long rollouts and updates take."""
     returns: Callable[[int], float] | None = None

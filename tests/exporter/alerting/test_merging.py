@@ -137,9 +137,11 @@ def test_another_name_avoids_the_clash(foreign):
     assert names[:4] == ["rl-runs-critical", "rl-runs-warning", "rl-runs-watchdog", "rl-runs-nobody"]
     rule = (foreign / "out/prometheus/rl/rules/monitoring.yml").read_text()
     assert 'receiver_name=~"|(.+/)?(rl-runs-critical|rl-runs-warning|rl-runs-watchdog)"' in rule
-    dashboards = "".join(path.read_text() for path in (foreign / "out/grafana/dashboards").iterdir())
-    assert 'job=\\"rl-runs\\"' in dashboards
-    assert 'job=\\"rl-training' not in dashboards
+    written = {path: path.read_text() for path in (foreign / "out").rglob("*.*")}
+    for suffix, quote in ((".json", '\\"'), (".md", '"')):
+        queries = "".join(text for path, text in written.items() if path.suffix == suffix)
+        assert f"job={quote}rl-runs{quote}" in queries
+        assert f"job={quote}rl-training" not in queries
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path, capsys):
