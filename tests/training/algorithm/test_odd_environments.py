@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl_training.environments.adapter import make_environment
 from tests.support.agents import evaluate, setup
 from tests.support.short_environment import STEPS, Short, register
 
@@ -47,3 +48,45 @@ def test_the_episode_after_a_broken_one_begins_with_zeros_in_rollout_and_update(
     found = evaluate(agent, rollout)
     assert torch.allclose(found.values[1:], rollout.values[1:], atol=1e-5)
     assert found.values[1:].isfinite().all()
+
+
+class Overwriting(Short):
+    """Replaces the action by a no-op, as one that is not allowed, and returns views of arrays that it reuses."""
+
+    def __init__(self):
+        self.seen, self.mask = np.zeros(3, np.float32), np.ones(7, np.bool_)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        observation, *rest = super().step(action)
+        action[...] = 0
+        return observation, *rest
+
+    def observed(self):
+        self.mask[1:3] = self.np_random.random() < 0.5
+        self.seen[:] = super().observed()
+        return self.seen
+
+    def action_masks(self):
+        return self.mask
+
+
+def test_what_an_environment_writes_into_its_action_is_not_recorded():
+    """Nor what it writes later into the arrays that it gave."""
+    _, _, collector = setup(register(Overwriting), envs=8, hidden=8)
+    rollout = collector.collect(32)
+    assert rollout.actions[..., 0].unique().tolist() == [0, 1, 2]
+    assert rollout.actions[..., 1].unique().tolist() == [0, 1, 2, 3]
+    assert rollout.masks.any(axis=(0, 1)).all()
+    assert not rollout.masks.all()
+    allowed = torch.from_numpy(rollout.masks[..., 0, :3]).gather(-1, rollout.actions[..., :1])
+    assert allowed.all()
+    assert len(rollout.observations.unique()) == rollout.observations.numel()
+
+
+def test_the_actions_of_the_caller_stay_as_they_are():
+    environment = make_environment(register(Overwriting), 2, {})
+    environment.reset(0)
+    actions = np.ones((2, 2), np.int64)
+    environment.step(actions)
+    assert actions.all()

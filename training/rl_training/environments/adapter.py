@@ -90,8 +90,9 @@ class TrainingEnvironment:
         Where an episode ended at i, row i of the final observations is its last observation; elsewhere it is
         the next observation.
         """
+        # A copy: an environment may write into its action, and the caller records what the policy chose.
         observations, rewards, terminated, truncated, infos = self.vector.step(
-            actions[:, 0] if self._single_head else actions
+            (actions[:, 0] if self._single_head else actions).copy()
         )
         following = self._flat(observations)
         # The observations after an ended episode are the first of the next one; the value of a truncated step
