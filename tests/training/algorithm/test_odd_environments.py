@@ -1,10 +1,10 @@
-"""What an environment does once must not outlast it: a broken observation, an action that it overwrites."""
+"""What environments do that is odd, and harms no training: broken observations, actions overwritten, any info."""
 
 import numpy as np
 import pytest
 import torch
 
-from rl_training.environments.adapter import make_environment
+from rl_training.environments.adapter import make_environment, make_single
 from tests.support.agents import evaluate, setup
 from tests.support.short_environment import STEPS, Short, register
 
@@ -90,3 +90,49 @@ def test_the_actions_of_the_caller_stay_as_they_are():
     actions = np.ones((2, 2), np.int64)
     environment.step(actions)
     assert actions.all()
+
+
+def informing(what):
+    """Environments that say in ``info``, at resets and steps, what no array of all copies can hold."""
+
+    class Informing(Short):
+        def reset(self, **arguments):
+            return super().reset(**arguments)[0], self.info()
+
+        def step(self, action):
+            *rest, _ = super().step(action)
+            return *rest, {"metrics": {"steps": self.count}, **self.info()}
+
+        def info(self):
+            return what(int(self.np_random.integers(4)))
+
+    return register(Informing)
+
+
+UNREAD = {
+    "a list whose length varies": lambda n: {"legal": np.arange(n)},
+    "a number or None": lambda n: {"winner": 1 if n % 2 else None},
+    "a number or a text": lambda n: {"why": 1.5 if n % 2 else "won"},
+    "a mapping or a number": lambda n: {"state": {"deep": np.zeros(n)} if n % 2 else n},
+    "names of Gymnasium's own": lambda n: {"final_obs": n, "final_info": None, "_final_obs": "none"},
+    "nothing at times": lambda n: {"key": n} if n % 2 else {},
+}
+
+
+@pytest.mark.parametrize("what", UNREAD.values(), ids=UNREAD)
+def test_what_the_trainer_does_not_read_of_info_ends_no_run(what):
+    _, agent, collector = setup(informing(what), envs=4, hidden=8)
+    for _ in range(3):
+        assert not agent._update_network(collector.collect(ROLLOUT)).nonfinite
+    assert collector.finished.metrics == {"steps": STEPS}
+
+
+@pytest.mark.parametrize("what", UNREAD.values(), ids=UNREAD)
+def test_nor_a_replay(what):
+    environment = make_single(informing(what), {})
+    environment.reset(0)
+    for _ in range(STEPS):
+        *_, truncated, final = environment.step(np.zeros((1, 2), np.int64))
+    assert truncated.all()
+    assert final.shape == (1, 3)
+    assert environment.reports[0].metrics == {"steps": STEPS}
