@@ -39,7 +39,8 @@ OUR_SINGLES: Mapping[str, Callable[..., gymnasium.Env[Any, Any]]] = MappingProxy
 )
 """The same as single environments; each takes its options."""
 
-_SETUP_ERRORS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError)
+_SETUP_ERRORS = (Exception, SystemExit)
+"""The constructor of an environment raises anything, and so does its module; a script in its place may exit."""
 
 
 class TrainingEnvironment:
@@ -141,7 +142,7 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
     if name in _OURS:
         try:
             return TrainingEnvironment(_OURS[name](num_envs, **arguments), HEADS)
-        except (TypeError, ValueError) as error:
+        except _SETUP_ERRORS as error:
             raise _cannot_be_made(name, error) from error
     try:
         vector = SyncVectorEnv(
@@ -183,9 +184,9 @@ def make_single(name: str, arguments: Mapping[str, Any], *, render: bool = False
             mode = _render_mode(name, environment)
             environment.close()
             environment = made(render_mode=mode)
+        vector = SyncVectorEnv([lambda: _flat_observations(environment)], autoreset_mode=AutoresetMode.DISABLED)
     except _SETUP_ERRORS as error:
         raise _cannot_be_made(name, error) from error
-    vector = SyncVectorEnv([lambda: _flat_observations(environment)], autoreset_mode=AutoresetMode.DISABLED)
     with _named(name, vector):
         return TrainingEnvironment(vector, HEADS if own is not None else _heads_of(vector))
 
@@ -200,16 +201,17 @@ def _render_mode(name: str, environment: gymnasium.Env[Any, Any]) -> str:
     raise EnvironmentSetupError(f"environment {name!r} cannot be rendered; leave --render out")
 
 
-def _cannot_be_made(name: str, error: Exception) -> EnvironmentSetupError:
+def _cannot_be_made(name: str, error: Exception | SystemExit) -> EnvironmentSetupError:
     if isinstance(error, EnvironmentSetupError):
         return error
-    if name in _OURS:
+    if name in _OURS and isinstance(error, TypeError | ValueError):
         return EnvironmentSetupError(f"environment {name!r}: {error}")
-    reason = " ".join(str(error).split())
-    return EnvironmentSetupError(
-        f"environment {name!r} cannot be made: {reason}; "
-        f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
-    )
+    # Gymnasium's own errors are sentences for people.
+    reason = " ".join(str(error).split()) if isinstance(error, gymnasium.error.Error) else reason_of(error)
+    remedy = "correct the environment or its --env-arg"
+    if isinstance(error, gymnasium.error.Error | ImportError):
+        remedy = f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
+    return EnvironmentSetupError(f"environment {name!r} cannot be made: {reason}; {remedy}")
 
 
 def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

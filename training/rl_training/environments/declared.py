@@ -133,6 +133,6 @@ def _is_binary(array: npt.NDArray[Any]) -> bool:
     return bool(array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all())
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """An unexpected error, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
