@@ -162,8 +162,10 @@ class RolloutCollector:
         decision = self._tensor(found.decision)
         dependent = found.step is not found.decision
         values = torch.stack([record["value"] for record in records])
+        observations = np.stack([record["observation"] for record in records])
+        self._environment.scale.look_at(observations)
         return Rollout(
-            observations=self._tensor(np.stack([record["observation"] for record in records])),
+            observations=self._tensor(observations),
             actions=self._tensor(actions),
             log_probs=torch.stack([record["log_probs"] for record in records]),
             values=values,

@@ -28,6 +28,7 @@ from rl_training.environments.growing.environment import GrowingNetworkEnv
 from rl_training.environments.growing.vector import GrowingVectorEnv
 from rl_training.environments.heads.environment import HeadsEnv, HeadsVectorEnv
 from rl_training.environments.report import Report, Reporting, reports_of
+from rl_training.environments.scaling import ObservationScale
 
 _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}
@@ -55,6 +56,7 @@ class TrainingEnvironment:
         self.heads = heads
         self.num_envs = vector.num_envs
         self.observation_size = int(np.prod(vector.single_observation_space.shape or (1,)))
+        self.scale = ObservationScale(vector.single_observation_space)
         self._single_head = isinstance(vector.single_action_space, spaces.Discrete)
         self._all_valid = np.ones((self.num_envs, 1, sum(head.choices for head in heads)), dtype=np.bool_)
         # A table of one row says that every operation consults every head, as if there were none.
@@ -104,7 +106,8 @@ class TrainingEnvironment:
         if ended.any() and "final_obs" in infos:
             final = following.copy()
             for index in np.flatnonzero(ended):
-                final[index] = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
+                last = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
+                final[index] = self.scale.scaled(last)
         return following, np.asarray(rewards, np.float32), np.asarray(terminated), np.asarray(truncated), final
 
     @torch.inference_mode(False)  # an environment may train a network of its own
@@ -134,7 +137,7 @@ class TrainingEnvironment:
         self.vector.close()
 
     def _flat(self, observations: Any) -> npt.NDArray[np.float32]:
-        return np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1)
+        return self.scale.scaled(np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1))
 
 
 def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> TrainingEnvironment:
