@@ -44,14 +44,14 @@ def test_a_vector_hands_on_whole_reports_at_the_end_of_an_episode_only():
     assert seen == [{}, {0: 2}, {1: 3.5}, {0: 2, 2: 4}]
 
 
-def test_between_the_ends_of_episodes_nothing_of_them_is_stacked():
+def test_nothing_is_stacked_but_the_report_of_an_episode_that_ended():
     environment = make_environment(register(), 3, {})
-    environment.reset(3)
+    assert environment.vector.reset(seed=3)[1] == {}
     *_, infos = environment.vector.step(np.zeros(3, np.int64))
-    assert set(infos) == {"other", "_other"}
+    assert infos == {}
     *_, infos = environment.vector.step(np.zeros(3, np.int64))
-    assert "final_info" in infos
-    assert "metrics" not in infos["final_info"]
+    assert set(infos) == {"final_obs", "_final_obs", "final_info", "_final_info"}
+    assert set(infos["final_info"]) == {"rl_report", "_rl_report"}
 
 
 def test_episodes_have_their_true_lengths_and_means():

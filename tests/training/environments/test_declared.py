@@ -57,6 +57,19 @@ def test_without_names_heads_have_numbers(wrapper):
 
 
 ONES = np.ones(7, np.bool_)
+
+
+def rows(*forbidden):
+    """Masks of four operations that allow everything but what lies at these places, or this place."""
+    found = np.ones((4, 7), np.bool_)
+    for place in forbidden if isinstance(forbidden[0], tuple) else [forbidden]:
+        found[place] = False
+    return found
+
+
+NOTHING = "action_masks() allows no action of head 'head_1' in the row"
+EVERY_ROW = "allow one, be the operation valid or not"
+DIFFER = "rows of action_masks() differ in the actions of head 'head_0', which are the operations; say in each row which of them are valid now"
 SHAPES = "; return booleans of shape (7,) or (4, 7): all actions of head_0, head_1 in a row"
 
 
@@ -82,6 +95,22 @@ SHAPES = "; return booleans of shape (7,) or (4, 7): all actions of head_0, head
             {"action_masks": lambda _: np.arange(7) < 4},
             "action_masks() allows no action of head 'head_1'; allow one",
         ),
+        ({"action_masks": lambda _: np.arange(7) > 3}, "action_masks() allows no action of head 'head_0'; allow one"),
+        ({"action_masks": lambda _: rows(slice(None), slice(4))}, "action_masks() allows no action of head 'head_0'; allow one"),
+        ({"action_masks": lambda _: rows(2, slice(4, 7))}, f"{NOTHING} of operation '2'; {EVERY_ROW}"),
+        ({"action_masks": lambda _: rows(0, slice(4, 7))}, f"{NOTHING} of operation '0'; {EVERY_ROW}"),
+        (
+            {"action_masks": lambda _: rows((slice(None), 3), (2, slice(4, 7))), "action_names": {"head_0": "abcd"}},
+            f"{NOTHING} of operation 'c'; {EVERY_ROW}",
+        ),
+        (
+            {"action_masks": lambda _: rows((slice(None), 3), (3, slice(4, 7)))},
+            f"{NOTHING} of operation '3'; {EVERY_ROW}",
+        ),
+        ({"action_masks": lambda _: rows(2, 2)}, DIFFER),
+        ({"action_masks": lambda _: rows(0, 2)}, DIFFER),
+        ({"action_masks": lambda _: rows((slice(None), 2), (2, slice(7)))}, DIFFER),
+        ({"action_masks": lambda _: np.hstack([np.eye(4), np.ones((4, 3))])}, DIFFER),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_line_before_training(wrapper, attributes, reason):
@@ -130,6 +159,23 @@ def test_masks_that_change_their_shape_are_named(wrapper):
     given[0] = ONES[:6]
     with pytest.raises(EnvironmentSetupError, match=r"action_masks\(\) returned bool of shape \(6,\)"):
         environment.masks()
+
+
+def test_rows_that_agree_and_allow_something_are_used(wrapper):
+    given = rows((slice(None), 2), (2, slice(5, 7)))
+    environment = make_environment(wrapper(action_masks=lambda _: given), 2, {})
+    environment.reset(0)
+    assert (environment.masks() == given).all()
+
+
+def test_rows_that_differ_later_end_the_run_in_one_line(wrapper, caplog):
+    def masks(env):
+        env.asked = getattr(env, "asked", 0) + 1
+        return rows(2, 2) if env.asked > 20 else rows(2, 4)
+
+    options = ["--num-envs", "2", "--listen", "127.0.0.1:0", "--linger", "0", "--quiet", "--hidden", "8"]
+    assert main(["--env", wrapper(action_masks=masks), *options]) == 1
+    assert [record.getMessage() for record in caplog.records] == [f"the run failed: {DIFFER}"]
 
 
 def test_rl_train_says_it_in_one_line(wrapper, capsys):

@@ -128,6 +128,18 @@ def test_every_setting_has_a_description_and_what_to_give():
         ("just words", "the file holds 'just words'"),
         ("run:\n  seed: 1\n  seed: 2", "line 3: key 'seed' occurs twice; correct the YAML"),
         ("run:\n  seed: [1\noutput: {}", "line 3: "),
+        ("run: {\nseed: {{ seed }}}", "line 2: a mapping or a list stands where a key belongs; correct the YAML"),
+        ("run:\n  ? [seed]\n  : 1", "line 2: a mapping or a list stands where a key belongs; correct the YAML"),
+        ("run: {{ run }}", "line 1: a mapping or a list stands where a key belongs; correct the YAML"),
+        ("run:\n  experiment: 2026-02-30", "line 2: '2026-02-30' cannot be read: day is out of range for month; correct the YAML"),
+        ("run: {experiment: 2026-01-01 25:00:00}", "line 1: '2026-01-01 25:00:00' cannot be read: hour must be in 0..23"),
+        ("run: {2026-02-30: 1}", "line 1: '2026-02-30' cannot be read"),
+        ("environment: {size: 0x_}", "line 1: '0x_' cannot be read"),
+        ("environment: {size: !!int many}", "line 1: 'many' cannot be read"),
+        ("environment: {size: !!bool many}", "line 1: 'many' cannot be read"),
+        ("environment: {size: !!timestamp today}", "line 1: 'today' cannot be read"),
+        ("environment: {size: 1" + "0" * 5000 + "}", "line 1: '10"),
+        ("environment: {size: " + "[" * 5000 + "]" * 5000 + "}", "values lie too deep in each other; correct the YAML"),
     ],
 )  # fmt: skip
 def test_bad_files_are_one_line_with_the_remedy(text, reason, config, capsys):
@@ -147,6 +159,7 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_arguments_of_a_registered_environment_are_passed_on():
     settings = effective("--env", "CartPole-v1", "--env-arg", "sutton_barto_reward=true")
     assert settings.environment == {"sutton_barto_reward": True}
+    assert effective("--env", "CartPole-v1", "--env-arg", "level={{1}}").environment == {"level": "{{1}}"}
 
 
 def test_help_lists_the_arguments_of_each_environment(capsys):

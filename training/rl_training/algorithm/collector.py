@@ -162,8 +162,10 @@ class RolloutCollector:
         decision = self._tensor(found.decision)
         dependent = found.step is not found.decision
         values = torch.stack([record["value"] for record in records])
+        observations = np.stack([record["observation"] for record in records])
+        self._environment.scale.look_at(observations)
         return Rollout(
-            observations=self._tensor(np.stack([record["observation"] for record in records])),
+            observations=self._tensor(observations),
             actions=self._tensor(actions),
             log_probs=torch.stack([record["log_probs"] for record in records]),
             values=values,
@@ -208,9 +210,9 @@ class RolloutCollector:
         start = self._starts
         state = self._state
         if start.any():
-            # An episode starts without memory of the one before.
+            # An episode starts without memory of the one before. Chosen, not multiplied: NaN times 0 is NaN.
             keep = self._tensor(~start).unsqueeze(-1)
-            state = (state[0] * keep, state[1] * keep)
+            state = (torch.where(keep, state[0], 0.0), torch.where(keep, state[1], 0.0))
         observation = self._observations
         logits, value, self._state = self._network.step(self._tensor(observation), state)
         actions, log_probs = sample_actions(logits, self._tensor(masks), self._layout, noise)

@@ -28,6 +28,7 @@ from rl_training.environments.growing.environment import GrowingNetworkEnv
 from rl_training.environments.growing.vector import GrowingVectorEnv
 from rl_training.environments.heads.environment import HeadsEnv, HeadsVectorEnv
 from rl_training.environments.report import Report, Reporting, reports_of
+from rl_training.environments.scaling import ObservationScale
 
 _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}
@@ -39,7 +40,8 @@ OUR_SINGLES: Mapping[str, Callable[..., gymnasium.Env[Any, Any]]] = MappingProxy
 )
 """The same as single environments; each takes its options."""
 
-_SETUP_ERRORS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AttributeError)
+_SETUP_ERRORS = (Exception, SystemExit)
+"""The constructor of an environment raises anything, and so does its module; a script in its place may exit."""
 
 
 class TrainingEnvironment:
@@ -54,6 +56,7 @@ class TrainingEnvironment:
         self.heads = heads
         self.num_envs = vector.num_envs
         self.observation_size = int(np.prod(vector.single_observation_space.shape or (1,)))
+        self.scale = ObservationScale(vector.single_observation_space)
         self._single_head = isinstance(vector.single_action_space, spaces.Discrete)
         self._all_valid = np.ones((self.num_envs, 1, sum(head.choices for head in heads)), dtype=np.bool_)
         # A table of one row says that every operation consults every head, as if there were none.
@@ -90,8 +93,9 @@ class TrainingEnvironment:
         Where an episode ended at i, row i of the final observations is its last observation; elsewhere it is
         the next observation.
         """
+        # A copy: an environment may write into its action, and the caller records what the policy chose.
         observations, rewards, terminated, truncated, infos = self.vector.step(
-            actions[:, 0] if self._single_head else actions
+            (actions[:, 0] if self._single_head else actions).copy()
         )
         following = self._flat(observations)
         # The observations after an ended episode are the first of the next one; the value of a truncated step
@@ -102,7 +106,8 @@ class TrainingEnvironment:
         if ended.any() and "final_obs" in infos:
             final = following.copy()
             for index in np.flatnonzero(ended):
-                final[index] = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
+                last = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
+                final[index] = self.scale.scaled(last)
         return following, np.asarray(rewards, np.float32), np.asarray(terminated), np.asarray(truncated), final
 
     @torch.inference_mode(False)  # an environment may train a network of its own
@@ -132,7 +137,7 @@ class TrainingEnvironment:
         self.vector.close()
 
     def _flat(self, observations: Any) -> npt.NDArray[np.float32]:
-        return np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1)
+        return self.scale.scaled(np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1))
 
 
 def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> TrainingEnvironment:
@@ -140,7 +145,7 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
     if name in _OURS:
         try:
             return TrainingEnvironment(_OURS[name](num_envs, **arguments), HEADS)
-        except (TypeError, ValueError) as error:
+        except _SETUP_ERRORS as error:
             raise _cannot_be_made(name, error) from error
     try:
         vector = SyncVectorEnv(
@@ -182,9 +187,9 @@ def make_single(name: str, arguments: Mapping[str, Any], *, render: bool = False
             mode = _render_mode(name, environment)
             environment.close()
             environment = made(render_mode=mode)
+        vector = SyncVectorEnv([lambda: _flat_observations(environment)], autoreset_mode=AutoresetMode.DISABLED)
     except _SETUP_ERRORS as error:
         raise _cannot_be_made(name, error) from error
-    vector = SyncVectorEnv([lambda: _flat_observations(environment)], autoreset_mode=AutoresetMode.DISABLED)
     with _named(name, vector):
         return TrainingEnvironment(vector, HEADS if own is not None else _heads_of(vector))
 
@@ -199,16 +204,17 @@ def _render_mode(name: str, environment: gymnasium.Env[Any, Any]) -> str:
     raise EnvironmentSetupError(f"environment {name!r} cannot be rendered; leave --render out")
 
 
-def _cannot_be_made(name: str, error: Exception) -> EnvironmentSetupError:
+def _cannot_be_made(name: str, error: Exception | SystemExit) -> EnvironmentSetupError:
     if isinstance(error, EnvironmentSetupError):
         return error
-    if name in _OURS:
+    if name in _OURS and isinstance(error, TypeError | ValueError):
         return EnvironmentSetupError(f"environment {name!r}: {error}")
-    reason = " ".join(str(error).split())
-    return EnvironmentSetupError(
-        f"environment {name!r} cannot be made: {reason}; "
-        f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
-    )
+    # Gymnasium's own errors are sentences for people.
+    reason = " ".join(str(error).split()) if isinstance(error, gymnasium.error.Error) else reason_of(error)
+    remedy = "correct the environment or its --env-arg"
+    if isinstance(error, gymnasium.error.Error | ImportError):
+        remedy = f"give --env {', '.join(_OURS)} or a registered Gymnasium id"
+    return EnvironmentSetupError(f"environment {name!r} cannot be made: {reason}; {remedy}")
 
 
 def _flat_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

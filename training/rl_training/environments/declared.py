@@ -101,7 +101,10 @@ def declared_masks(env: gymnasium.Env[Any, Any]) -> Callable[[], Any] | None:
 
 
 def checked_masks(masks: Any, heads: Heads) -> BoolArray:
-    """Masks of one copy: (Σn,), or (K, Σn) for K operations. Raises EnvironmentSetupError for any others."""
+    """Masks of one copy: (Σn,), or (K, Σn) for K operations, whose rows agree on the first head.
+
+    Raises EnvironmentSetupError for any others.
+    """
     actions = sum(head.choices for head in heads)
     shapes = [(actions,), (heads[0].choices, actions)]
     try:
@@ -115,17 +118,34 @@ def checked_masks(masks: Any, heads: Heads) -> BoolArray:
             f"action_masks() returned {' '.join(what.split())}; "
             f"return booleans of shape {wanted}: all actions of {', '.join(heads.names)} in a row"
         )
-    return array.astype(np.bool_)
+    found = array.astype(np.bool_)
+    operations = found[..., : heads[0].choices]
+    # The policy samples the operation first, from any row: no row can say more of it than the others.
+    if found.ndim > 1 and (operations != operations[0]).any():
+        raise EnvironmentSetupError(
+            f"rows of action_masks() differ in the actions of head {heads[0].name!r}, which are the "
+            "operations; say in each row which of them are valid now"
+        )
+    return found
 
 
 def require_a_choice(masks: BoolArray, heads: Heads) -> None:
-    """Raise EnvironmentSetupError where masks (Σn,), which hold for every operation, allow a head no action."""
-    if masks.ndim > 1:
-        return
+    """Raise EnvironmentSetupError where masks of ``checked_masks`` allow a head no action, in any row.
+
+    A row of an operation that is not valid is no exception: telemetry reads all rows.
+    """
     ends = np.cumsum([head.choices for head in heads])
-    for head, own in zip(heads, np.split(masks, ends[:-1]), strict=True):
-        if not own.any():
-            raise EnvironmentSetupError(f"action_masks() allows no action of head {head.name!r}; allow one")
+    for row, mask in enumerate(np.atleast_2d(masks)):
+        for head, own in zip(heads, np.split(mask, ends[:-1]), strict=True):
+            if own.any():
+                continue
+            what = f"action_masks() allows no action of head {head.name!r}"
+            if masks.ndim == 1 or head is heads[0]:
+                raise EnvironmentSetupError(f"{what}; allow one")
+            operation = dict(enumerate(heads[0].actions)).get(row, str(row))
+            raise EnvironmentSetupError(
+                f"{what} in the row of operation {operation!r}; allow one, be the operation valid or not"
+            )
 
 
 def _is_binary(array: npt.NDArray[Any]) -> bool:
@@ -133,6 +153,6 @@ def _is_binary(array: npt.NDArray[Any]) -> bool:
     return bool(array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all())
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """An unexpected error, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")

@@ -27,22 +27,23 @@ class Report:
 
 
 class Reporting(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Hands the report of an episode on as a whole, with its last step.
+    """Of ``info``, hands on the report of an episode as a whole, with its last step, and nothing else.
 
-    Gymnasium's vectors would stack the numbers of all copies in an array of the first one's type: beside a 3, a
-    2.5 would become 2, and a text would raise. A mapping of each step would cost every step.
+    Gymnasium's vectors would stack the values of all copies in an array of the first one's type and shape:
+    beside a 3, a 2.5 would become 2, and a text, None, or a list of another length would raise.
     """
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start a new episode."""
+        return self.env.reset(seed=seed, options=options)[0], {}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if "metrics" in info or "drawing" in info:
-            report = Report.of(info) if terminated or truncated else None
-            # Copied: the dictionary is the environment's.
-            info = {key: value for key, value in info.items() if key not in {"metrics", "drawing"}}
-            if report is not None:
-                info[_KEY] = report
-        return observation, reward, terminated, truncated, info
+        ends = (terminated or truncated) and ("metrics" in info or "drawing" in info)
+        return observation, reward, terminated, truncated, {_KEY: Report.of(info)} if ends else {}
 
 
 def stacked(reports: Mapping[int, Report], copies: int) -> dict[str, Any]:

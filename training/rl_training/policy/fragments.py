@@ -35,7 +35,7 @@ class Fragments:
     owner: Tensor
     """(F,) environment of each fragment."""
     carried: Tensor
-    """(F,) 1 where the fragment continues an episode of the previous rollout, from its state; else 0."""
+    """(F,) bool, the fragment continues an episode of the previous rollout, from its state."""
 
     @classmethod
     def of(cls, starts: BoolArray, device: torch.device) -> Fragments:
@@ -47,7 +47,11 @@ class Fragments:
         """Of several rollouts, such as the minibatches of an epoch, in one upload."""
         plans = [_plan(each) for each in starts]
         parts = iter(upload_together([part for plan in plans for part in plan.indices], device))
-        return tuple(cls(plan.alive, *(next(parts) for _ in plan.indices)) for plan in plans)
+        each = ([next(parts) for _ in plan.indices] for plan in plans)
+        return tuple(
+            cls(plan.alive, order, back, previous, owner, carried.bool())
+            for plan, (order, back, previous, owner, carried) in zip(plans, each, strict=True)
+        )
 
     def packed(self, steps: Tensor) -> Tensor:
         """(T, B, …) to (T · B, …)."""
@@ -55,7 +59,8 @@ class Fragments:
 
     def initial(self, state: Tensor) -> Tensor:
         """State (B, …) before the rollout to that before each fragment, (F, …)."""
-        return state.index_select(0, self.owner) * self.carried.unsqueeze(1)
+        # Chosen, not multiplied: a state that a broken observation made NaN would stay NaN.
+        return torch.where(self.carried.unsqueeze(1), state.index_select(0, self.owner), 0.0)
 
 
 class _Plan(NamedTuple):

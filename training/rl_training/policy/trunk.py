@@ -15,9 +15,9 @@ from rl_training.policy import lockstep
 from rl_training.policy.fragments import Fragments
 from rl_training.policy.lockstep import LSTMState
 
-_OBSERVATION_LIMIT = 10.0
+OBSERVATION_LIMIT = 10.0
 """Observations beyond it are cut off: one of thousands saturates the encoder, which then sees little else.
-Observations of the usual scale stay as they are.
+Observations of the usual scale stay as they are; ``ObservationScale`` scales others whose bounds it knows.
 """
 
 _LOCKSTEP_DEVICES = ("cpu",)
@@ -112,4 +112,4 @@ def _full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _within_limits(observations: Tensor) -> Tensor:
-    return observations.clamp(-_OBSERVATION_LIMIT, _OBSERVATION_LIMIT)
+    return observations.clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)

@@ -202,7 +202,7 @@ def _key_value(text: str) -> tuple[str, Any]:
         return key, value == "true"
     try:
         return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):  # TypeError: a set of sets
         return key, value
 
 

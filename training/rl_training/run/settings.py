@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from functools import cache
@@ -17,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rl_training.config import Option, OutputConfig, PPOConfig, RunConfig, Settings
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.environments.heads.rewards import HeadsOptions
+from rl_training.run.yaml_loader import Loader
 from rl_training.setting_kinds import Remedy
 
 SECTIONS: Mapping[str, type] = {"run": RunConfig, "learning": PPOConfig, "output": OutputConfig}
@@ -29,7 +29,6 @@ HIDDEN = "(hidden)"
 OWN_ENVIRONMENT = "CartPole-v1, or module:Name-v0 after an import of module that registers it"
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-_FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 Values = Mapping[str, Mapping[str, Any]]
 """Values by section and key."""
@@ -105,10 +104,12 @@ def arguments_of(environment: type) -> Mapping[str, Setting]:
 def read_config(path: Path) -> Values:
     """The values of a YAML file, checked; SettingsError with file, key and remedy, or file and line."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - derives from SafeLoader
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SettingsError(f"{path}, line {line}: {error.problem}; correct the YAML") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: values lie too deep in each other; correct the YAML") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise SettingsError(f"{path}: {reason}; give a YAML file that can be read") from error
@@ -277,20 +278,3 @@ def _row(section: str, setting: Setting) -> str:
     shown = f"`{yaml.safe_dump(default).split()[0]}`" if default or default == 0 else ""
     flag = f"--{setting.key} {setting.option.metavar}".strip()
     return f"| {section} | `{flag}` | {shown} | {setting.option.help} |"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 3e-4 is a number, and a key that comes twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"key {key.value!r} occurs twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))

@@ -1,0 +1,82 @@
+"""An environment that cannot be made is one line and status 2, whatever its constructor or its module raises."""
+
+import sys
+
+import pytest
+
+from rl_training.run.cli import main
+from tests.support.replays import TRAIN, play
+from tests.support.short_environment import Short, register
+
+RAISED = {
+    "AssertionError: size must be above 5": AssertionError("size must be\nabove 5"),
+    "AssertionError": AssertionError(),
+    "FileNotFoundError: [Errno 2] No such file: 'level.txt'": FileNotFoundError(2, "No such file", "level.txt"),
+    "KeyError: 'level'": KeyError("level"),
+    "RuntimeError: no licence": RuntimeError("no licence"),
+    "NotImplementedError": NotImplementedError(),
+    "StopIteration": StopIteration(),
+    "SystemExit: no GPU": SystemExit("no GPU"),
+}
+
+MODULES = {
+    "x = undefined": "NameError: name 'undefined' is not defined",
+    "def f(:": "SyntaxError: invalid syntax (",
+    "raise OSError('no device')": "OSError: no device",
+    "import sys; sys.exit(0)": "SystemExit: 0",
+    "import nowhere_to_be_found": "ModuleNotFoundError: ",
+}
+
+
+def refused(status, capsys):
+    (line,) = capsys.readouterr().err.splitlines()
+    assert status == 2
+    return line
+
+
+def raising(error):
+    def make():
+        raise error
+
+    return register(make)
+
+
+@pytest.mark.parametrize("said", RAISED)
+def test_a_constructor_that_raises(said, capsys):
+    name = raising(RAISED[said])
+    line = refused(main([*TRAIN, "--env", name]), capsys)
+    assert line == (
+        f"rl-train: error: environment {name!r} cannot be made: {said}; correct the environment or its --env-arg"
+    )
+
+
+@pytest.mark.parametrize("said", RAISED)
+def test_a_constructor_that_raises_in_a_replay(said, replayed, capsys):
+    line = refused(play(replayed, "--env", raising(RAISED[said])), capsys)
+    assert line.startswith("rl-train play: error: environment ")
+    assert f"cannot be made: {said}; correct the environment" in line
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    assert main([*TRAIN, "--env", register(Short), "--updates", "1", "--checkpoint", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("text", MODULES)
+def test_a_module_that_raises(text, replayed, tmp_path, monkeypatch, capsys):
+    (tmp_path / "raising_module.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "raising_module", raising=False)
+    option = ("--env", "raising_module:Name-v0")
+    for run in (lambda: main([*TRAIN, *option]), lambda: play(replayed, *option)):
+        line = refused(run(), capsys)
+        assert f"environment 'raising_module:Name-v0' cannot be made: {MODULES[text]}" in line
+
+
+def test_an_observation_that_cannot_be_flattened_in_a_replay(replayed, capsys):
+    class Odd(Short):
+        observation_space = None
+
+    assert "cannot be made" in refused(play(replayed, "--env", register(Odd)), capsys)
