@@ -149,15 +149,16 @@ def _age() -> stat.Panel:
 
 def _updates() -> stat.Panel:
     updates = queries.latest(lambda read: f"max({read(run_selector('rl_training_updates_total'))})")
+    resumed = queries.latest(lambda read: f"max({read(run_selector('rl_training_resumed_updates'))} > 0)")
     panel = stat_panel(
         "Updates",
-        "PPO updates since the start of the run.",
+        "PPO updates since the start of the run, and where it was resumed.",
         NO_ANSWER,
         instant_query(f"{updates} or {missing(of_now=False)} < -3", "updates"),
         words=[style.MISSING_MAPPING],
         colour=False,
     )
-    return panel.unit("none").decimals(0)
+    return panel.with_target(instant_query(resumed, "resumed at", "B")).unit("none").decimals(0)
 
 
 def _weakest() -> stat.Panel:

@@ -52,6 +52,11 @@ def option(help_: str, metavar: str = "", name: str = "") -> Mapping[str, Any]:
     return {"option": Option(help_, metavar, name)}
 
 
+OBSERVATION_LIMIT = 10.0
+"""Observations beyond it are cut off: one of thousands saturates the encoder, which then sees little else.
+Observations of the usual scale stay as they are; ``ObservationScale`` scales others whose bounds it knows.
+"""
+
 DEFAULT_EPISODES = 100
 """Episodes of every environment after which a run without any limit is complete."""
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from rl_training.policy.trunk import OBSERVATION_LIMIT
+from rl_training.config import OBSERVATION_LIMIT
 
-WIDEST_BOUND = 1e6
-"""Larger bounds are those of a number format, such as 3.4e38 or 2^31: what lies far within would become 0."""
+WIDEST_BOUND = 1000.0
+"""Larger bounds are seldom those of what is observed: by those of a number format it would become 0."""
 
 SHARE_CUT_OFF = 0.1
 """Of the observed numbers of a rollout; more are worth a warning."""

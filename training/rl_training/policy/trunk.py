@@ -11,14 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from rl_training.config import OBSERVATION_LIMIT
 from rl_training.policy import lockstep
 from rl_training.policy.fragments import Fragments
 from rl_training.policy.lockstep import LSTMState
-
-OBSERVATION_LIMIT = 10.0
-"""Observations beyond it are cut off: one of thousands saturates the encoder, which then sees little else.
-Observations of the usual scale stay as they are; ``ObservationScale`` scales others whose bounds it knows.
-"""
 
 _LOCKSTEP_DEVICES = ("cpu",)
 
