@@ -180,8 +180,8 @@ TRAINING = (
     Mutant(
         "environments: numbers of all copies in an array of the first one's type",
         "training/rl_training/environments/report.py",
-        "                info[_KEY] = report\n",
-        "                info[_KEY] = report.metrics\n",
+        "{_KEY: Report.of(info)} if ends",
+        "{_KEY: Report.of(info).metrics} if ends",
         (*_REPORTS, "whole_reports"),
     ),
     Mutant(
