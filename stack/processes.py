@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import random
 import socket
 import subprocess
 import sys
@@ -9,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,11 +68,18 @@ def is_free(address: str) -> bool:
     return True
 
 
+_PORTS = range(12_000, 28_000)
+"""Below those that systems give to connections, which could take a port before a server listens there."""
+
+
 def free_address() -> str:
-    """An address on this machine where nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """An address on this machine where nothing listens now. Raises OSError where there is none."""
+    # Not the seeded generator, from which another process would draw the same ports.
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def answers(url: str) -> bool:

@@ -24,6 +24,7 @@ from tests.support.waiting import until, until_equal
 pytestmark = pytest.mark.stack
 
 QUIET = {  # where an answer may be empty, and why
+    "Updates / B": "the run was not resumed",
     "Pages / B": "no alert fires",
     "annotation 0": "no alert fires",
     "annotation 2": "no entropy controller is on",
