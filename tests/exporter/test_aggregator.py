@@ -18,6 +18,7 @@ from rl_exporter import (
     RunState,
     SanctumAggregator,
 )
+from rl_exporter import aggregator as aggregator_module
 
 HEADS = Heads.of({"op": 6, "slot": 3})
 
@@ -255,8 +256,9 @@ def test_a_resumed_run_goes_on_where_it_stopped():
         SanctumAggregator(Heads.of({"op": 6}), RunInfo("run"), resumed=former.snapshot())
 
 
-def test_a_signal_handler_may_end_the_run_within_an_update():
+def test_a_signal_handler_may_end_the_run_within_an_update(monkeypatch):
     """It runs in the thread that holds the lock, and waits until scrapers, other threads, have seen the end."""
+    monkeypatch.setattr(aggregator_module, "_LONGEST_UPDATE_SECONDS", 0.05)
     seen = []
 
     def clock():
