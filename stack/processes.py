@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,9 +76,9 @@ def free_address() -> str:
     """An address on this machine where nothing listens now. Raises OSError where there is none."""
     # Not the seeded generator, from which another process would draw the same ports.
     for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return f"127.0.0.1:{port}"
+        address = f"127.0.0.1:{port}"
+        if is_free(address):
+            return address
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 

@@ -4,13 +4,14 @@ import os
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 import rl_exporter
 from stack.grafana import find_grafana
-from stack.processes import Binaries, Stack, free_address
+from stack.processes import Binaries, Stack, answers, free_address
 from tests.support.one_prometheus import prometheus_with
 from tests.support.servers import query
 from tests.support.small_runs import SMALL_UPDATES
@@ -28,7 +29,8 @@ def train(stack, run, labels, *options):
     )
     process = stack.start(run, sys.executable, "-m", "rl_training", *command, *options)
     listed = stack.list_target(run, address, labels)
-    return SimpleNamespace(run=run, process=process.popen, listed=listed)
+    started = partial(process.wait_until, partial(answers, f"http://{address}/"), 120)
+    return SimpleNamespace(run=run, process=process.popen, listed=listed, started=started)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,9 @@ def world(prometheus, alertmanager, tmp_path_factory):
         young = rl_exporter.serve({"arm": 3, "leg": 4}, run_id="young", listen="127.0.0.1:0", linger=0)
         stack.list_target("young", young.url.removeprefix("http://"))
         server = stack.prometheus
+        # One that could not start says why.
+        one.started()
+        two.started()
         until(lambda: len(query(server, "count by (run_id) (head:rl_policy_effective_entropy:level)")) == 2)
         until(lambda: query(server, 'min(rl_training_updates_total{run_id!="young"}) > 12'))
         until(lambda: query(server, "rate(prometheus_notifications_sent_total[30s]) > 0"))
