@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from rl_training.run.cli import main
@@ -80,3 +81,28 @@ def test_an_observation_that_cannot_be_flattened_in_a_replay(replayed, capsys):
         observation_space = None
 
     assert "cannot be made" in refused(play(replayed, "--env", register(Odd)), capsys)
+
+
+def broken(self, **_):
+    raise RuntimeError("no licence")
+
+
+FIRST_EPISODES = {
+    "reset() raised RuntimeError: no licence": {"reset": broken},
+    "reset() or action_masks() raised RuntimeError: no licence": {"action_masks": broken},
+    "reset() raised ValueError: ": {"reset": lambda self, **_: ()},
+    "action_masks() allows no action of head 'head_1'; allow one": {
+        "action_masks": lambda _: [1] * 3 + [0] * 4
+    },
+    "reset() returned an observation of (2,), flattened; its observation_space declares (3,); make them agree": {
+        "reset": lambda self, **_: (np.zeros(2, np.float32), {})
+    },
+}
+
+
+@pytest.mark.parametrize("said", FIRST_EPISODES)
+def test_an_environment_that_cannot_start_an_episode(said, replayed, capsys):
+    """Neither a training nor a replay starts."""
+    name = register(type("Odd", (Short,), FIRST_EPISODES[said]))
+    for run in (lambda: main([*TRAIN, "--env", name]), lambda: play(replayed, "--env", name)):
+        assert f"environment {name!r}: {said}" in refused(run(), capsys)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -121,16 +122,27 @@ class TrainingEnvironment:
             return self._all_valid
         return masks[:, None] if masks.ndim == 2 else masks
 
-    def require_masks(self) -> None:
-        """Raise EnvironmentSetupError, before training, where the first copy gives masks that do not fit."""
-        if not (self._copy_masks and isinstance(self.vector, SyncVectorEnv)):
+    def try_first(self) -> None:
+        """Raise EnvironmentSetupError, before anything starts, where the first copy cannot start an episode.
+
+        Its reset() or action_masks() raises, or what they return does not fit.
+        """
+        if not isinstance(self.vector, SyncVectorEnv):
             return
         try:
-            self.vector.envs[0].reset(seed=0)
-            given = self._copy_masks[0]()
+            shape = np.shape(self.vector.envs[0].reset(seed=0)[0])
+            given = self._copy_masks[0]() if self._copy_masks else None
         except Exception as error:
-            raise EnvironmentSetupError(f"reset() or action_masks() raised {reason_of(error)}") from error
-        require_a_choice(checked_masks(given, self.heads), self.heads)
+            raised_by = "reset() or action_masks()" if self._copy_masks else "reset()"
+            raise EnvironmentSetupError(f"{raised_by} raised {reason_of(error)}") from error
+        declared = self.vector.single_observation_space.shape
+        if shape != declared:
+            raise EnvironmentSetupError(
+                f"reset() returned an observation of {shape}, flattened; "
+                f"its observation_space declares {declared}; make them agree"
+            )
+        if self._copy_masks:
+            require_a_choice(checked_masks(given, self.heads), self.heads)
 
     def close(self) -> None:
         """End worker processes and free what the environments hold."""
@@ -156,12 +168,12 @@ def make_environment(name: str, num_envs: int, arguments: Mapping[str, Any]) -> 
         raise _cannot_be_made(name, error) from error
     with _named(name, vector):
         environment = TrainingEnvironment(vector, _heads_of(vector))
-        environment.require_masks()
+        environment.try_first()
     return environment
 
 
 @contextmanager
-def _named(name: str, vector: SyncVectorEnv) -> Iterator[None]:
+def _named(name: str, vector: VectorEnv[Any, Any, Any]) -> Iterator[None]:
     """Close the environments where they cannot be used, and name them in the error."""
     try:
         yield
@@ -175,19 +187,26 @@ def make_single(name: str, arguments: Mapping[str, Any], *, render: bool = False
 
     ``render``: as text where the environment can, else in a window. Raises EnvironmentSetupError.
     """
+    environment = _single(name, arguments)
+    # Tried without a picture: where there is no display, the environment itself may be sound.
+    if name not in OUR_SINGLES:
+        with _named(name, environment.vector):
+            environment.try_first()
+    if not render or "render_mode" in arguments:
+        return environment
+    with closing(environment):
+        assert isinstance(environment.vector, SyncVectorEnv)
+        mode = _render_mode(name, environment.vector.envs[0])
+    return _single(name, {**arguments, "render_mode": mode})
+
+
+def _single(name: str, arguments: Mapping[str, Any]) -> TrainingEnvironment:
     own = OUR_SINGLES.get(name)
-
-    def made(**mode: str) -> gymnasium.Env[Any, Any]:
-        chosen = {**arguments, **mode}
-        return own(**chosen) if own is not None else gymnasium.make(name, **chosen)
-
+    made = own or partial(gymnasium.make, name)
     try:
-        environment = made()
-        if render and "render_mode" not in arguments:
-            mode = _render_mode(name, environment)
-            environment.close()
-            environment = made(render_mode=mode)
-        vector = SyncVectorEnv([lambda: _flat_observations(environment)], autoreset_mode=AutoresetMode.DISABLED)
+        vector = SyncVectorEnv(
+            [lambda: _flat_observations(made(**arguments))], autoreset_mode=AutoresetMode.DISABLED
+        )
     except _SETUP_ERRORS as error:
         raise _cannot_be_made(name, error) from error
     with _named(name, vector):
