@@ -12,8 +12,8 @@ from rl_training.run.cli import main
 from stack.drill import DRILL, HEALTHY_TWIN
 
 pytestmark = pytest.mark.slow
-HEADS = ("--env", "heads", "--updates", "40")
-"""40,960 steps, of which a perfect episode returns 16. docs/learning.md has 57,600."""
+HEADS = ("--env", "heads", "--updates", "30")
+"""30,720 steps; a perfect episode returns 16. docs/learning.md has 57,600 steps, and ends at 15.9 or above."""
 
 
 def played(arguments, seed, tmp_path):
@@ -38,11 +38,11 @@ def median_exceeds(bound, arguments, tmp_path):
 @pytest.mark.parametrize("arguments", [(), ("--env-arg", "delay=1"), ("--env-arg", "consult=table")])
 def test_heads_is_learned_with_the_defaults(arguments, tmp_path):
     """delay=1 needs memory; with consult=table the operation decides which heads count."""
-    assert median_exceeds(15.6, (*HEADS, *arguments), tmp_path)
+    assert median_exceeds(15.3, (*HEADS, *arguments), tmp_path)
 
 
 def test_cartpole_is_learned_with_the_defaults(tmp_path):
-    assert median_exceeds(440, ("--env", "CartPole-v1", "--updates", "98"), tmp_path)
+    assert median_exceeds(440, ("--env", "CartPole-v1", "--updates", "80"), tmp_path)
 
 
 @pytest.mark.parametrize(
