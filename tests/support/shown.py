@@ -9,10 +9,20 @@ import urllib.request
 from tests.support.dashboard_files import BOARDS, filled, panels
 
 
+class AsOf(str):
+    """The address of a Prometheus, for what it said at one moment: a later scrape that fails changes nothing."""
+
+    def __new__(cls, address, moment):
+        found = super().__new__(cls, address)
+        found.moment = moment
+        return found
+
+
 def answer(prometheus, expression):
     """Rows of an instant query."""
     url = f"http://{prometheus}/api/v1/query"
-    data = urllib.parse.urlencode({"query": expression, "time": time.time()}).encode()
+    moment = getattr(prometheus, "moment", None) or time.time()
+    data = urllib.parse.urlencode({"query": expression, "time": moment}).encode()
     try:
         with urllib.request.urlopen(url, data, timeout=30) as response:
             return json.load(response)["data"]["result"]

@@ -25,6 +25,10 @@ class Exchange(Protocol):
 class Alone:
     """A single process: every collective operation is the identity."""
 
+    def counts(self, own: int, _device: torch.device) -> Sequence[int]:
+        """Return the only one."""
+        return [own]
+
     def gather(self, row: Tensor) -> Tensor:
         """Return the only row, (1, …)."""
         return row.unsqueeze(0)
@@ -41,6 +45,11 @@ class GroupExchange:
     """The processes of a group of ``torch.distributed``, DistributedDataParallel's among them."""
 
     group: dist.ProcessGroup
+
+    def counts(self, own: int, device: torch.device) -> Sequence[int]:
+        """Return those of all processes; the host waits for the device, that of the other exchanges."""
+        found: list[int] = self.gather(torch.tensor(own, device=device)).tolist()
+        return found
 
     def gather(self, row: Tensor) -> Tensor:
         """Return the rows of all processes."""

@@ -65,8 +65,8 @@ def step_values(given: Tensor, steps: int, what: str, heads: int | None = None) 
     """A number for each step, (S,), or for each step and head, (S, H). Raises ValueError."""
     values = _flat_nested(_tensor(given, what))
     numbers = steps if heads is None else steps * heads
-    if values.numel() != numbers:
-        needed = f"{steps} steps" if heads is None else f"{steps} steps and {heads} heads"
+    if values.numel() != numbers or (heads not in {None, 1} and values.shape[-1:] != (heads,)):
+        needed = f"{steps} steps" if heads is None else f"{steps} steps and {heads} heads, (…, {heads})"
         raise ValueError(f"{what} has shape {tuple(values.shape)}, but the logits are of {needed}")
     return values.reshape(steps) if heads is None else values.reshape(steps, heads)
 

@@ -64,7 +64,6 @@ class HeadMeter(Metering):
         self._place(torch.device("cpu"))
         self._update = MeteredUpdate(self._layout, self._clip)
         self._failure: Exception | None = None
-        self._said_epochs, self._epochs = 0, 1
         self._partial_epochs = partial_epochs
         self._checked = lenient
         self._token = compiled.register(self)
@@ -121,7 +120,6 @@ class HeadMeter(Metering):
 
     def end_epoch(self) -> None:
         """Every step of the rollout was added once since the last call."""
-        self._said_epochs += 1
         self._attempt(self._update.end_epoch)
 
     @property
@@ -132,10 +130,8 @@ class HeadMeter(Metering):
     def keep_epochs(self, number: int) -> None:
         """Count only the first ``number`` whole epochs of this update in its means.
 
-        Before ``result(group)``, for loops whose processes finish different numbers of epochs: they keep the
-        smallest of their ``whole_epochs``. State information stays that of the last whole epoch, kept or not.
+        State information stays that of the last whole epoch, kept or not.
         """
-        self._said_epochs = min(self._said_epochs, number)
         self._update.keep_epochs(number)
 
     def gradients(self, owners: Parameters | Mapping[str, Parameters]) -> None:
@@ -148,8 +144,9 @@ class HeadMeter(Metering):
     def result(self, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
         """The numbers of the update as arguments of ``HeadRecorder.record``; begins the next update.
 
-        ``group``: the processes that train this policy together, each with its own steps and equally many
-        epochs; all of them call this, and get the same. Empty where nothing was measured.
+        ``group``: the processes that train this policy together, each with its own steps; all of them call
+        this, and get the same. Where they finished different numbers of epochs, the smallest counts; one
+        without any step adds nothing. Empty where nothing was measured.
         """
         return record_arguments(self.measured(group), self._heads.names)
 
@@ -158,11 +155,9 @@ class HeadMeter(Metering):
         if not self._update.whole_epochs and (self._partial_epochs or self.epoch_steps is None):
             self.end_epoch()
         update, failure, found = self._update, self._failure, MeterResult()
-        # After a failure here, the other processes still have that many: as said, or as in the update before.
-        epochs = self._said_epochs or self._epochs
-        self._failure, self._said_epochs, self._epochs = None, 0, update.whole_epochs or epochs
+        self._failure = None
         with self._guard, torch.no_grad():
-            found = update.result(ALONE if group is None else GroupExchange(group), failure, epochs)
+            found = update.result(ALONE if group is None else GroupExchange(group), failure)
             self._former = found.advantage_sums
             self._report(found)
         self._update = MeteredUpdate(self._layout, self._clip, self._former)
@@ -180,12 +175,14 @@ class HeadMeter(Metering):
     @torch.no_grad()
     def _add(self, logits: PerHead, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> None:
         rows = logit_rows(logits, self._layout)
-        if not len(rows):
-            return
+        # Also for no rows: processes exchange what lies on the same kind of device.
         if rows.device != self._layout.segment.device:
             self._place(rows.device)
             self._update = self._update.on(self._layout)
-        self._update.add(self._intake.minibatch(rows, masks, given, check=not self._checked))
+        if not len(rows):
+            return
+        take = self._intake.minibatch if self._checked else partial(self._intake.checked, logits)
+        self._update.add(take(rows, masks, given))
         self._end_where_due(self._update)
 
     def _place(self, device: torch.device) -> None:

@@ -10,13 +10,14 @@ from torch import Tensor
 from rl_exporter.integrations.meter.consulting import Operations
 from rl_exporter.integrations.meter.form import PerHead, mask_rows, require_some_choice, step_values
 from rl_exporter.integrations.meter.layout import HeadLayout
-from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums
-from rl_exporter.integrations.meter.minibatch import Minibatch
+from rl_exporter.integrations.meter.margin import AdvantageSums, advantage_sums, require_known_actions
+from rl_exporter.integrations.meter.minibatch import Minibatch, evaluate
 from rl_exporter.integrations.meter.operations import (
     OperationLayout,
-    masks_of_columns,
+    masks_of_actions,
     masks_of_operations,
 )
+from rl_exporter.integrations.meter.step_order import require_one_order
 
 
 class Intake:
@@ -25,11 +26,26 @@ class Intake:
     def __init__(self, layout: HeadLayout, operations: Operations | None) -> None:
         self._layout = layout
         self._operations = OperationLayout.of(operations, layout)
+        self._number = 1 if self._operations is None else self._operations.number
 
-    def minibatch(
-        self, rows: Tensor, masks: PerHead | None, given: Mapping[str, Tensor | None], *, check: bool
+    def checked(
+        self, logits: PerHead, rows: Tensor, masks: PerHead | None, given: Mapping[str, Tensor | None]
     ) -> Minibatch:
-        """One minibatch of logits (S, Σn). With ``check`` the host waits for the device to know the masks."""
+        """``minibatch``, but also for what only one look at the numbers says; the host waits for the device.
+
+        ``logits`` are the rows in the form that the loop gave.
+        """
+        require_one_order({"logits": logits, "masks": masks, **given}, self._layout, self._number)
+        found = self.minibatch(rows, masks, given)
+        if masks is not None:
+            padding = None if found.counted is None else ~found.counted
+            require_some_choice(mask_rows(masks, self._layout, rows, self._number), self._layout, padding)
+        if found.actions is not None:
+            require_known_actions(evaluate(found, self._layout).choosing, found.actions, self._layout)
+        return found
+
+    def minibatch(self, rows: Tensor, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> Minibatch:
+        """One minibatch of logits (S, Σn)."""
         steps, heads = len(rows), len(self._layout.sizes)
         values = {
             name: None
@@ -52,35 +68,31 @@ class Intake:
             actions=None if actions is None else actions.to(torch.int64, copy=True).T,
             advantages=None if advantages is None else advantages.to(torch.float32, copy=True),
         )
-        return self._with_masks(found, rows, masks, check=check)
+        return self._with_masks(found, rows, masks)
 
     def rollout(self, actions: Tensor, advantages: Tensor, masks: PerHead | None) -> AdvantageSums:
         """The advantages of a whole rollout by sampled action."""
-        layout = self._layout
+        layout, operations = self._layout, self._operations
+        require_one_order({"advantages": advantages, "actions": actions, "masks": masks}, layout, self._number)
         paid = advantages.reshape(-1).to(layout.segment.device)
         chosen = step_values(actions, len(paid), "actions", len(layout.sizes)).to(paid.device).long()
         everything = torch.ones(len(paid), layout.total, dtype=torch.bool, device=paid.device)
-        allowed = everything if masks is None else mask_rows(masks, layout, everything)
-        return advantage_sums(masks_of_columns(allowed.T, None, layout).choice.T, chosen, paid, layout)
+        allowed = everything if masks is None else mask_rows(masks, layout, everything, self._number)
+        choice = masks_of_actions(allowed, chosen.T, operations, layout).choice
+        return advantage_sums(choice.T, chosen, paid, layout)
 
-    def _with_masks(self, found: Minibatch, rows: Tensor, given: PerHead | None, *, check: bool) -> Minibatch:
+    def _with_masks(self, found: Minibatch, rows: Tensor, given: PerHead | None) -> Minibatch:
         layout, operations = self._layout, self._operations
         if operations is not None and found.actions is None:
             raise ValueError(
                 "actions are missing; with operations, give the sampled actions of every step, (…, H)"
             )
-        sampled = None
-        if operations is not None and found.actions is not None:
-            # Padding may hold any action; as an index it would be an error, which on a GPU ends the program.
-            sampled = found.actions[operations.head].clamp(0, operations.number - 1)
+        sampled = None if operations is None or found.actions is None else operations.sampled(found.actions)
         if sampled is not None and operations is not None and operations.consult is not None:
             found = found._replace(consulted=operations.consult[sampled].T)
         if given is None:
             return found
-        masks = mask_rows(given, layout, rows, 1 if operations is None else operations.number)
-        if check:
-            padding = None if found.counted is None else ~found.counted
-            require_some_choice(masks, layout, padding)
+        masks = mask_rows(given, layout, rows, self._number)
         if operations is None or sampled is None or masks.ndim == 2:
             return found._replace(decision=masks.T.clone(memory_format=torch.contiguous_format))
         allowed = masks_of_operations(masks, sampled, operations, layout)

@@ -27,6 +27,20 @@ class AdvantageSums(ActionSums[Tensor]):
         return cls(*map(torch.from_numpy, sampled))
 
 
+def require_known_actions(choice: Tensor, actions: Tensor, layout: HeadLayout) -> None:
+    """Raise ValueError for an action that its head does not have, at choice steps; both are (H, S).
+
+    The host waits for the device.
+    """
+    wrong = choice & ((actions < 0) | (actions >= layout.widths.unsqueeze(-1)))
+    if wrong.any():
+        head, step = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"actions of head {layout.names[head]!r} hold {actions[head, step]}, but the head has "
+            f"{layout.sizes[head]} choices"
+        )
+
+
 def advantage_sums(choice: Tensor, actions: Tensor, advantages: Tensor, layout: HeadLayout) -> AdvantageSums:
     """The sums of some steps, on the device: choice steps and actions (…, H), normalized advantages (…)."""
     exact = exact_dtype(advantages.device)

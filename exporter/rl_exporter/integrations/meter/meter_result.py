@@ -34,12 +34,12 @@ def divided(
     """The means of one update, on the host.
 
     ``counts``, over all processes: of each head choice steps, open steps and steps whose mask allowed it
-    nothing; then steps, and actions that were not valid. ``advantages``: see ``head_results``. ``ratios``,
-    ``masks``: whether the loop gave any.
+    nothing; then steps, actions that were not valid, and the steps of all epochs. ``advantages``: see
+    ``head_results``. ``ratios``, ``masks``: whether the loop gave any.
     """
     names, heads = layout.names, len(layout.names)
     choice, opened, empty = (counts[start : start + heads] for start in range(0, 3 * heads, heads))
-    steps, masked = counts[3 * heads :]
+    steps, masked, every = counts[3 * heads :]
     # Where nothing was ever masked, shares and choice entropies would say the same as the entropies.
     told = steps > 0 and (masks or masked > 0)
     shares = [
@@ -57,5 +57,6 @@ def divided(
         found["head_action_shares"] = {name: own for name, own in shares_of.items() if len(own) <= WIDE}
         if masked:
             found["head_state_information"] = {}
-    clipped = float(sums.clipped_steps.sum()) / (len(sums.clipped_steps) * steps) if ratios and steps else None
+    # Epochs may differ in their steps: a loop decides which steps it adds.
+    clipped = float(sums.clipped_steps.sum()) / every if ratios and every else None
     return MeterResult(clipped_share=clipped, empty_masks=empty_masks, **found)

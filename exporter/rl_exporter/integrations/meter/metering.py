@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Protocol
 
 from rl_exporter.heads import Heads
 from rl_exporter.integrations.meter.meter_result import MeterResult
 
 _LOG = logging.getLogger("rl_exporter")
+
+NOTHING = -1
+"""In place of a number of epochs: of a process that failed, or saw no step in an update."""
+
+
+def common_epochs(by_process: Iterable[int]) -> int:
+    """Whole epochs that count: those of the process that finished the fewest, where it saw a step."""
+    return min((epochs for epochs in by_process if epochs != NOTHING), default=0)
 
 
 class Epochs(Protocol):

@@ -29,6 +29,11 @@ class OperationLayout(NamedTuple):
         head, number, used = Consulting.of(operations, layout)
         return cls(head, number, None if used is None else upload(used, layout.segment.device))
 
+    def sampled(self, actions: Tensor) -> Tensor:
+        """The operation of each step, (S,), from actions (H, S)."""
+        # Padding may hold any action; as an index it would be an error, which on a GPU ends the program.
+        return actions[self.head].clamp(0, self.number - 1)
+
 
 class StepMasks(NamedTuple):
     """What the heads could do at each of S steps."""
@@ -47,6 +52,19 @@ def masks_of_columns(decision: Tensor, consulted: Tensor | None, layout: HeadLay
     """From decision masks (Σn, S) alone; ``consulted`` (H, S): the sampled operation uses the head."""
     opened = _counts(decision, layout) >= 2
     return StepMasks(decision, decision, opened if consulted is None else opened & consulted, opened)
+
+
+def masks_of_actions(
+    masks: Tensor, actions: Tensor, operations: OperationLayout | None, layout: HeadLayout
+) -> StepMasks:
+    """From masks (S, Σn), or (S, K, Σn) by operation, and the sampled actions (H, S)."""
+    if operations is None:
+        return masks_of_columns(masks.T, None, layout)
+    sampled = operations.sampled(actions)
+    if masks.ndim > 2:
+        return masks_of_operations(masks, sampled, operations, layout)
+    used = None if operations.consult is None else operations.consult[sampled].T
+    return masks_of_columns(masks.T, used, layout)
 
 
 def masks_of_operations(

@@ -11,12 +11,13 @@ from torch import Tensor
 from rl_exporter.integrations.meter.attempt import Attempt
 from rl_exporter.integrations.meter.epoch import Epoch, EpochTotals, Unusable, WideChoices, unusable
 from rl_exporter.integrations.meter.epochs import gradient_sums
-from rl_exporter.integrations.meter.exchange import Exchange
+from rl_exporter.integrations.meter.exchange import Alone, Exchange, GroupExchange
 from rl_exporter.integrations.meter.gradients import GradientNorms, head_norms
 from rl_exporter.integrations.meter.layout import HeadLayout, exact_dtype
 from rl_exporter.integrations.meter.limits import WIDE
 from rl_exporter.integrations.meter.margin import AdvantageSums
 from rl_exporter.integrations.meter.meter_result import MeterResult, divided
+from rl_exporter.integrations.meter.metering import NOTHING, common_epochs
 from rl_exporter.integrations.meter.minibatch import Minibatch
 from rl_exporter.integrations.meter.packing import failed_sums, on_host, pack
 from rl_exporter.integrations.meter.preference import (
@@ -35,20 +36,22 @@ from rl_exporter.integrations.meter.sums import (
 
 
 class Counts(NamedTuple):
-    """Counts that a meter needs beside ``UpdateSums``; of the last whole epoch, but for ``empty``."""
+    """Counts that a meter needs beside ``UpdateSums``; of the last whole epoch where nothing else is said."""
 
     choice: Tensor
     """(H,) choice steps."""
     open: Tensor
     """(H,) open steps."""
     empty: Tensor
-    """(H,) steps whose mask allowed the head no action."""
+    """(H,) steps whose mask allowed the head no action, of all epochs."""
     steps: Tensor
     masked: Tensor
     """Actions that were not valid."""
+    every: Tensor
+    """Steps of all whole epochs together."""
 
     def packed(self) -> Tensor:
-        """As one flat row, (3 H + 2,)."""
+        """As one flat row, (3 H + 3,)."""
         return torch.cat([part.to(exact_dtype(part.device)).flatten() for part in self])
 
 
@@ -60,6 +63,7 @@ class MeteredUpdate:
         self._former = AdvantageSums.none(layout.total) if former is None else former
         self._epoch = Epoch(layout, clip)
         self._whole: list[EpochTotals] = []
+        self._kept: int | None = None
         self._choices: ChoiceSteps | WideChoices | None = None
         self._unusable: list[Unusable] = []
         self._gradients: list[GradientNorms] = []
@@ -81,8 +85,8 @@ class MeteredUpdate:
 
     @property
     def whole_epochs(self) -> int:
-        """Epochs that have ended."""
-        return len(self._whole)
+        """Epochs that have ended, and are kept."""
+        return len(self._whole[: self._kept])
 
     def add(self, minibatch: Minibatch) -> None:
         """Keep one minibatch."""
@@ -103,8 +107,8 @@ class MeteredUpdate:
         self._epoch = Epoch(self._layout, self._clip)
 
     def keep_epochs(self, number: int) -> None:
-        """Forget the whole epochs after the first ``number``."""
-        del self._whole[number:]
+        """Count no whole epoch after the first ``number``."""
+        self._kept = number
 
     def add_advantages(self, sums: AdvantageSums) -> None:
         """Keep the sums of a whole rollout; they replace those of minibatches."""
@@ -114,18 +118,20 @@ class MeteredUpdate:
         """Keep those of one optimiser step."""
         self._gradients.append(norms)
 
-    def result(self, exchange: Exchange, failure: Exception | None, epochs: int) -> MeterResult:
-        """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here.
-
-        ``epochs`` that the other processes have measured, in case this one has failed.
-        """
+    def result(self, exchange: Alone | GroupExchange, failure: Exception | None) -> MeterResult:
+        """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here."""
         attempt = Attempt(failure)
         layout = self._layout
-        extent = Extent(len(self._whole) if failure is None else epochs, len(layout.sizes), layout.total)
+        measured = failure is None and bool(self._whole or self._epoch.rows)
+        # All rows must be as long, also that of a process that failed or saw no step.
+        own = self.whole_epochs if measured else NOTHING
+        epochs = common_epochs(exchange.counts(own, layout.segment.device))
+        del self._whole[epochs:]
+        extent = Extent(epochs, len(layout.sizes), layout.total)
         preferences = self._preferences(exchange, attempt)
         nothing = self._no_counts()
         row = attempt.part(
-            lambda: self._row(preferences),
+            lambda: self._row(preferences, extent),
             lambda: torch.cat([pack(failed_sums(extent, layout.segment.device)), nothing.packed()]),
         )
         rows = on_host(exchange.gather(row))
@@ -141,24 +147,26 @@ class MeteredUpdate:
         kept = choices if isinstance(choices, ChoiceSteps) else no_choice_steps(layout)
         return fit_preferences(lambda: kept, layout, exchange, attempt, layout.segment.device)
 
-    def _row(self, preferences: Preferences[Tensor] | None) -> Tensor:
+    def _row(self, preferences: Preferences[Tensor] | None, extent: Extent) -> Tensor:
         """What this process adds to the numbers."""
         assert preferences is not None, "an attempt that failed measures nothing more"
         # Once: it evaluates the steps of an epoch that was cut short.
         unusable = self._unusable_steps()
-        return torch.cat([pack(self._sums(preferences, unusable)), self._counts(unusable.empty).packed()])
+        return torch.cat(
+            [pack(self._sums(preferences, unusable, extent)), self._counts(unusable.empty).packed()]
+        )
 
-    def _sums(self, preferences: Preferences[Tensor], unusable: Unusable) -> UpdateSums[Tensor]:
-        heads, actions = len(self._layout.sizes), self._layout.total
+    def _sums(self, preferences: Preferences[Tensor], unusable: Unusable, extent: Extent) -> UpdateSums[Tensor]:
+        epochs, heads, actions = extent
         zeros = partial(torch.zeros, device=self._layout.segment.device)
         nothing = AdvantageSums(*zeros(3, actions))
         advantages = self._advantages or (self._whole[-1].advantages if self._whole else nothing)
         ratios = [totals.sums["importance_ratio_max"] for totals in self._whole]
-        per_epoch = zeros(len(self._whole))
+        per_epoch = zeros(epochs)
         return UpdateSums(
             failed=zeros(()),
-            **{name: self._joined(name, zeros(0, heads)) for name in _ENTROPIES},
-            clipped_steps=self._joined("clipped_steps", zeros(0)),
+            **{name: self._joined(name, zeros(epochs, heads)) for name in _ENTROPIES},
+            clipped_steps=self._joined("clipped_steps", per_epoch),
             importance_ratio_max=torch.stack(ratios).amax(0) if ratios else zeros(heads),
             nan_steps=unusable.nan,
             inf_steps=unusable.inf,
@@ -197,12 +205,13 @@ class MeteredUpdate:
         if not self._whole:
             return self._no_counts()._replace(empty=empty)
         counts = self._whole[-1].counts
-        return Counts(counts.choice, counts.open, empty, counts.steps, counts.masked)
+        every = torch.stack([totals.counts.steps for totals in self._whole]).sum()
+        return Counts(counts.choice, counts.open, empty, counts.steps, counts.masked, every)
 
     def _no_counts(self) -> Counts:
         zeros = partial(torch.zeros, device=self._layout.segment.device)
         heads = len(self._layout.sizes)
-        return Counts(zeros(heads), zeros(heads), zeros(heads), zeros(()), zeros(()))
+        return Counts(*zeros(3, heads), *zeros(3))
 
     def _divided(self, sums: UpdateSums[FloatArray], row: list[float]) -> MeterResult:
         advantages = self._former.after(AdvantageSums.of(sums))

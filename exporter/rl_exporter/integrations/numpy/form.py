@@ -63,8 +63,9 @@ def step_values(given: npt.ArrayLike, steps: int, what: str, heads: int | None =
     values = array_of(given, what)
     if values.dtype.kind not in "biu" and not _is_floating(values):
         raise TypeError(f"{what} are {values.dtype.name}; give numbers")
-    if values.size != (steps if heads is None else steps * heads):
-        needed = f"{steps} steps" if heads is None else f"{steps} steps and {heads} heads"
+    numbers = steps if heads is None else steps * heads
+    if values.size != numbers or (heads not in {None, 1} and values.shape[-1:] != (heads,)):
+        needed = f"{steps} steps" if heads is None else f"{steps} steps and {heads} heads, (…, {heads})"
         raise ValueError(f"{what} has shape {values.shape}, but the logits are of {needed}")
     return values.reshape(steps) if heads is None else values.reshape(steps, heads)
 

@@ -134,8 +134,9 @@ class HeadMeter(Metering):
         """The numbers of the update as arguments of ``HeadRecorder.record``; begins the next update.
 
         ``gather``, such as ``jax.experimental.multihost_utils.process_allgather``: for processes that train
-        this policy together, each with its own steps and equally many epochs; all of them call this, and get
-        the same. Empty where nothing was measured.
+        this policy together, each with its own steps; all of them call this, and get the same. Where they
+        finished different numbers of epochs, the smallest counts; one without any step adds nothing. Empty
+        where nothing was measured.
         """
         return record_arguments(self.measured(gather), self._heads.names)
 

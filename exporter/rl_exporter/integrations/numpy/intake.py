@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from rl_exporter.integrations.meter.consulting import Consulting, Operations
 from rl_exporter.integrations.meter.segments import BoolArray
+from rl_exporter.integrations.meter.step_order import require_one_order
 from rl_exporter.integrations.meter.sums import FloatArray
 from rl_exporter.integrations.numpy.epoch import Minibatch
 from rl_exporter.integrations.numpy.form import AnyArray, PerHead, array_of, logit_rows, mask_rows, step_values
@@ -37,10 +38,13 @@ class Intake:
     def __init__(self, layout: HeadLayout, operations: Operations | None, clip: float) -> None:
         self._layout, self._clip = layout, clip
         self._operations = None if operations is None else Consulting.of(operations, layout)
+        self._number = 1 if self._operations is None else self._operations.number
 
     def minibatch(self, logits: PerHead, masks: PerHead | None, given: Given, *, check: bool) -> Minibatch:
         """One minibatch. With ``check`` masks that allow nothing are an error."""
         rows = logit_rows(logits, self._layout)
+        if check:
+            require_one_order({"logits": logits, "masks": masks, **given}, self._layout, self._number)
         values = {
             name: step_values(value, len(rows), name, len(self._layout.sizes) if name in _BY_HEAD else None)
             for name, value in given.items()
@@ -64,12 +68,19 @@ class Intake:
         self, actions: npt.ArrayLike, advantages: npt.ArrayLike, masks: PerHead | None
     ) -> AdvantageSums:
         """The advantages of a whole rollout by sampled action."""
-        layout = self._layout
+        layout, operations = self._layout, self._operations
+        require_one_order({"advantages": advantages, "actions": actions, "masks": masks}, layout, self._number)
         paid = array_of(advantages, "advantages").reshape(-1).astype(np.float64)
         chosen = step_values(actions, len(paid), "actions", len(layout.sizes)).astype(np.int64)
         everything = np.full((len(paid), layout.total), True)
-        allowed = everything if masks is None else mask_rows(masks, layout, len(paid))
-        return advantage_sums(masks_of_rows(allowed, None, layout).choice, chosen, paid, layout)
+        allowed = everything if masks is None else mask_rows(masks, layout, len(paid), self._number)
+        values, counted = {"actions": chosen}, np.full(len(paid), True)
+        if operations is not None and allowed.ndim > 2:
+            sampled = self._sampled(operations, values, counted)
+            choice = masks_of_operations(allowed, sampled, operations, layout).choice
+        else:
+            choice = masks_of_rows(allowed, self._consulted(values, counted), layout).choice
+        return advantage_sums(choice, chosen, paid, layout)
 
     def _consulted(self, values: Mapping[str, AnyArray], counted: BoolArray) -> BoolArray | None:
         """(S, H) the sampled operation uses the head; None: nobody says so."""
@@ -98,8 +109,9 @@ class Intake:
         check: bool,
     ) -> StepMasks:
         layout, operations = self._layout, self._operations
-        number = 1 if operations is None else operations.number
-        masks = inferred_masks(rows, layout) if given is None else mask_rows(given, layout, len(rows), number)
+        masks = (
+            inferred_masks(rows, layout) if given is None else mask_rows(given, layout, len(rows), self._number)
+        )
         if check and given is not None:
             padding = ~counted.reshape(-1, *[1] * (masks.ndim - 1))
             layout.require_choices(masks | padding)

@@ -9,6 +9,7 @@ import numpy as np
 from rl_exporter.integrations.meter.attempt import Attempt
 from rl_exporter.integrations.meter.limits import WIDE
 from rl_exporter.integrations.meter.meter_result import MeterResult, divided
+from rl_exporter.integrations.meter.metering import NOTHING, common_epochs
 from rl_exporter.integrations.meter.sums import (
     DECLARATIONS,
     ActionSums,
@@ -78,14 +79,17 @@ class MeteredUpdate:
     def result(self, exchange: Exchange, failure: Exception | None) -> MeterResult:
         """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here."""
         attempt, layout = Attempt(failure), self._layout
-        # A process that failed has fewer epochs, but its row must be as long as those of the others.
-        epochs = int(exchange.rows(np.array([len(self._whole)], np.float64)).max())
-        attempt.part(partial(self._require_epochs, epochs), lambda: None)
+        measured = failure is None and bool(self._whole or self._epoch.rows)
+        own = np.array([len(self._whole) if measured else NOTHING], np.float64)
+        # All rows must be as long, also that of a process that failed or saw no step.
+        epochs = int(common_epochs(exchange.rows(own)[:, 0]))
+        last = self._whole[-1] if self._whole else Epoch(layout)
+        kept = self._whole[:epochs]
         extent = Extent(epochs, len(layout.sizes), layout.total)
-        preferences = self._preferences(exchange, attempt)
-        counts = 3 * len(layout.sizes) + 2
+        preferences = self._preferences(last, exchange, attempt)
+        counts = 3 * len(layout.sizes) + 3
         row = attempt.part(
-            lambda: np.concatenate([*map(np.ravel, self._sums(preferences)), self._counts()]),
+            lambda: np.concatenate([*map(np.ravel, self._sums(preferences, kept, extent)), self._counts(kept)]),
             lambda: np.concatenate([_failed_row(extent), np.zeros(counts)]),
         )
         rows = exchange.rows(row)
@@ -97,35 +101,28 @@ class MeteredUpdate:
         advantages, given = self._former.after(sampled), {"ratios": self._has_ratios, "masks": self._has_masks}
         return divided(sums, told, layout, advantages, **given)
 
-    def _require_epochs(self, epochs: int) -> None:
-        if len(self._whole) != epochs:
-            raise ValueError(
-                f"this process has {len(self._whole)} whole epochs, another one {epochs}; all that train a "
-                "policy together must end equally many"
-            )
-
-    def _preferences(self, exchange: Exchange, attempt: Attempt) -> Preferences[FloatArray] | None:
-        last = self._whole[-1] if self._whole else Epoch(self._layout)
+    def _preferences(self, last: Epoch, exchange: Exchange, attempt: Attempt) -> Preferences[FloatArray] | None:
         if self._layout.width > WIDE:
             return wide_preferences(last.choices(), self._layout, exchange, attempt)
         return fit_preferences(last.choices, self._layout, exchange, attempt)
 
-    def _sums(self, preferences: Preferences[FloatArray] | None) -> UpdateSums[FloatArray]:
+    def _sums(
+        self, preferences: Preferences[FloatArray] | None, epochs: list[Epoch], extent: Extent
+    ) -> UpdateSums[FloatArray]:
         assert preferences is not None, "an attempt that failed measures nothing more"
-        epochs, heads = self._whole, len(self._layout.sizes)
         of_minibatches = epochs[-1].advantages if epochs else no_advantages(self._layout)
         advantages = self._advantages or of_minibatches
         largest = [epoch.ratios.largest for epoch in epochs]
-        every, none, per_epoch = self._every_step(), np.zeros(()), np.zeros(len(epochs))
-        by_epoch = partial(_by_epoch, epochs, heads)
+        every, none, per_epoch = self._every_step(), np.zeros(()), np.zeros(extent.epochs)
+        by_epoch = partial(_by_epoch, epochs, extent)
         return UpdateSums(
             failed=none,
             entropy=by_epoch("entropy"),
             entropy_steps=by_epoch("entropy_steps"),
             choice_entropy=by_epoch("choice_entropy"),
             choice_entropy_steps=by_epoch("choice_entropy_steps"),
-            clipped_steps=np.array([epoch.ratios.clipped for epoch in epochs]),
-            importance_ratio_max=np.max(largest, 0) if largest else np.zeros(heads),
+            clipped_steps=np.array([epoch.ratios.clipped for epoch in epochs]) if epochs else per_epoch,
+            importance_ratio_max=np.max(largest, 0) if largest else np.zeros(extent.heads),
             nan_steps=every.nan,
             inf_steps=every.inf,
             **decision_sums(preferences, advantages),
@@ -135,7 +132,7 @@ class MeteredUpdate:
             value_loss=per_epoch,
             optimizer_steps=per_epoch,
             explained_variance=none,
-            **gradient_sums(self._gradients, self._whole_minibatches, heads),
+            **gradient_sums(self._gradients, self._whole_minibatches, extent.heads),
         )
 
     def _every_step(self) -> StepSums:
@@ -145,15 +142,19 @@ class MeteredUpdate:
             total = total.plus(epoch.sums)
         return total
 
-    def _counts(self) -> FloatArray:
+    def _counts(self, epochs: list[Epoch]) -> FloatArray:
         """Those that ``divided`` takes: of the last whole epoch, but empty masks of all."""
-        last = self._whole[-1].sums if self._whole else StepSums.none(len(self._layout.sizes))
-        return np.concatenate([last.choice, last.open, self._every_step().empty, [last.steps, last.masked]])
+        last = epochs[-1].sums if epochs else StepSums.none(len(self._layout.sizes))
+        every = sum(epoch.sums.steps for epoch in epochs)
+        numbers = [last.steps, last.masked, every]
+        return np.concatenate([last.choice, last.open, self._every_step().empty, numbers])
 
 
-def _by_epoch(epochs: list[Epoch], heads: int, name: str) -> FloatArray:
-    """(epochs, heads)"""
-    return np.array([getattr(epoch.sums, name) for epoch in epochs]).reshape(len(epochs), heads)
+def _by_epoch(epochs: list[Epoch], extent: Extent, name: str) -> FloatArray:
+    """(epochs, heads); zeros where this process saw no step."""
+    if not epochs:
+        return np.zeros((extent.epochs, extent.heads))
+    return np.array([getattr(epoch.sums, name) for epoch in epochs])
 
 
 def _failed_row(extent: Extent) -> FloatArray:

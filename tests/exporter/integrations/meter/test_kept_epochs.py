@@ -1,4 +1,4 @@
-"""Processes that finish different numbers of epochs agree on the smallest."""
+"""A loop may say how many of its epochs count."""
 
 import pytest
 import torch
@@ -22,3 +22,17 @@ def test_only_the_first_epochs_count_in_the_means():
     expected = sum(map(entropy_of, epochs[:2])) / 2
     assert meter.result()["entropy"]["arm"] == pytest.approx(expected, abs=1e-6)
     assert meter.whole_epochs == 0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_without_a_kept_epoch_nothing_is_measured(ended):
+    """Also not the part of an epoch that would count as a whole one where the loop ends none."""
+    meter = HeadMeter({"arm": 3})
+    meter.add(torch.zeros(4, 3))
+    if ended:
+        meter.end_epoch()
+        meter.add(torch.zeros(4, 3))
+    meter.keep_epochs(0)
+    assert "entropy" not in meter.result()
+    meter.add(torch.zeros(4, 3))
+    assert "entropy" in meter.result()

@@ -61,6 +61,7 @@ def test_distributions_are_taken_for_their_logits():
 F, I = np.zeros((6, 7)), np.zeros((6, 7), int)  # noqa: E741
 M, EMPTY = np.ones((6, 7), bool), np.ones((6, 7), bool)
 EMPTY[3, 4:] = False
+TIMES = F.reshape(2, 3, 7)
 BAD = {
     "integers": {"logits": I},
     "another number of choices": {"logits": F[:, :6]},
@@ -78,7 +79,20 @@ BAD = {
     "log-probabilities of other heads": {"logits": F, "log_probs": F[:, :2], "old_log_probs": F[:, :3]},
     "consultation of other heads": {"logits": F, "consulted": M[:, :3]},
     "a text": {"logits": "logits"},
+    "actions of heads by step": {"logits": F, "actions": I[:2, :6]},
+    "log-probabilities of heads by step": {"logits": F, "log_probs": F[:2, :6], "old_log_probs": F[:, :2]},
+    "actions that a head lacks": {"logits": F, "actions": I[:, :2] + 3, "advantages": F[:, 0]},
+    "masks with swapped axes": {"logits": TIMES, "masks": M.reshape(3, 2, 7)},
+    "padding with swapped axes": {"logits": TIMES, "valid": M[:, 0].reshape(3, 2)},
+    "actions with swapped axes": {"logits": TIMES, "actions": I[:, :2].reshape(3, 2, 2)},
+    "log-probabilities with swapped axes": {
+        "logits": TIMES,
+        "log_probs": F[:, 0].reshape(3, 2),
+        "old_log_probs": F[:, 0].reshape(2, 3),
+    },
+    "a head with swapped axes": {"logits": [TIMES[..., :4], TIMES[..., 4:].swapaxes(0, 1)]},
 }
+"""What does not fit. Among it axes that hold as many numbers, in another order."""
 
 
 @pytest.mark.parametrize("bad", BAD)

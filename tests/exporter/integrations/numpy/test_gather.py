@@ -88,19 +88,30 @@ def test_a_process_that_fails_takes_the_update_from_all_and_blocks_none(caplog):
     assert "1 other ranks could not measure this update" in caplog.text
 
 
-def test_processes_with_different_epochs_say_so(caplog):
-    gatherer, rows = Gatherer(), np.zeros((20, 7))
+@pytest.mark.parametrize(
+    ("epochs", "counted"), [((2, 2, 3), 2), ((0, 1, 3), 1), ((0, 0, 2), 2), ((0, 0, 0), 0), ((-1, 2, 2), 0)]
+)
+def test_the_epochs_that_all_have_finished_count(epochs, counted):
+    """0: a process without steps. -1: its first epoch is cut short."""
+    gatherer = Gatherer()
+    rows = np.random.default_rng(0).standard_normal((PROCESSES, 3, 20, 7))
 
     def one(process):
-        meter = HeadMeter({"a": 4, "b": 3})
-        for _ in range(1 + (process == 2)):
-            meter.add(rows)
-            meter.end_epoch()
+        meter = HeadMeter({"a": 4, "b": 3}, epoch_steps=20)
+        for epoch in range(epochs[process]):
+            meter.add(rows[process, epoch])
+        if epochs[process] < 0:
+            meter.add(rows[process, 0, :5])
         return meter.result(gather=gatherer.of(process))
 
-    assert at_once(one) == [{}] * PROCESSES
-    assert "this process has 1 whole epochs, another one 2" in caplog.text
-    assert "2 other ranks could not measure this update" in caplog.text
+    alone = HeadMeter({"a": 4, "b": 3})
+    for epoch in range(counted):
+        alone.add(np.concatenate([rows[p, epoch] for p in range(PROCESSES) if epochs[p] > 0]))
+        alone.end_epoch()
+    expected = alone.result()
+    for found in at_once(one):
+        assert found.get("entropy", {}) == pytest.approx(expected.get("entropy", {}))
+        assert ("entropy" in found) == (counted > 0)
 
 
 def test_a_gather_that_raises_costs_the_numbers_alone(caplog):
