@@ -29,12 +29,10 @@ def number(value: Any) -> float | None:
 def count(value: Any) -> float:
     """A count of any library: what ``operator.index`` takes, and other numbers for later checks. None is 0.
 
-    Raises TypeError, with what it is, for anything else, and for arrays and tensors of one dimension or more.
+    Raises TypeError, with what it is, for anything else, and for arrays and tensors of several elements.
     """
     if type(value) is int:
         return value
-    if getattr(value, "ndim", 0):
-        raise TypeError(shown(value))
     try:
         return index(value)
     except TypeError:

@@ -178,6 +178,7 @@ class HeadRecorder:
         finally:
             self._identity.close()
             self._server.stop()
+            self._handler = _Unserved(self._aggregator)
             if self.notifier is not None:
                 with suppress(KeyboardInterrupt):
                     self.notifier.close()
@@ -223,6 +224,25 @@ class HeadRecorder:
         # Ctrl-C a second time, while the server stops: no traceback of atexit.
         with suppress(KeyboardInterrupt):
             self.close(left_by_interpreter())
+
+
+class _Unserved:
+    """Takes the updates of a run that has ended: its snapshot has them, no scrape has. The log says so once."""
+
+    def __init__(self, aggregator: SanctumAggregator) -> None:
+        self._aggregator = aggregator
+        self._said = False
+
+    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
+        """Count the update in the snapshot."""
+        self._aggregator.handle_ppo_update(payload)
+        if not self._said:
+            self._said = True
+            with suppress(Exception):  # as above
+                _LOG.warning(
+                    "run %r has ended, and nobody sees its later updates; call serve() for a new run",
+                    self._aggregator.snapshot().run.run_id,
+                )
 
 
 class _Replaced:

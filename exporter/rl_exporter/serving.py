@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -126,6 +127,8 @@ def _started(
         server = undo.enter_context(_server(request, aggregator, gate, former))
         server.reached_at(identity.listening(server.address, server.scheme))
         undo.pop_all()
+    if former is not None and former.served.identity is not identity:
+        former.served.identity.close()
     notifier = _notifier(aggregator, server, destinations, former)
     recorder = HeadRecorder(aggregator, server, linger=linger, identity=identity, notifier=notifier)
     remember(recorder, Served(request, aggregator, server, identity))
@@ -144,8 +147,17 @@ def _identity(request: Request, former: Former | None, undo: ExitStack) -> Ident
     served = former.served
     if served.request.registrar == request.registrar:
         return served.identity
-    served.identity.close()
+    # In one directory the name is free only now. Elsewhere the former entry stays until the new one is taken,
+    # because a directory that is not there must change nothing.
+    if _directory(served.request) == _directory(request):
+        served.identity.close()
     return undo.enter_context(closing(identify(served.identity.run_id, request.registrar)))
+
+
+def _directory(request: Request) -> str | None:
+    """Where the run is registered; None: nowhere."""
+    directory = getattr(request.registrar, "directory", None)
+    return None if directory is None else os.path.realpath(directory)
 
 
 def _server(

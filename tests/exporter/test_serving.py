@@ -13,6 +13,7 @@ import pytest
 
 import rl_exporter
 from rl_exporter import Discovery, HeadMeasurement, PPOUpdatePayload, RunState
+from rl_exporter.integrations.guard import ErrorGuard
 from tests.support.scraping import scrape, scrape_to_the_end
 from tests.support.served_again import HEADS, LOW, replaced, trained
 
@@ -222,11 +223,26 @@ def test_bad_input_leaves_the_entry_of_the_former_recorder(serve, tmp_path):
     elsewhere.mkdir()
     first = serve(run_id="grasp", register=Discovery(tmp_path))
     other = serve({"leg": 4})
-    for options in ({"resume_from": other.snapshot()}, {"experiment": "\ud800"}):
-        with pytest.raises(ValueError, match=r"cannot resume|UTF-8"):
-            serve(run_id="grasp", register=Discovery(elsewhere), **options)
+    nowhere = Discovery(tmp_path / "misspelt")
+    for options in ({"resume_from": other.snapshot()}, {"experiment": "\ud800"}, {"register": nowhere}):
+        with pytest.raises(ValueError, match=r"cannot resume|UTF-8|make it first"):
+            serve(run_id="grasp", **({"register": Discovery(elsewhere)} | options))
     assert [path.name for path in tmp_path.glob("**/*.json")] == ["grasp.run.json"]
     assert not first.closed
+    again = serve(run_id="grasp", register=Discovery(elsewhere))
+    assert [path.parent for path in tmp_path.glob("**/*.json")] == [elsewhere]
+    assert again.snapshot().run.run_id == "grasp"
+
+
+def test_an_update_after_the_end_is_counted_and_the_log_says_that_nobody_sees_it(serve, caplog):
+    recorder = trained(serve(run_id="grasp"))
+    recorder.close()
+    assert caplog.messages == []
+    trained(recorder, 2)
+    assert recorder.snapshot().tamiyo.updates == 6
+    assert caplog.messages == [
+        "run 'grasp' has ended, and nobody sees its later updates; call serve() for a new run"
+    ]
 
 
 FORKED = """
@@ -251,7 +267,7 @@ def test_a_forked_child_does_not_replace_the_recorder_of_its_parent(fixed):
     assert done.stdout == "0 False\n", done.stderr
 
 
-def test_a_handler_that_raises_stops_no_recorder_from_replacing_one(serve):
+def test_a_handler_that_raises_ends_neither_a_recorder_nor_a_training(serve):
     class Raising(logging.Handler):
         def emit(self, record):
             raise RuntimeError
@@ -260,6 +276,13 @@ def test_a_handler_that_raises_stops_no_recorder_from_replacing_one(serve):
     logging.getLogger("rl_exporter").addHandler(handler)
     try:
         trained(serve(run_id="grasp"))
-        assert serve(run_id="grasp").snapshot().tamiyo.updates == 4
+        again = serve(run_id="grasp")
+        assert again.snapshot().tamiyo.updates == 4
+        again.close()
+        trained(again, 1)  # says that nobody sees it
+        guard = ErrorGuard(again.count_record_error)
+        with guard:
+            raise ZeroDivisionError
+        assert again.snapshot().record_errors == 1
     finally:
         logging.getLogger("rl_exporter").removeHandler(handler)

@@ -130,10 +130,16 @@ def test_what_is_no_number_is_refused_before_anything_is_counted(heads, value):
         assert "for each head by name" in untouched(heads, lambda: heads.record(value))
 
 
-@pytest.mark.parametrize("value", [np.array([3]), np.array([3.0]), [3]], ids=str)
-def test_an_array_is_no_count(heads, value):
+@pytest.mark.parametrize("value", [np.array([3, 4]), torch.tensor([3, 4]), [3]], ids=str)
+def test_several_numbers_are_no_count(heads, value):
     for name in COUNTS:
         assert "give a whole number" in untouched(heads, lambda name=name: heads.record(**{name: value}))
+
+
+@pytest.mark.parametrize("value", [np.array([3]), np.array(3.0), torch.tensor([3]), torch.tensor(3)], ids=repr)
+def test_an_array_of_one_element_is_a_count_as_it_is_any_number(heads, value):
+    heads.record(environment_steps=value, episodes=value)
+    assert heads.snapshot().environment_steps == heads.snapshot().episodes == 3
 
 
 @pytest.mark.parametrize("value", ["0.5", [0.5, 0.6], np.array([0.5, 0.6])], ids=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 _LOG = logging.getLogger("rl_exporter")
@@ -30,5 +31,8 @@ class ErrorGuard:
         self._count()
         if not self._logged:
             self._logged = True
-            _LOG.error("telemetry failed; training goes on, further errors are only counted", exc_info=error)
+            with suppress(Exception):  # of a program's own handler, which may send the record anywhere
+                _LOG.error(
+                    "telemetry failed; training goes on, further errors are only counted", exc_info=error
+                )
         return True

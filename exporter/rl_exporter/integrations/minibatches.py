@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rl_exporter.integrations.meter.form import PerHead
+from rl_exporter.integrations.meter.gradients import Parameters
 from rl_exporter.integrations.meter.head_meter import HeadMeter
 from rl_exporter.integrations.meter.layout import exact_dtype
 
@@ -48,6 +49,10 @@ class EpochBuffer:
         """Keep one minibatch."""
         self._kept.append(minibatch)
         self.frames += frames
+
+    def gradients(self, owners: Parameters | Mapping[str, Parameters]) -> None:
+        """What the backward pass of the last minibatch left; see ``HeadMeter.gradients``."""
+        self._meter.gradients(owners, ahead=len(self._kept))
 
     def end_epoch(self) -> None:
         """Every step was added once."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rl_exporter.integrations.meter.layout import HeadLayout
 from rl_exporter.integrations.meter.uploads import upload
 
-Parameters = nn.Module | Iterable[nn.Parameter]
+Parameters = nn.Module | nn.Parameter | Iterable[nn.Parameter]
 
 
 class GradientNorms(NamedTuple):
@@ -72,7 +72,9 @@ def _by_name(owners: Mapping[str, Parameters] | nn.ModuleDict, layout: HeadLayou
 
 
 def _gradients(owner: Parameters) -> list[Tensor]:
-    parameters = owner.parameters() if isinstance(owner, nn.Module) else owner
+    # A parameter alone would give its rows, which have no gradients of their own.
+    alone = [owner] if isinstance(owner, Tensor) else owner
+    parameters = alone.parameters() if isinstance(alone, nn.Module) else alone
     return [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
 
 

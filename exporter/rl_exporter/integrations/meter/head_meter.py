@@ -105,7 +105,8 @@ class HeadMeter(Metering):
     def add_eagerly(self, logits: PerHead, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> None:
         """What ``add`` does, outside a compiled graph."""
         if not self._checked:
-            self._add(logits, masks, given)
+            with self._exactly():
+                self._add(logits, masks, given)
             self._checked = True
             return
         self._attempt(partial(self._add, logits, masks, given))
@@ -134,12 +135,13 @@ class HeadMeter(Metering):
         """
         self._update.keep_epochs(number)
 
-    def gradients(self, owners: Parameters | Mapping[str, Parameters]) -> None:
+    def gradients(self, owners: Parameters | Mapping[str, Parameters], *, ahead: int = 0) -> None:
         """Norms of the gradients that a backward pass left; call it before they are clipped.
 
-        ``owners``: the layer that puts out all logits, one row each, or modules or parameters by head.
+        ``owners``: the layer that puts out all logits, one row each, or modules or parameters by head. They
+        belong to the last minibatch; for code that adds those of an epoch at its end, to that ``ahead`` of it.
         """
-        self._attempt(lambda: self._update.add_gradients(gradient_norms(owners, self._layout)))
+        self._attempt(lambda: self._update.add_gradients(gradient_norms(owners, self._layout), ahead))
 
     def result(self, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
         """The numbers of the update as arguments of ``HeadRecorder.record``; begins the next update.
@@ -156,7 +158,7 @@ class HeadMeter(Metering):
             self.end_epoch()
         update, failure, found = self._update, self._failure, MeterResult()
         self._failure = None
-        with self._guard, torch.no_grad():
+        with self._guard, torch.no_grad(), self._exactly():
             found = update.result(ALONE if group is None else GroupExchange(group), failure)
             self._former = found.advantage_sums
             self._report(found)
@@ -167,10 +169,14 @@ class HeadMeter(Metering):
         """Run a step of the measurement; its first error ends that of the update, and nothing else."""
         if self._failure is None:
             try:
-                with torch.no_grad():
+                with torch.no_grad(), self._exactly():
                     step()
             except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
                 self._failure = error
+
+    def _exactly(self) -> torch.autocast:
+        """Products of the measurement in their own precision, also where the loop calls it under autocast."""
+        return torch.autocast(self._layout.segment.device.type, enabled=False)
 
     @torch.no_grad()
     def _add(self, logits: PerHead, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> None:

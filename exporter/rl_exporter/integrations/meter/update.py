@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import partial
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ class MeteredUpdate:
         self._choices: ChoiceSteps | WideChoices | None = None
         self._unusable: list[Unusable] = []
         self._gradients: list[GradientNorms] = []
+        self._gradients_of: list[int] = []
         self._minibatches = self._whole_minibatches = 0
         self._has_ratios, self._has_masks = True, False
         self._advantages: AdvantageSums | None = None
@@ -114,9 +116,11 @@ class MeteredUpdate:
         """Keep the sums of a whole rollout; they replace those of minibatches."""
         self._advantages = sums
 
-    def add_gradients(self, norms: GradientNorms) -> None:
-        """Keep those of one optimiser step."""
+    def add_gradients(self, norms: GradientNorms, ahead: int) -> None:
+        """Keep those of one optimiser step, or of some heads of it; ``ahead`` minibatches are not added yet."""
         self._gradients.append(norms)
+        # In order, also where minibatches of an epoch that was cut short are never added.
+        self._gradients_of.append(max([self._minibatches + ahead, *self._gradients_of[-1:]]))
 
     def result(self, exchange: Alone | GroupExchange, failure: Exception | None) -> MeterResult:
         """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here."""
@@ -197,8 +201,10 @@ class MeteredUpdate:
     def _gradient_sums(self) -> dict[str, Tensor]:
         norms = head_norms(self._gradients, self._layout)
         # A head without gradients, -1, has no norm: it must count neither as finite nor as NaN.
-        sums = gradient_sums(norms.clamp_min(0.0), self._whole_minibatches)
-        had_none = (norms[: self._whole_minibatches] < 0).sum(0)
+        # There may be several to a minibatch: one for each head, or for each step of an optimiser.
+        whole = bisect_right(self._gradients_of, self._whole_minibatches)
+        sums = gradient_sums(norms.clamp_min(0.0), whole)
+        had_none = (norms[:whole] < 0).sum(0)
         return {**sums, "head_gradient_steps": sums["head_gradient_steps"] - had_none}
 
     def _counts(self, empty: Tensor) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import partial
 
 import numpy as np
@@ -37,6 +38,7 @@ class MeteredUpdate:
         self._epoch = Epoch(layout)
         self._whole: list[Epoch] = []
         self._gradients: list[FloatArray] = []
+        self._gradients_of: list[int] = []
         self._minibatches = self._whole_minibatches = 0
         self._has_ratios, self._has_masks = True, False
         self._advantages: AdvantageSums | None = None
@@ -73,8 +75,9 @@ class MeteredUpdate:
         self._advantages = sums
 
     def add_gradients(self, norms: FloatArray) -> None:
-        """Keep the norms (H,) of one optimiser step."""
+        """Keep the norms (H,) of one optimiser step, or of some heads of it."""
         self._gradients.append(norms)
+        self._gradients_of.append(self._minibatches)
 
     def result(self, exchange: Exchange, failure: Exception | None) -> MeterResult:
         """The numbers over all processes. After the exchange it raises ``failure``, or what went wrong here."""
@@ -115,6 +118,8 @@ class MeteredUpdate:
         largest = [epoch.ratios.largest for epoch in epochs]
         every, none, per_epoch = self._every_step(), np.zeros(()), np.zeros(extent.epochs)
         by_epoch = partial(_by_epoch, epochs, extent)
+        # There may be several to a minibatch: one for each head, or for each step of an optimiser.
+        whole = bisect_right(self._gradients_of, self._whole_minibatches)
         return UpdateSums(
             failed=none,
             entropy=by_epoch("entropy"),
@@ -132,7 +137,7 @@ class MeteredUpdate:
             value_loss=per_epoch,
             optimizer_steps=per_epoch,
             explained_variance=none,
-            **gradient_sums(self._gradients, self._whole_minibatches, extent.heads),
+            **gradient_sums(self._gradients, whole, extent.heads),
         )
 
     def _every_step(self) -> StepSums:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 try:
+    from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.callbacks import BaseCallback
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "stable_baselines3":
@@ -125,6 +127,7 @@ class HeadEntropyCallback(BaseCallback):
         self._control: SharedCoefficient | None = None
         self._reports = ReportWindow()
         self._meter: HeadMeter | None = None
+        self._listened_to: weakref.ref[BaseAlgorithm] | None = None
 
     @property
     def recorder(self) -> HeadRecorder:
@@ -139,18 +142,21 @@ class HeadEntropyCallback(BaseCallback):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_listening()
+        self._give_back()
         self._run.left(kind, error, trace)
 
     def _init_callback(self) -> None:
         require_every_rollout(self)
         declared = self.recorder.heads if self._run.running else None
         self._algorithm = supported(self.model)
+        self._forget_other_models()
         self._heads = policy_heads(self._algorithm, self._declaration, declared)
         if self._meter is None:  # another learn() keeps the margins of this one
             self._meter = HeadMeter(
                 self._heads, partial_epochs=True, lenient=True, count_error=self._count_error
             )
 
+        self._listened_to = weakref.ref(self.model)
         if self._targets and self._control is None:
             self._control = SharedCoefficient(self._heads, self._targets, self._mode)
 
@@ -163,13 +169,14 @@ class HeadEntropyCallback(BaseCallback):
         self._rollout_start = time.perf_counter()
         self._rollout_end: float | None = None
         if self._control is not None:
-            self._control.begin(self._algorithm)
+            self._control.begin()
         with self._guard:
             assert self._meter is not None, "the callback was initialized"
             self._listener = PolicyListener(self._algorithm, self._meter, self._guard)
 
     def _on_rollout_start(self) -> None:
         self._emit()
+        self._give_back()
         self._rollout_start = time.perf_counter()
 
     def _on_step(self) -> bool:
@@ -185,12 +192,13 @@ class HeadEntropyCallback(BaseCallback):
         if self._listener is not None:
             with self._guard:
                 self._listener.begin_update()
+        if self._control is not None:
+            self._control.raise_for_update(self._algorithm)
 
     def _on_training_end(self) -> None:
         self._emit()
         self._stop_listening()
-        if self._control is not None:
-            self._control.end(self._algorithm)
+        self._give_back()
         self._run.completed()
 
     def _start(self) -> None:
@@ -203,6 +211,18 @@ class HeadEntropyCallback(BaseCallback):
             seed="" if model.seed is None else model.seed,
             device=str(model.device),
         )
+
+    def _forget_other_models(self) -> None:
+        """What was collected of one model says nothing of another."""
+        if self._listened_to is None or self._listened_to() is self.model:
+            return
+        self._meter, self._reports = None, ReportWindow()
+        if not self._run.running:
+            self._control = None
+
+    def _give_back(self) -> None:
+        if self._control is not None:
+            self._control.give_back()
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
@@ -233,7 +253,7 @@ class HeadEntropyCallback(BaseCallback):
             self._steps_seen, self._episodes = self.num_timesteps, 0
             self.recorder.handler.handle_ppo_update(payload)
             if control is not None:
-                control.adjust(self._algorithm, self.recorder.snapshot())
+                control.adjust(self.recorder.snapshot())
             if self._log_heads:
                 log_heads(self.logger, payload.heads, self._heads)
 

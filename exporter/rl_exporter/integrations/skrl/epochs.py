@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from rl_exporter.integrations.meter.gradients import Parameters
 from rl_exporter.integrations.minibatches import EpochBuffer, Minibatch
 
 
@@ -42,6 +43,10 @@ class SampledMinibatches:
         if self._evaluated == len(self._minibatches):
             self._evaluated = 0
             self._buffer.end_epoch()
+
+    def gradients(self, owners: Parameters | Mapping[str, Parameters]) -> None:
+        """What the backward pass of the last one left; see ``HeadMeter.gradients``."""
+        self._buffer.gradients(owners)
 
     def end_update(self) -> None:
         """The agent goes on with another rollout."""

@@ -132,7 +132,7 @@ class Measurement:
     def _optimizer_step(self) -> None:
         self._optimizer_steps += 1
         if self._owners is not None:
-            self._meter.gradients(self._owners)
+            self._minibatches.gradients(self._owners)
 
     def _around_sample(self, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         sampled = original(*arguments, **named)

@@ -83,7 +83,7 @@ class HeadEntropyHook:
 
         ``owners``: the layer that puts out all logits, or modules or parameters by head.
         """
-        self._meter.gradients(owners)
+        self._epoch.gradients(owners)
 
     def record(self, batch: TensorDictBase | None = None, **numbers: Any) -> None:
         """Record the update that has ended. ``batch``: what the collector yielded, for frames and episodes.

@@ -131,6 +131,22 @@ def test_under_autocast_entropies_are_single_precision():
     assert found == pytest.approx(exact, abs=1e-6)
 
 
+def test_under_autocast_results_are_as_without():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, TOTAL, generator=generator) * 3
+    masks = torch.rand(200, TOTAL, generator=generator) < 0.7
+    masks[:, [0, 3, 8]] = True
+    found = []
+    for under in (True, False):
+        meter = HeadMeter(SIZES)
+        with torch.autocast("cpu", torch.bfloat16, enabled=under):
+            for _ in range(2):
+                meter.add(logits, masks)
+                meter.end_epoch()
+            found.append(meter.result())
+    assert found[0] == found[1]
+
+
 def test_gradient_norms_before_clipping():
     torch.manual_seed(0)
     flat, policy = nn.Linear(6, TOTAL), Policy()

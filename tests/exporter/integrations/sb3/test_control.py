@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
@@ -108,3 +109,69 @@ def test_impossible_targets_end_before_the_training(targets, why):
     with pytest.raises(ValueError, match=why):
         model.learn(16, callback=callback)
     assert model.num_timesteps == 0
+
+
+class Interrupting(BaseCallback):
+    """Ctrl-C within the update after some rollouts, when the loss is evaluated."""
+
+    def __init__(self, rollouts):
+        super().__init__()
+        self._left = rollouts
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_end(self):
+        self._left -= 1
+        if not self._left:
+            self.model.policy.evaluate_actions = self._interrupt
+
+    def _interrupt(self, *_):
+        del self.model.policy.evaluate_actions
+        raise KeyboardInterrupt
+
+
+class Schedule(BaseCallback):
+    """Another coefficient in each rollout; remembers what a model that is saved there has."""
+
+    def __init__(self):
+        super().__init__()
+        self.saved = []
+
+    def _on_step(self):
+        self.saved.append(self.model.ent_coef)
+        return True
+
+    def _on_rollout_start(self):
+        self.model.ent_coef = 0.01 * (1 + len(self.saved) // 16)
+
+
+def collapsed(**options):
+    model, callback = ppo(Reach(names=NAMES)), local(entropy_targets={"arm": 0.4}, **options)
+    model.ent_coef = 0.01
+    model.policy.action_net.weight.data[:4] = 0.0
+    model.policy.action_net.bias.data[0] = 40.0
+    return model, callback
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_after_an_interrupted_update_the_model_has_its_own_coefficient(block):
+    """In a block at its end, else when the next training begins."""
+    model, callback = collapsed()
+    with pytest.raises(KeyboardInterrupt), callback if block else nullcontext():
+        model.learn(10 * 16, callback=CallbackList([callback, Interrupting(6)]))
+    assert (model.ent_coef == 0.01) == block
+    watch = Watch()
+    model.learn(2 * 16, callback=CallbackList([callback, watch]))
+    assert model.ent_coef == 0.01
+    assert watch.found[0] > 0.1, "what was added before is added again, once"
+    assert document(callback.recorder.snapshot())["entropy_coefficient"] == 0.01
+
+
+def test_between_updates_the_coefficient_is_the_users_to_schedule_and_to_save():
+    (model, callback), schedule, watch = collapsed(), Schedule(), Watch()
+    model.learn(6 * 16, callback=CallbackList([callback, watch, schedule]))
+    assert schedule.saved == pytest.approx([0.01 * (1 + step // 16) for step in range(6 * 16)])
+    assert watch.found[-1] > 0.3
+    assert document(callback.recorder.snapshot())["entropy_coefficient"] == pytest.approx(0.06)
+    assert model.ent_coef == pytest.approx(0.06)

@@ -234,3 +234,31 @@ def test_the_documented_lines_run():
     snapshot = names["callback"].recorder.snapshot()
     assert (snapshot.run_state, snapshot.tamiyo.updates) == (RunState.COMPLETED, 2)
     assert snapshot.tamiyo.readings["arm"].measured
+
+
+class Scored(Reach):
+    """Its episodes report a score."""
+
+    def __init__(self, score):
+        super().__init__()
+        self._score = score
+
+    def step(self, action):
+        *rest, _ = super().step(action)
+        return *rest, {"metrics": {"score": self._score}}
+
+
+def test_a_callback_that_goes_on_with_another_model_forgets_the_former_one():
+    """Also one of another action space."""
+
+    def numbers(callback, model):
+        model.learn(64, callback=callback)
+        snapshot = callback.recorder.snapshot()
+        margins = {head: reading.advantage_margin for head, reading in snapshot.tamiyo.readings.items()}
+        return margins, [one.value for one in snapshot.environment_metrics]
+
+    shared = local()
+    for first, second in ((Scored(1.0), Scored(9.0)), (Scored(1.0), Reach(sizes=(3, 5)))):
+        numbers(shared, ppo(first))
+        assert numbers(shared, ppo(second)) == numbers(local(), ppo(second))
+        assert shared.recorder.snapshot().record_errors == 0
