@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +15,7 @@ from rl_exporter.environment_metrics import EnvironmentMetrics, EnvironmentNumbe
 from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import Heads
 from rl_exporter.histogram import Histogram
+from rl_exporter.log import exporter_log
 from rl_exporter.numbers import PolicyNumbers, TrainingNumbers, attributes
 from rl_exporter.payload import NOT_MEASURED, HeadMeasurement, PPOUpdatePayload
 from rl_exporter.snapshot import HeadReading, RunInfo, RunState, SanctumSnapshot, TamiyoState, first_reading
@@ -25,7 +24,7 @@ from rl_exporter.validity import COUNTS, DURATIONS, GAUGES, Dropped, HeadsValidi
 
 _POLICY, _TRAINING = map(attributes, (PolicyNumbers, TrainingNumbers))
 _GAUGES = tuple((number.name, number.row.kept) for number in GAUGES)
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 _LONGEST_UPDATE_SECONDS = 1.0
 """One of a thousand heads takes milliseconds."""
@@ -192,8 +191,7 @@ class SanctumAggregator:
             key = (one.head, one.field, one.is_error)
             if key not in self._logged:
                 self._logged.add(key)
-                with suppress(Exception):  # of a program's own handler, which may send the record anywhere
-                    _LOG.warning("%s; it is dropped, and so are later ones, silently", one)
+                _LOG.warning("%s; it is dropped, and so are later ones, silently", one)
 
     def set_run_state(self, state: RunState) -> None:
         """Set the state of the run, such as completed."""

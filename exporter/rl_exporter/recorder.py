@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -15,6 +14,7 @@ from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import Heads
 from rl_exporter.identity import Identity, identify
 from rl_exporter.leaving import left_by, left_by_interpreter
+from rl_exporter.log import exporter_log
 from rl_exporter.payload import PPOUpdateHandler, PPOUpdatePayload
 from rl_exporter.server.http import MetricsServer
 from rl_exporter.server.scrapers import while_lingering
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 270.0
 """Longest wait for scrapers at the end: for two scrapes, 120 s apart at most, one of which fails."""
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 PerHead = Mapping[str, SupportsFloat | None]
 """A number for each head by name; a head that is left out, or None, was not measured."""
@@ -188,8 +188,7 @@ class HeadRecorder:
         who = self._server.scrapers.waits_for()
         if who and self._linger > 0:
             run_id, why = self.snapshot().run.run_id, while_lingering(who, self._linger)
-            with suppress(Exception):  # of a program's own handler, which may send the record anywhere
-                _LOG.warning("run %r %s; %s", run_id, state, why)
+            _LOG.warning("run %r %s; %s", run_id, state, why)
 
     def give_way(self) -> None:
         """Hand the run to another recorder; from now on this one does nothing. ``serve`` calls it."""
@@ -238,11 +237,10 @@ class _Unserved:
         self._aggregator.handle_ppo_update(payload)
         if not self._said:
             self._said = True
-            with suppress(Exception):  # as above
-                _LOG.warning(
-                    "run %r has ended, and nobody sees its later updates; call serve() for a new run",
-                    self._aggregator.snapshot().run.run_id,
-                )
+            _LOG.warning(
+                "run %r has ended, and nobody sees its later updates; call serve() for a new run",
+                self._aggregator.snapshot().run.run_id,
+            )
 
 
 class _Replaced:
@@ -257,9 +255,8 @@ class _Replaced:
         del payload
         if not self._said:
             self._said = True
-            with suppress(Exception):  # as above
-                _LOG.warning(
-                    "an update of run %r is dropped, and so are later ones: a later serve() replaced this "
-                    "recorder; record with the one that it returned",
-                    self._run_id,
-                )
+            _LOG.warning(
+                "an update of run %r is dropped, and so are later ones: a later serve() replaced this "
+                "recorder; record with the one that it returned",
+                self._run_id,
+            )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 from rl_exporter.aggregator import SanctumAggregator, kept_heads, listed, require_same_heads
 from rl_exporter.heads import MAXIMUM, Head, Heads
 from rl_exporter.identity import Identity, Registrar, identify
+from rl_exporter.log import exporter_log
 from rl_exporter.notify.destination import Destination, parse_destinations
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.gate import Gate
@@ -24,7 +24,7 @@ from rl_exporter.succession import Former, Request, Served, former_of, holder_of
 if TYPE_CHECKING:
     from rl_exporter.notify.notifier import Notifier
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 _NAMED_LATER = "?"
 """In place of the run_id, which the registrar assigns, while serve checks the rest of a run's description."""
@@ -213,8 +213,7 @@ def _say_replaced(former: Former, recorder: HeadRecorder, resumed: SanctumSnapsh
     if new := [head for head in heads if head.name not in kept]:
         what += f"; heads that differ start anew: {listed(Heads(new))}"
     line = f"run {now.run.run_id!r} at {recorder.url}: this recorder replaces the former one; {what}"
-    with suppress(Exception):  # of a program's own handler, which may send the record anywhere
-        _LOG.warning("%s", line)
+    _LOG.warning("%s", line)
 
 
 def declare_heads(

@@ -156,10 +156,10 @@ def test_the_log_is_written_outside_the_lock(heads, monkeypatch):
             lock.release()
         return acquired
 
-    def warning(*_):
+    def log(*_, **__):
         with ThreadPoolExecutor(1) as scraper:
             free.append(scraper.submit(scrape).result())
 
-    monkeypatch.setattr(logging.getLogger("rl_exporter"), "warning", warning)
+    monkeypatch.setattr(logging.getLogger("rl_exporter"), "log", log)
     heads.record({"arm": 9.0})
     assert free == [True]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from rl_exporter.discovery.liveness import Probe, holds_run_id, liveness_probe
 from rl_exporter.discovery.ownership import remove_file, remove_own, replace_own, touch_own
 from rl_exporter.forks import in_forked_child
 from rl_exporter.heads import require_label_value
+from rl_exporter.log import exporter_log
 
 CLOSE_SECONDS = 10.0
 """How long a run waits at its end for a file system that hangs."""
@@ -27,7 +27,7 @@ CLOSE_SECONDS = 10.0
 _MAX_ATTEMPTS = 100
 """At one run_id. Only somebody who changes an entry on purpose all the time makes more of them necessary."""
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 _REMEDIES = {
     errno.ENOENT: "make it first, or give another",
     errno.EEXIST: "give another run_id",

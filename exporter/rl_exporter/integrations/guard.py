@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 
-_LOG = logging.getLogger("rl_exporter")
+from rl_exporter.log import exporter_log
+
+_LOG = exporter_log()
 
 
 class ErrorGuard:
@@ -31,8 +31,5 @@ class ErrorGuard:
         self._count()
         if not self._logged:
             self._logged = True
-            with suppress(Exception):  # of a program's own handler, which may send the record anywhere
-                _LOG.error(
-                    "telemetry failed; training goes on, further errors are only counted", exc_info=error
-                )
+            _LOG.error("telemetry failed; training goes on, further errors are only counted", exc_info=error)
         return True

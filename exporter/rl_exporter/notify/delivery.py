@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from typing import NamedTuple
 
 import urllib3
@@ -15,6 +13,7 @@ from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionErro
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 from rl_exporter.deadline import TimeLeft, pool_manager
+from rl_exporter.log import exporter_log
 from rl_exporter.notify.destination import Destination
 
 MAX_WAITING = 100
@@ -28,7 +27,7 @@ GIVE_UP_SECONDS = 3600.0
 END_SECONDS = 5.0
 """Longest wait at the end of a run for messages that are on their way."""
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 _AGAIN = frozenset({408, 425, 429})
 """Statuses of the client's side that mean: later."""
 
@@ -183,8 +182,7 @@ class Delivery:
             self._say("messages to %s arrive again; %d were lost", self._destination.host, lost)
 
     def _say(self, line: str, *values: object) -> None:
-        with suppress(Exception):  # of a program's own handler, which may send the record anywhere
-            _LOG.warning(line, *values)
+        _LOG.warning(line, *values)
 
 
 def _refusal(response: urllib3.BaseHTTPResponse) -> _Failure | None:

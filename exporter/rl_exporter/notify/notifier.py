@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
+from rl_exporter.log import exporter_log
 from rl_exporter.notify.delivery import END_SECONDS, Delivery
 from rl_exporter.notify.destination import Destination
 from rl_exporter.notify.events import Announcements, Message
@@ -21,7 +20,7 @@ from rl_exporter.view.cells import number
 LOOK_SECONDS = 5.0
 """Between two looks at the run. A look takes the snapshot that scrapes take, and costs microseconds."""
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 
 class Judgement:
@@ -126,5 +125,4 @@ class Notifier:
         except Exception as error:  # noqa: BLE001 - see above
             if not self._failed:
                 self._failed = True
-                with suppress(Exception):  # of a program's own handler
-                    _LOG.warning("messages about the run fail: %s: %s", type(error).__name__, error)
+                _LOG.warning("messages about the run fail: %s: %s", type(error).__name__, error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import ssl
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
+from rl_exporter.log import exporter_log
 from rl_exporter.server.listen import ListenAddress
 from rl_exporter.server.wsgi import Response, text_response
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rl_exporter.server.logins import Logins
     from rl_exporter.server.web_config import LoadedWebConfig
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, never bound
 _NEEDED = ("pydantic", "bcrypt")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-_LOG = logging.getLogger("rl_exporter")
+from rl_exporter.log import exporter_log
+
+_LOG = exporter_log()
 _LOOK_SECONDS = 1.0
 
 T = TypeVar("T")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Protocol
 
 from rl_exporter.heads import Heads
 from rl_exporter.integrations.meter.meter_result import MeterResult
+from rl_exporter.log import exporter_log
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 NOTHING = -1
 """In place of a number of epochs: of a process that failed, or saw no step in an update."""

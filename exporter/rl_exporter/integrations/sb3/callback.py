@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -38,12 +37,13 @@ from rl_exporter.integrations.sb3.policy import (
 from rl_exporter.integrations.sb3.reports import ReportWindow, episode_mean, log_heads, logged_numbers
 from rl_exporter.integrations.served_run import ServedRun
 from rl_exporter.intervention.controller import Mode
+from rl_exporter.log import exporter_log
 from rl_exporter.payload import HeadMeasurement, PPOUpdatePayload
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
 from rl_exporter.serving import serve
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 
 class HeadEntropyCallback(BaseCallback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,10 +9,11 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.heads import Heads
 from rl_exporter.intervention.controller import EntropyController, Mode
+from rl_exporter.log import exporter_log
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import SanctumSnapshot
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 
 class SharedCoefficient:

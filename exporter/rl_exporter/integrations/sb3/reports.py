@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from rl_exporter.environment_metrics import EnvironmentMetrics, episode_means
 from rl_exporter.heads import Heads
+from rl_exporter.log import exporter_log
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 
@@ -33,7 +33,7 @@ _FACTORS = {"value_loss": 0.5}
 _EPISODES = 100
 _INDENT, _CUT = "   ", "..."
 """In a table: before a number, below the name of its group, and after a name that was cut off."""
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 
 class ReportWindow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,9 +21,10 @@ from rl_exporter.integrations.torchrl.distributions import Decisions, decisions,
 from rl_exporter.integrations.torchrl.listener import Listener
 from rl_exporter.integrations.torchrl.rollout import rollout_numbers
 from rl_exporter.integrations.torchrl.specs import categorical_leaves, key_name
+from rl_exporter.log import exporter_log
 from rl_exporter.recorder import HeadRecorder
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 
 class HeadEntropyHook:

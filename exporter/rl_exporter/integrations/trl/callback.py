@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,12 @@ from rl_exporter.heads import START, Head, Heads
 from rl_exporter.integrations.guard import ErrorGuard
 from rl_exporter.integrations.served_run import ServedRun
 from rl_exporter.integrations.trl.log import HEAD, Window, measures_policy, record_arguments, reports
+from rl_exporter.log import exporter_log
 from rl_exporter.recorder import LINGER_SECONDS, HeadRecorder
 from rl_exporter.server.listen import ListenAddress
 from rl_exporter.serving import serve
 
-_LOG = logging.getLogger("rl_exporter")
+_LOG = exporter_log()
 
 
 class HeadEntropyCallback(TrainerCallback):
