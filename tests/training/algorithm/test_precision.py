@@ -128,5 +128,5 @@ def test_distributions_are_computed_outside_of_autocast(monkeypatch):
 def test_heads_is_learned_in_bfloat16(tmp_path):
     log = tmp_path / "log.jsonl"
     fixed = ["--listen", "127.0.0.1:0", "--quiet", "--linger", "0", "--log-json", str(log)]
-    assert main(["--env", "heads", "--updates", "56", "--precision", "bfloat16", *fixed]) == 0
-    assert json.loads(log.read_text().splitlines()[-1])["rl_training_episode_return"] > 15.6
+    assert main(["--env", "heads", "--updates", "30", "--precision", "bfloat16", *fixed]) == 0
+    assert json.loads(log.read_text().splitlines()[-1])["rl_training_episode_return"] > 15.3
