@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, SupportsIndex
 
@@ -174,9 +175,11 @@ class HeadMeter(Metering):
             except Exception as error:  # noqa: BLE001 - telemetry never stops training, whatever it raises
                 self._failure = error
 
-    def _exactly(self) -> torch.autocast:
+    def _exactly(self) -> AbstractContextManager[object]:
         """Products of the measurement in their own precision, also where the loop calls it under autocast."""
-        return torch.autocast(self._layout.segment.device.type, enabled=False)
+        kind = self._layout.segment.device.type
+        known = torch.amp.is_autocast_available(kind)
+        return torch.autocast(kind, enabled=False) if known else nullcontext()
 
     @torch.no_grad()
     def _add(self, logits: PerHead, masks: PerHead | None, given: Mapping[str, Tensor | None]) -> None:
