@@ -58,7 +58,6 @@ class ModuleMeter:
         self._layout = HeadLayout(heads.names, [head.choices for head in heads])
         self._meter = HeadMeter(heads, clip=clip, partial_epochs=True, lenient=True, count_error=count_error)
         self._cursor, self._joint = EpochCursor(), JointRatios(clip)
-        self._parts = 0
 
     def begin(self, rows: int | None) -> None:
         """A batch of so many rows, or sequences, is ready; None: not known."""
@@ -71,9 +70,7 @@ class ModuleMeter:
         both = torch.stack([steps.logits, steps.acting]), steps.actions.expand(2, *steps.actions.shape)
         log_probs, acting = head_log_probs(*both, self._layout_on(steps.logits.device))
         log_ratio = log_probs.sum(-1) - steps.acting_log_prob
-        self._parts = 0
         for rows, ends in self._cursor.parts(len(steps.logits)):
-            self._parts += 1
             self._meter.add(
                 steps.logits[rows],
                 valid=steps.valid[rows],
@@ -94,8 +91,6 @@ class ModuleMeter:
 
     def gradients(self, layer: nn.Linear) -> None:
         """What the backward pass left of that minibatch, which belongs to the epoch in which it ends."""
-        for _ in range(self._parts - 1):
-            self._meter.gradients({})
         self._meter.gradients(layer)
 
     def finish(self) -> int:
