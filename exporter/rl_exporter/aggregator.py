@@ -59,10 +59,15 @@ class SanctumAggregator:
         self._renew_lock()
         in_forked_child(self._renew_lock)
         self._start_timestamp = now = clock()
+        readings, memories, updates = (
+            former.tamiyo.readings,
+            dict(former.tamiyo.memories),
+            former.tamiyo.updates,
+        )
         self._trackers = [
-            HeadTracker(head, former.tamiyo.readings[head.name], former.tamiyo.updates, now) for head in heads
+            HeadTracker(head, readings[head.name], updates, now, memories.get(head.name)) for head in heads
         ]
-        self._updates = self._resumed_updates = former.tamiyo.updates
+        self._updates = self._resumed_updates = updates
         self._values: dict[str, float | None] = {
             **{number.name: number.of(former.tamiyo) for number in _POLICY if number.row.kept},
             **{number.name: number.of(former) for number in _TRAINING if not number.whole},
@@ -228,14 +233,14 @@ class SanctumAggregator:
         )
 
     def _state(self) -> TamiyoState:
-        readings = {
-            name: tracker.reading() for name, tracker in zip(self._heads.names, self._trackers, strict=True)
-        }
+        trackers = dict(zip(self._heads.names, self._trackers, strict=True))
+        readings = {name: tracker.reading() for name, tracker in trackers.items()}
         return TamiyoState(
             heads=self._heads,
             readings=MappingProxyType(readings),
             updates=self._updates,
             entropy=_aggregate(readings, self._updates),
+            memories=tuple((name, tracker.memory()) for name, tracker in trackers.items()),
             **{number.name: self._values.get(number.name) for number in _POLICY},
         )
 
@@ -264,6 +269,7 @@ def with_heads(former: SanctumSnapshot, heads: Heads) -> SanctumSnapshot:
         readings=MappingProxyType(
             {head.name: readings[head.name] if head.name in kept else first_reading(head) for head in heads}
         ),
+        memories=tuple((name, memory) for name, memory in former.tamiyo.memories if name in kept),
     )
     return replace(former, tamiyo=tamiyo)
 

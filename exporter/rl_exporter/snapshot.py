@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated
@@ -13,6 +13,7 @@ from rl_exporter.heads import MAXIMUM, Head, Heads, entropy_attribute_head, requ
 from rl_exporter.health import DEFAULT_THRESHOLDS, Condition, HeadState, Level, Thresholds, is_blind, level
 from rl_exporter.histogram import DURATION_BOUNDS, RATIO_BOUNDS, Histogram
 from rl_exporter.immutable import Picklable
+from rl_exporter.memory import Memories
 from rl_exporter.numbers import HeadNumbers, Number, PolicyNumbers, TrainingNumbers
 
 
@@ -210,6 +211,8 @@ class TamiyoState(Picklable, PolicyNumbers):
     updates: Annotated[
         int, Number("rl_training_updates_total", "PPO updates since the start of the run.", "counter")
     ] = 0
+    memories: Memories = field(default=(), compare=False, repr=False)
+    """What lets a run that resumes go on judging each head; empty where /metrics was read back."""
 
     @classmethod
     def before_first_update(cls, heads: Heads, entropy_coefficient: float | None = None) -> TamiyoState:

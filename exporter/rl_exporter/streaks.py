@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import mul
 
 from rl_exporter.decisions import NOTHING_UNCERTAIN
 from rl_exporter.health import is_blind
+from rl_exporter.memory import INFORMATION_UPDATES, SLOPE_UPDATES
 from rl_exporter.payload import HeadMeasurement
-
-SLOPE_UPDATES = 10
-"""Effective ratios that the slope looks back over."""
-
-
-INFORMATION_UPDATES = 10
-"""Updates with state information over which one odd decision is an exception."""
 
 
 class SlopeWindow:
@@ -23,14 +17,22 @@ class SlopeWindow:
 
     __slots__ = ("_ratios", "_updates")
 
-    def __init__(self) -> None:
-        self._updates: deque[int] = deque(maxlen=SLOPE_UPDATES)
-        self._ratios: deque[float] = deque(maxlen=SLOPE_UPDATES)
+    def __init__(self, updates: Iterable[int] = (), ratios: Iterable[float] = ()) -> None:
+        self._updates: deque[int] = deque(updates, maxlen=SLOPE_UPDATES)
+        self._ratios: deque[float] = deque(ratios, maxlen=SLOPE_UPDATES)
 
     def add(self, update: int, ratio: float) -> None:
         """Add a point; its update number is above that of the last."""
         self._updates.append(update)
         self._ratios.append(ratio)
+
+    def __len__(self) -> int:
+        return len(self._updates)
+
+    @property
+    def points(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Updates and ratios."""
+        return tuple(self._updates), tuple(self._ratios)
 
     def slope(self) -> float | None:
         """Change of the ratio per update; None before the second point."""
@@ -90,14 +92,19 @@ class RecentInformation:
 
     __slots__ = ("_nats", "_uncertain")
 
-    def __init__(self) -> None:
-        self._nats: deque[float] = deque(maxlen=INFORMATION_UPDATES)
-        self._uncertain: deque[float] = deque(maxlen=INFORMATION_UPDATES)
+    def __init__(self, nats: Iterable[float] = (), uncertain: Iterable[float] = ()) -> None:
+        self._nats: deque[float] = deque(nats, maxlen=INFORMATION_UPDATES)
+        self._uncertain: deque[float] = deque(uncertain, maxlen=INFORMATION_UPDATES)
 
     def add(self, nats: float, ratio: float | None) -> None:
         """Add what an update knew."""
         self._nats.append(nats)
         self._uncertain.append(nats / ratio if ratio else nats)
+
+    @property
+    def known(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """State information of each update, and all that was uncertain in it, in nats."""
+        return tuple(self._nats), tuple(self._uncertain)
 
     def judged(self, nats: float | None, ratio: float | None) -> bool | None:
         """Whether the head is blind after an update, which was added; None where the update is an exception.

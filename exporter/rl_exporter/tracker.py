@@ -18,6 +18,7 @@ from rl_exporter.health import (
     is_blind,
 )
 from rl_exporter.histogram import RATIO_BOUNDS, Histogram
+from rl_exporter.memory import INFORMATION_UPDATES, SLOPE_UPDATES, START_UPDATES, HeadMemory, Streaks
 from rl_exporter.numbers import HeadNumbers, attributes
 from rl_exporter.payload import HeadMeasurement
 from rl_exporter.snapshot import HeadReading, declared_reference, effective_ratio, relative_ratio
@@ -25,17 +26,15 @@ from rl_exporter.streaks import RecentInformation, SlopeWindow, Streak, informat
 
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
 
-START_UPDATES = 10
-"""Measured updates whose median is the reference of a head that is compared with its start."""
-
 
 class HeadTracker:
     """Count every update of one head; ``reading`` returns its immutable state.
 
     ``record`` changes numbers in place, so it costs the training loop a microsecond or two; ``reading`` builds
     the immutable copy only when a reader asks for it. Not thread-safe. ``resumed`` is the reading after
-    ``updates``, ``now`` the Unix time at which the run starts or resumes: conditions that held then count from
-    ``now``, except ``idle``.
+    ``updates``, with the ``memory`` of that time where it is known, ``now`` the Unix time at which the run
+    starts or resumes: conditions that held then count from ``now``, except ``idle``. What was counted under
+    another reference or other thresholds does not count.
     """
 
     __slots__ = (
@@ -45,6 +44,7 @@ class HeadTracker:
         "_critical",
         "_entropy",
         "_explained",
+        "_first",
         "_former_slope",
         "_head",
         "_idle",
@@ -59,7 +59,6 @@ class HeadTracker:
         "_relative",
         "_settled",
         "_shares",
-        "_start",
         "_starved",
         "_state",
         "_streak",
@@ -69,35 +68,42 @@ class HeadTracker:
         "_window",
     )  # fmt: skip
 
-    def __init__(self, head: Head, resumed: HeadReading, updates: int, now: float) -> None:
+    def __init__(
+        self, head: Head, resumed: HeadReading, updates: int, now: float, memory: HeadMemory | None = None
+    ) -> None:
+        memory = memory or _recalled(resumed)
         self._head = head
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
-        self._former_slope = resumed.slope
         self._last: HeadNumbers = resumed
         self._shares = resumed.action_shares
         self._explained = resumed.state_information_ratio
-        declared = declared_reference(head)
-        self._reference = resumed.reference if declared is None and head.reference == START else declared
+        self._first = list(memory.first)
+        self._reference = self._start() if head.reference == START else declared_reference(head)
         self._relative = head.reference != MAXIMUM
         self._attention = max(head.thresholds)
-        self._start: list[float] = []
-        self._state, self._streak = resumed.state, Streak(resumed.state_streak, now)
+        same_ratio = (resumed.relative, resumed.relative and resumed.reference) == (
+            self._relative,
+            self._relative and self._reference,
+        )
+        comparable = same_ratio and resumed.thresholds == head.thresholds
+        self._state, self._streak = resumed.state, Streak(resumed.state_streak if comparable else 0, now)
         self._ratio_seen = resumed.warning_streak is not None
-        self._warning = Streak(resumed.warning_streak or 0, now)
-        self._critical = Streak(resumed.critical_streak or 0, now)
+        self._warning = Streak((resumed.warning_streak or 0) if comparable else 0, now)
+        self._critical = Streak((resumed.critical_streak or 0) if comparable else 0, now)
         self._unmeasured = Streak(updates - resumed.measured_update, now)
-        held = dict(resumed.conditions)
-        self._low = Streak(self._warning.length if Condition.LOW in held else 0, now)
-        self._collapsed = Streak(self._critical.length if Condition.COLLAPSED in held else 0, now)
-        self._settled = Streak(self._critical.length if Condition.SETTLED in held else 0, now)
-        self._starved = Streak(SUSTAINED_UPDATES if Condition.STARVED in held else 0, now)
+        low, collapsed, settled, starved, idle = memory.streaks
+        self._low = Streak(low if comparable else 0, now)
+        self._collapsed = Streak(collapsed if comparable else 0, now)
+        self._settled = Streak(settled if comparable else 0, now)
+        self._starved = Streak(starved, now)
         # Idle silences alerts about the ratio of a head; a resume must not let them speak again.
-        self._idle = Streak(SUSTAINED_UPDATES if Condition.IDLE in held else 0, held.get(Condition.IDLE, now))
+        self._idle = Streak(idle, dict(resumed.conditions).get(Condition.IDLE, now))
         self._nan, self._inf = resumed.nan_values, resumed.inf_values
         self._counts, self._sum = list(resumed.effective_histogram.counts), resumed.effective_histogram.sum
-        self._window = SlopeWindow()
-        self._information = RecentInformation()
+        self._window = SlopeWindow(memory.updates, memory.ratios) if same_ratio else SlopeWindow()
+        self._former_slope = resumed.slope if same_ratio else None
+        self._information = RecentInformation(memory.nats, memory.uncertain)
 
     def record(self, measured: HeadMeasurement, update: int, now: float) -> None:
         """Store what ``update`` measured at Unix time ``now``; its values are possible.
@@ -140,7 +146,7 @@ class HeadTracker:
         entropy, choice, share = measured.entropy, measured.choice_entropy, measured.choice_share
         if entropy is not None:
             self._entropy, self._measured_update = entropy, update
-            if self._reference is None and self._head.reference == START:
+            if len(self._first) < START_UPDATES:
                 self._learn_start(entropy)
         if self._relative:
             return relative_ratio(entropy, self._reference, share)
@@ -163,11 +169,14 @@ class HeadTracker:
         )
 
     def _learn_start(self, entropy: float) -> None:
-        self._start.append(entropy)
-        if len(self._start) == START_UPDATES:
-            # A start without entropy can be no reference: the head then never gets a verdict.
-            self._reference = median(self._start) or None
-            self._start.clear()
+        # Whatever the reference is: a later resume may ask for the start of the run.
+        self._first.append(entropy)
+        if self._head.reference == START:
+            self._reference = self._start()
+
+    def _start(self) -> float | None:
+        # A start without entropy can be no reference: the head then never gets a verdict.
+        return median(self._first) or None if len(self._first) == START_UPDATES else None
 
     def _count(self, ratio: float, measured: HeadMeasurement, update: int, now: float) -> None:
         self._ratio_seen = True
@@ -199,7 +208,6 @@ class HeadTracker:
     def reading(self) -> HeadReading:
         """The immutable state of the head now."""
         measured = self._measured_update > 0
-        slope = self._window.slope()
         last = {name: getattr(self._last, name) for name in _NUMBERS}
         return HeadReading(
             **last | {"entropy": self._entropy, "state_information_ratio": self._explained},
@@ -209,7 +217,7 @@ class HeadTracker:
             state_streak=self._streak.length,
             warning_streak=self._warning.length if self._ratio_seen else None,
             critical_streak=self._critical.length if self._ratio_seen else None,
-            slope=self._former_slope if slope is None else slope,
+            slope=self._slope(),
             reference=self._reference,
             action_shares=self._shares,
             thresholds=self._head.thresholds,
@@ -219,6 +227,19 @@ class HeadTracker:
             effective_histogram=Histogram(RATIO_BOUNDS, tuple(self._counts), self._sum),
             conditions=self._conditions(),
         )
+
+    def _slope(self) -> float | None:
+        """None as long as a resumed run lacks some of its last ratios: who counts ten takes all as known."""
+        if not self._window:
+            return self._former_slope
+        whole = len(self._window) >= min(sum(self._counts), SLOPE_UPDATES)
+        return self._window.slope() if whole else None
+
+    def memory(self) -> HeadMemory:
+        """What a run that resumes from the reading needs, beside it."""
+        held = (self._low, self._collapsed, self._settled, self._starved, self._idle)
+        streaks = Streaks(*(streak.length for streak in held))
+        return HeadMemory(streaks, tuple(self._first), *self._window.points, *self._information.known)
 
     def _conditions(self) -> tuple[tuple[Condition, float], ...]:
         """Conditions of three updates or more. An update without information neither extends nor resets one."""
@@ -236,3 +257,25 @@ class HeadTracker:
             (Condition.UNMEASURED, self._unmeasured.length, self._unmeasured.since),
         )
         return tuple((condition, since) for condition, length, since in held if length >= SUSTAINED_UPDATES)
+
+
+def _recalled(resumed: HeadReading) -> HeadMemory:
+    """What can be told from a reading alone, as of /metrics: its last update stands for those before it.
+
+    A reference other than the maximum is taken for the start: only who resumes with ``start`` looks at it.
+    """
+    known = RecentInformation()
+    nats = resumed.state_information
+    if nats is not None and resumed.effective is not None:
+        for _ in range(min(sum(resumed.effective_histogram.counts), INFORMATION_UPDATES)):
+            known.add(nats, resumed.state_information_ratio)
+    start = resumed.reference if resumed.relative and resumed.measured else None
+    held = dict(resumed.conditions)
+    streaks = Streaks(
+        low=(resumed.warning_streak or 0) if Condition.LOW in held else 0,
+        collapsed=(resumed.critical_streak or 0) if Condition.COLLAPSED in held else 0,
+        settled=(resumed.critical_streak or 0) if Condition.SETTLED in held else 0,
+        starved=SUSTAINED_UPDATES if Condition.STARVED in held else 0,
+        idle=SUSTAINED_UPDATES if Condition.IDLE in held else 0,
+    )
+    return HeadMemory(streaks, () if start is None else (start,) * START_UPDATES, (), (), *known.known)

@@ -28,6 +28,15 @@ def inside(part, **changes):
     return make
 
 
+def memory(**windows):
+    def make(path, content, state):
+        changed = copy.deepcopy(state)
+        changed["memories"]["op"] |= windows
+        write_state(path, changed)
+
+    return make
+
+
 def without(*keys):
     def make(path, content, state):
         changed = copy.deepcopy(state)
@@ -167,6 +176,14 @@ MALFORMED = {
     "metrics of other heads": lambda path, content, state: write_state(
         path, state | {"metrics": state["metrics"].replace('head="op"', 'head="po"')}
     ),
+    "no memories": rewritten(memories=[1]),
+    "a memory that lacks a window": rewritten(memories={"op": {}}),
+    "a memory of texts": memory(ratios=["low"]),
+    "a memory of more updates": memory(first=[1.0] * 11),
+    "a memory of halves": memory(streaks=[0.5]),
+    "a memory whose windows do not fit": memory(updates=[1, 2], ratios=[0.5]),
+    "a memory without order": memory(updates=[2, 1], ratios=[0.5, 0.5]),
+    "a memory that is not finite": memory(nats=[float("nan")], uncertain=[1.0]),
     "a folder": directory,
     "a pipe": pipe,
     "a link to itself": loop,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from statistics import median
 from typing import ClassVar
 
 import pytest
@@ -69,6 +70,7 @@ def test_what_is_written_is_read_back(saved):
     assert its_collector.episode_return == collector.episode_return
     former = checkpoint.snapshot
     assert former == aggregator.snapshot()
+    assert former.tamiyo.memories == aggregator.snapshot().tamiyo.memories != ()
     assert former.tamiyo.updates == 3
     for each in (agent, other):
         each.anneal(0.5)
@@ -181,6 +183,26 @@ def test_a_run_goes_on_with_other_multipliers_thresholds_and_references(tmp_path
     assert thresholds["op"] == {"warning": 0.5, "critical": 0.25}
     assert line["rl_policy_head_entropy_coefficient"]["op"] == 2.0
     assert line["rl_policy_head_entropy_reference_nats"]["tempo"] == 0.7
+
+
+def test_the_start_of_a_head_is_that_of_the_run_although_it_was_preempted(tmp_path):
+    log = tmp_path / "log"
+    command = [*FIXED, "--quiet", "--checkpoint", str(tmp_path / "state"), "--log-json", str(log)]
+    assert main([*command, "--updates", "7"]) == 0
+    assert main([*command, "--resume", "--updates", "11", "--reference", "op=start"]) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    entropies = [line["rl_policy_head_entropy_nats"]["op"] for line in lines]
+    assert lines[-1]["rl_policy_head_entropy_reference_nats"]["op"] == median(entropies[:10])
+    assert "op" not in lines[8]["rl_policy_head_entropy_reference_nats"]
+
+
+def test_a_checkpoint_of_a_version_without_memories_goes_on(saved):
+    folder, agent, _, aggregator = saved
+    path = folder / "checkpoint.pt"
+    state = read_state(path, torch.device("cpu"))
+    del state["memories"]
+    write_state(path, state)
+    assert load(folder, agent).snapshot == aggregator.snapshot()
 
 
 def test_sums_and_scale_of_past_advantages_go_on(saved):

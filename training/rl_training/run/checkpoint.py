@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import torch
 from rl_exporter.client.parse import NotAnExporterError, parse_snapshot
 from rl_exporter.collector import Renderer
 from rl_exporter.environment_metrics import series_of
+from rl_exporter.memory import memories_of, memory_states
 from rl_exporter.snapshot import SanctumSnapshot
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
@@ -83,9 +84,9 @@ def save(
 ) -> None:
     """Write a checkpoint; a kill at any moment leaves either the former one or this one. Raises OSError.
 
-    It keeps the snapshot as the /metrics body that shows it, so that no second format has to follow the first.
-    ``settings`` say what the policy was trained on and how, as JSON: see ``settings.kept_settings``.
-    ``controller`` is the state of the entropy controller.
+    It keeps the snapshot as the /metrics body that shows it, so that no second format has to follow the first,
+    and apart what /metrics does not show. ``settings`` say what the policy was trained on and how, as JSON: see
+    ``settings.kept_settings``. ``controller`` is the state of the entropy controller.
     """
     state = {
         "format": _FORMATS[-1],
@@ -93,6 +94,7 @@ def save(
         "agent": agent.state(),
         "progress": collector.progress(),
         "metrics": Renderer(lambda: snapshot).render("")[0].decode(),
+        "memories": memory_states(snapshot.tamiyo.memories),
         "settings": settings,
         "controller": dict(controller),
     }
@@ -112,7 +114,7 @@ def load(folder: Path, agent: PPOAgent, which: str | None = None, remedies: Reme
         checkpoint = Checkpoint(
             state["agent"],
             state["progress"],
-            _snapshot(state["metrics"], agent),
+            _snapshot(state["metrics"], state.get("memories", {}), agent),
             dict(state.get("controller", {})),
         )
         _require_possible(checkpoint, agent)
@@ -212,11 +214,12 @@ def _others(kept: CheckpointFolder, path: Path, remedies: Remedies) -> str:
     return remedies.damaged
 
 
-def _snapshot(metrics: object, agent: PPOAgent) -> SanctumSnapshot:
+def _snapshot(metrics: object, memories: dict[str, Any], agent: PPOAgent) -> SanctumSnapshot:
+    """As it was rendered. Checkpoints of former versions have no memories."""
     snapshot = parse_snapshot(str(metrics))
     if snapshot.tamiyo.heads.sizes != agent.heads.sizes:
         raise NotAnExporterError("its numbers are those of other heads")
-    return snapshot
+    return replace(snapshot, tamiyo=replace(snapshot.tamiyo, memories=memories_of(memories)))
 
 
 def _require_possible(checkpoint: Checkpoint, agent: PPOAgent) -> None:
