@@ -25,6 +25,7 @@ from rl_exporter.snapshot import HeadReading, declared_reference, effective_rati
 from rl_exporter.streaks import RecentInformation, SlopeWindow, Streak, information_ratio
 
 _NUMBERS = tuple(number.name for number in attributes(HeadNumbers))
+_TOTALS = tuple(number.name for number in attributes(HeadNumbers) if number.row.kind == "counter")
 
 
 class HeadTracker:
@@ -63,6 +64,7 @@ class HeadTracker:
         "_state",
         "_streak",
         "_sum",
+        "_totals",
         "_unmeasured",
         "_warning",
         "_window",
@@ -76,6 +78,8 @@ class HeadTracker:
         self._entropy = resumed.entropy
         self._measured_update = resumed.measured_update
         self._last: HeadNumbers = resumed
+        self._totals: dict[str, float] = {}
+        self._keep_totals(resumed)
         self._shares = resumed.action_shares
         self._explained = resumed.state_information_ratio
         self._first = list(memory.first)
@@ -114,6 +118,8 @@ class HeadTracker:
         if not finite or measured.nan_steps or measured.inf_steps:
             self._nan += measured.nan_steps + measured.nan_gradients
             self._inf += measured.inf_steps + measured.inf_gradients
+        if measured.interventions_raised is not None or measured.interventions_released is not None:
+            self._keep_totals(measured)
         ratio, had_choice, share = None, None, measured.choice_share
         if share is not None or measured.entropy is not None or measured.choice_entropy is not None:
             if share == 0.0 and measured.choice_entropy is not None:
@@ -132,6 +138,13 @@ class HeadTracker:
             self._count(ratio, measured, update, now)
         self._unmeasured.count(measured.entropy is None, now)
         self._enter(self._state_of(ratio, measured, finite, had_choice), now)
+
+    def _keep_totals(self, given: HeadNumbers) -> None:
+        """A total stays where nobody counts any more, and where somebody counts anew from 0."""
+        for name in _TOTALS:
+            total = getattr(given, name)
+            if total is not None:
+                self._totals[name] = max(total, self._totals.get(name, 0.0))
 
     def _had_choice(self, measured: HeadMeasurement, now: float) -> bool | None:
         """Whether the head had a choice step in an update without effective ratio; counts starvation."""
@@ -210,7 +223,7 @@ class HeadTracker:
         measured = self._measured_update > 0
         last = {name: getattr(self._last, name) for name in _NUMBERS}
         return HeadReading(
-            **last | {"entropy": self._entropy, "state_information_ratio": self._explained},
+            **last | self._totals | {"entropy": self._entropy, "state_information_ratio": self._explained},
             normalized=self._head.normalize(self._entropy) if measured else None,
             measured_update=self._measured_update,
             state=self._state,

@@ -187,7 +187,7 @@ TRAINING = (
     Mutant(
         "controller: a resumed run begins with an integral of 0",
         "training/rl_training/run/intervention.py",
-        "            controller.restore(resumed.controller)\n",
+        "            controller.restore(_controls(resumed))\n",
         "            controller.restore({})\n",
         (*_INTERVENTION, "integral_that_it_had"),
     ),

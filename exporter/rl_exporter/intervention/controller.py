@@ -15,6 +15,8 @@ from rl_exporter.snapshot import HeadReading, SanctumSnapshot
 
 Mode = Literal["on", "observe"]
 
+_ACTED = "acted"
+
 
 def require_ratio(name: str, ratio: object) -> float:
     """The target of a head, which is an effective ratio. Raises ValueError with the remedy."""
@@ -97,8 +99,13 @@ class EntropyController:
         seen = sum(reading.effective_histogram.counts)
         if seen == control.seen:
             return control
+        # The run has the counters where this controller is not the first one of it.
+        raised = max(control.raised, int(reading.interventions_raised or 0))
+        released = max(control.released, int(reading.interventions_released or 0))
+        control = replace(control, raised=raised, released=released)
         target = self._targets[name]
-        return answer(control, self._gains, target, reading.effective, seen, blind=reading.blind)
+        found = answer(control, self._gains, target, reading.effective, seen, blind=reading.blind)
+        return found if self._acts else replace(found, raised=raised, released=released)
 
     def numbers(self, base: float | None = None) -> dict[str, dict[str, float]]:
         """Arguments for ``record`` that describe the update between two calls of ``coefficients``.
@@ -108,8 +115,8 @@ class EntropyController:
         controls = self._controls
         found: dict[str, Mapping[str, float]] = {
             "entropy_target": {name: self._targets[name] * c.share for name, c in controls.items()},
-            "interventions_raised": {name: c.raised * self._acts for name, c in controls.items()},
-            "interventions_released": {name: c.released * self._acts for name, c in controls.items()},
+            "interventions_raised": {name: c.raised for name, c in controls.items()},
+            "interventions_released": {name: c.released for name, c in controls.items()},
         }
         if self._acts:
             found["controller_saturated"] = {name: c.saturated for name, c in controls.items()}
@@ -136,13 +143,16 @@ class EntropyController:
         return {name: every[name] for name in added}
 
     def state(self) -> dict[str, dict[str, float]]:
-        """What a checkpoint keeps, as plain numbers by head."""
-        return {name: asdict(control) for name, control in self._controls.items()}
+        """What a checkpoint keeps, as plain numbers by head; ``acted`` is 0 with mode ``observe``."""
+        return {name: asdict(control) | {_ACTED: int(self._acts)} for name, control in self._controls.items()}
 
     def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        """Go on from what ``state`` returned; a head that it lacks starts anew. Raises ValueError."""
+        """Go on from what ``state`` returned; a head that it lacks starts anew. Raises ValueError.
+
+        Nothing is added yet after a controller that only observed.
+        """
         try:
-            found = {name: _control(state[name]) for name in self._controls if name in state}
+            found = {name: self._restored(state[name]) for name in self._controls if name in state}
         except (TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"no state of a controller: {error!r}; start anew") from error
         most = self._gains.most
@@ -151,6 +161,17 @@ class EntropyController:
             for name, control in found.items()
         }
         self._controls = MappingProxyType({**self._controls, **bounded})
+
+    def _restored(self, state: Mapping[str, Any]) -> HeadControl:
+        control = _control(state)
+        acted = state.get(_ACTED)
+        if acted not in {None, 0, 1}:
+            raise ValueError(f"no state of a controller: {_ACTED} is {acted!r}; start anew")
+        if not self._acts:
+            # The last move is no longer applied. What was, the run has counted.
+            return replace(control, raised=0, released=0)
+        # What one that observed would have added answers a head that never had any of it.
+        return replace(control, integral=0.0, added=0.0, saturated=0) if acted == 0 else control
 
 
 def _control(state: Mapping[str, Any]) -> HeadControl:

@@ -49,7 +49,8 @@ class HeadControl:
     ``integral`` and ``added`` are nats of coefficient; the next update gets ``added`` on top. ``share`` of the
     declared target holds at present. ``low`` and ``saturated`` count updates in a row at which the head was low
     and blind, and at which it needed the bound or more; ``raised`` and ``released`` all updates that moved
-    ``added``. ``seen``: effective ratios that the run had counted of the head when the law last answered one.
+    what the head got. ``seen``: effective ratios that the run had counted of the head when the law last
+    answered one.
     """
 
     integral: float = 0.0

@@ -4,12 +4,16 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 
 from rl_exporter import Head, HeadMeasurement, Heads, PPOUpdatePayload, RunInfo, SanctumAggregator
+from rl_exporter.client.parse import parse_snapshot
 from rl_exporter.collector import Renderer
 from rl_exporter.intervention import EntropyController
+from rl_exporter.intervention.law import HeadControl
 from rl_exporter.view.document import document
 
 HEADS = Heads([Head("op", 6, 1.0), Head("blueprint", 13, 1.3), Head("only", 1)])
@@ -20,8 +24,8 @@ TARGETS = {"op": 0.4, "blueprint": 0.5}
 class Run:
     """A run whose updates measure what a test says."""
 
-    def __init__(self, heads=HEADS):
-        self.aggregator = SanctumAggregator(heads, RunInfo("run"), entropy_coefficient=BASE)
+    def __init__(self, heads=HEADS, resumed=None):
+        self.aggregator = SanctumAggregator(heads, RunInfo("run"), entropy_coefficient=BASE, resumed=resumed)
 
     def update(self, ratio=None, information=0.0, *, heads=("op", "blueprint"), numbers=None, **measured):
         found = {"choice_entropy": ratio, "choice_share": 0.5, "open_share": 0.5, "entropy": 1.0, **measured}
@@ -40,6 +44,10 @@ def low(run, controller, updates=4, **measured):
     for _ in range(updates):
         coefficients = controller.coefficients(run.update(0.05, **measured))
     return coefficients
+
+
+def rendered(snapshot):
+    return Renderer(lambda: snapshot).render("")[0].decode()
 
 
 def untouched():
@@ -155,7 +163,7 @@ def test_the_state_goes_through_json_and_the_law_goes_on():
 @pytest.mark.parametrize(
     "damage",
     [{"op": 3}, {"op": {}}, {"op": {"integral": "x"}}, ["op"], {"op": {"integral": math.nan}},
-     {"op": {"added": -1.0}}, {"op": {"seen": True}}],
+     {"op": {"added": -1.0}}, {"op": {"seen": True}}, {"op": {"acted": 2}}, {"op": {"acted": []}}],
 )  # fmt: skip
 def test_what_is_no_state_is_refused_and_nothing_changes(damage):
     controller = EntropyController(HEADS, {"op": 0.4})
@@ -199,3 +207,61 @@ def test_interventions_by_head_and_direction():
     after = controller.controls["op"]
     assert (after.raised, after.released) == (before.raised, 1)
     assert controller.controls.keys() == {"op"}
+
+
+def controlled(run, controller, *ratios):
+    """What the head got in each update, and what the run then said of the interventions."""
+    for ratio in ratios:
+        applied = controller.adding["op"] if controller else 0.0
+        measured = {"op": HeadMeasurement(1.0, ratio, 0.5, 0.5, state_information=0.0)}
+        heads = controller.described(measured, BASE) if controller else measured
+        run.aggregator.handle_ppo_update(PPOUpdatePayload(heads=heads))
+        if controller:
+            controller.added(run.snapshot)
+        reading = run.snapshot.tamiyo.readings["op"]
+        yield applied, reading.interventions_raised or 0.0, reading.interventions_released or 0.0
+
+
+@pytest.mark.parametrize("restores", [True, False])
+@pytest.mark.parametrize("saved", [lambda snapshot: snapshot, lambda s: parse_snapshot(rendered(s))])
+def test_counters_are_of_what_was_applied_and_never_go_backwards_whatever_the_mode_becomes(saved, restores):
+    found, snapshot, state = [], None, {}
+    for mode in ("on", "off", "on", "observe", "on", "on", "off"):
+        run = Run(resumed=snapshot)
+        controller = None if mode == "off" else EntropyController(HEADS, {"op": 0.4}, mode=mode)
+        if controller and restores:
+            controller.restore(state)
+        found.append(list(controlled(run, controller, *[0.05] * 4, *[0.9] * 2, *[0.05] * 3)))
+        state, snapshot = controller.state() if controller else {}, saved(run.snapshot)
+    applied, raised, released = zip(*(update for updates in found for update in updates), strict=True)
+    assert sorted(raised) == list(raised)
+    assert sorted(released) == list(released)
+    moves = [other - one for one, other in pairwise(applied)]
+    assert max(moves) <= 0.5
+    assert raised[-1] == sum(move > 0 for move in moves) > 8
+    within = [other[0] - one[0] for updates in found for one, other in pairwise(updates)]
+    assert released[-1] == sum(move < 0 for move in within) > 4, (
+        "a controller that is switched off releases nothing"
+    )
+
+
+def test_one_that_observed_begins_to_act_with_nothing_added():
+    run, observing = Run(), EntropyController(HEADS, {"op": 0.4}, mode="observe")
+    list(controlled(run, observing, *[0.05] * 35))
+    assert observing.controls["op"].added == 1.0
+    assert observing.controls["op"].saturated > 20
+    acting = EntropyController(HEADS, {"op": 0.4})
+    acting.restore(json.loads(json.dumps(observing.state())))
+    begun = acting.controls["op"]
+    assert (begun.added, begun.integral, begun.saturated, begun.raised, begun.released) == (0.0, 0.0, 0, 0, 0)
+    applied = [added for added, *_ in controlled(run, acting, *[0.05] * 4)]
+    assert applied[0] == 0.0
+    assert 0.0 < applied[1] <= 0.5
+    assert run.snapshot.tamiyo.readings["op"].controller_saturated == 0.0
+
+
+def test_a_state_of_a_former_version_that_observed_has_no_interventions():
+    observing = EntropyController(HEADS, {"op": 0.4}, mode="observe")
+    observing.restore({"op": asdict(HeadControl(integral=0.5, added=0.5, raised=5, seen=9))})
+    assert observing.numbers()["interventions_raised"] == {"op": 0.0}
+    assert observing.controls["op"].added == 0.5

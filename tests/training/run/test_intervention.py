@@ -77,6 +77,29 @@ def test_a_resumed_run_goes_on_with_the_integral_that_it_had(tmp_path):
     assert counted[1] - counted[0] == (state["added"] > first[-1][APPLIED]["blueprint"])
 
 
+@pytest.mark.parametrize("version", ["this", "former"])
+def test_one_that_observed_begins_to_act_with_nothing_added(version, tmp_path):
+    folder = tmp_path / "checkpoints"
+    kept = ("--checkpoint", str(folder), *TARGET)
+    observed = lines(tmp_path, *kept, "--entropy-controller", "observe", updates=12)
+    proposed = observed[-1]["rl_policy_head_entropy_coefficient_proposed"]["blueprint"]
+    assert proposed > 0.2
+    if version == "former":
+        state = read_state(folder / "checkpoint.pt", "cpu")
+        state["controller"]["blueprint"] |= {"raised": 5}
+        del state["controller"]["blueprint"]["acted"]
+        write_state(folder / "checkpoint.pt", state)
+    acted = lines(tmp_path, *kept, "--entropy-controller", "on", "--resume", updates=16, name="on")
+    applied = [line[APPLIED]["blueprint"] for line in acted]
+    assert applied[0] == 0.0
+    assert max(other - one for one, other in pairwise(applied)) <= 0.5
+    assert max(applied) > 0.0
+    raised = [line[INTERVENTIONS]["blueprint"]["raise"] for line in acted]
+    assert raised[0] == 0.0
+    assert raised[-1] == sum(other > one for one, other in pairwise(applied))
+    assert acted[0]["rl_policy_head_controller_saturated_updates"] == {"blueprint": 0.0}
+
+
 def test_a_checkpoint_without_a_controller_can_be_gone_on_from_with_one_and_a_damaged_one_cannot(
     tmp_path, capsys
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from rl_exporter.aggregator import SanctumAggregator
 from rl_exporter.intervention.controller import EntropyController
@@ -70,7 +71,22 @@ def intervention_of(
         raise BadInputError(f"--entropy-target: {error}") from error
     if resumed is not None:
         try:
-            controller.restore(resumed.controller)
+            controller.restore(_controls(resumed))
         except ValueError as error:
             raise BadInputError(f"--resume: the checkpoint holds {error}") from error
     return Intervention(controller, agent, aggregator)
+
+
+def _controls(resumed: Checkpoint) -> dict[str, Any]:
+    """The state of the controller. Former versions did not say whether it acted: the numbers of the run do."""
+    readings = resumed.snapshot.tamiyo.readings
+    observed = {
+        name: {"acted": 0, "raised": 0, "released": 0}
+        for name, state in resumed.controller.items()
+        if isinstance(state, dict) and "acted" not in state
+        if name in readings and readings[name].entropy_coefficient_proposed is not None
+    }
+    return {
+        name: {**state, **observed[name]} if name in observed else state
+        for name, state in resumed.controller.items()
+    }
