@@ -1,6 +1,7 @@
 """What environments say of their episodes arrives whole, from vectors of any kind and over any number of ranks."""
 
 import logging
+import math
 from functools import partial
 
 import numpy as np
@@ -206,6 +207,13 @@ def test_the_growing_network_has_room_for_every_series():
     assert len(keys) == 2 + len(Slot) * len(Blueprint) + len(Operation) == 47 <= MOST_SERIES
     reports = EpisodeReports()
     assert reports.take(Report(dict.fromkeys(keys, 1.0)), 0.0).keys() == keys
+
+
+def test_a_return_that_is_not_finite_is_not_the_best():
+    reports = EpisodeReports()
+    for episode_return in (math.nan, math.inf, 1.0, math.inf, 2.0, math.nan):
+        reports.take(Report({}, f"drawing of {episode_return}"), episode_return)
+    assert reports.best == (2.0, "drawing of 2.0")
 
 
 def test_the_page_lists_what_the_growing_network_reports():

@@ -1,10 +1,13 @@
 """What environments do that is odd, and harms no training: broken observations, actions overwritten, any info."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from rl_training.environments.adapter import make_environment, make_single
+from rl_training.run.cli import main
 from tests.support.agents import evaluate, setup
 from tests.support.short_environment import STEPS, Short, register
 
@@ -48,6 +51,63 @@ def test_the_episode_after_a_broken_one_begins_with_zeros_in_rollout_and_update(
     found = evaluate(agent, rollout)
     assert torch.allclose(found.values[1:], rollout.values[1:], atol=1e-5)
     assert found.values[1:].isfinite().all()
+
+
+def paying(reward, at=1):
+    """Copies of Short; the first pays ``reward`` once, in step ``at`` of its life."""
+    made = []
+
+    class Paying(Short):
+        def __init__(self):
+            self.steps, self.first = 0, not made
+            made.append(self)
+
+        def step(self, action):
+            observation, usual, *rest = super().step(action)
+            self.steps += 1
+            return observation, reward if self.first and self.steps == at else usual, *rest
+
+    return register(Paying)
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf, -np.inf, 1e39])
+def test_a_reward_that_is_not_finite_costs_one_update_and_its_episode_and_is_named_once(reward, caplog):
+    _, agent, collector = setup(paying(reward), envs=2, hidden=8)
+    broken, shown = [], []
+    for _ in range(3):
+        rollout = collector.collect(ROLLOUT)
+        broken.append(agent._update_network(rollout).nonfinite)
+        shown.append(collector.episode_return)
+    assert broken == [True, False, False]
+    assert all(0 <= mean <= STEPS for mean in shown)
+    assert collector.episodes.sum() == 12
+    assert len(collector.progress()["returns"]) == len(collector.progress()["lengths"]) == 11
+    assert [line for line in caplog.messages if "reward" in line] == [
+        "a reward of the environment is not finite: the update that it belongs to is skipped, and its episode "
+        "stays out of the mean return; give finite rewards. Later ones are not mentioned"
+    ]
+
+
+def test_it_is_named_before_its_episode_ends_and_metrics_show_the_others(caplog, tmp_path):
+    _, _, collector = setup(paying(np.nan), envs=1, hidden=8)
+    collector.collect(STEPS - 1)
+    assert "a reward of the environment is not finite" in caplog.text
+    log = tmp_path / "log"
+    arguments = ["--env", paying(np.nan, at=5), "--num-envs", "2", "--rollout-steps", "4", "--updates", "4"]
+    arguments += ["--listen", "127.0.0.1:0", "--linger", "0", "--quiet", "--log-json", str(log)]
+    assert main(arguments) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    returns = [line["rl_training_episode_return"] for line in lines]
+    assert [round(mean * number, 6) % 1 for mean, number in zip(returns, (2, 3, 5, 7), strict=True)] == [
+        0.0
+    ] * 4
+    assert lines[-1]["rl_training_episodes_total"] == 8
+
+
+def test_a_window_of_a_former_version_loses_what_is_not_finite():
+    _, _, collector = setup(register(Short), envs=2, hidden=8)
+    collector.restore({"episodes": [1, 2], "returns": [1.0, np.nan, 3.0, np.inf]})
+    assert collector.episode_return == 2.0
 
 
 class Overwriting(Short):

@@ -164,12 +164,14 @@ class RolloutCollector:
         values = torch.stack([record["value"] for record in records])
         observations = np.stack([record["observation"] for record in records])
         self._environment.scale.look_at(observations)
+        rewards = np.stack([record["reward"] for record in records])
+        self.finished.look_at(rewards)
         return Rollout(
             observations=self._tensor(observations),
             actions=self._tensor(actions),
             log_probs=torch.stack([record["log_probs"] for record in records]),
             values=values,
-            rewards=self._tensor(np.stack([record["reward"] for record in records])),
+            rewards=self._tensor(rewards),
             next_values=self._next_values(values, records),
             ended=self._tensor(np.stack([record["ended"] for record in records])),
             starts=np.stack([record["start"] for record in records]),

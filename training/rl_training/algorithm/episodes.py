@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from rl_exporter.environment_metrics import EnvironmentMetrics, episode_means
 from rl_training.environments.report import Report
@@ -54,23 +58,45 @@ class EpisodeReports:
         """The numbers that are possible of an episode which has just ended."""
         if report is None:
             return NOTHING_REPORTED
-        if report.drawing and (self.best is None or episode_return > self.best.episode_return):
+        best = -math.inf if self.best is None else self.best.episode_return
+        if report.drawing and best < episode_return < math.inf:
             self.best = Drawing(episode_return, report.drawing)
         return NOTHING_REPORTED if report.metrics is None else self._metrics.read(report.metrics).numbers
 
 
 class EpisodeWindow:
-    """The last ``WINDOW`` finished episodes, and what they show. Every number is None before the first."""
+    """The last ``WINDOW`` finished episodes, and what they show. Every number is None before the first.
+
+    An episode whose return is not finite would make every mean over it so: it stays out, and the log says so
+    once.
+    """
 
     def __init__(self) -> None:
         self._returns: deque[float] = deque(maxlen=WINDOW)
         self._lengths: deque[int] = deque(maxlen=WINDOW)
         self._metrics: deque[Mapping[str, float]] = deque(maxlen=WINDOW)
         self._means: Mapping[str, float] | None = None
+        self._said = False
+
+    def look_at(self, rewards: npt.NDArray[np.float32]) -> None:
+        """Warn, once, of a reward that is not finite: its episode may not end for long."""
+        if not np.isfinite(rewards).all():
+            self._warn()
+
+    def _warn(self) -> None:
+        if not self._said:
+            self._said = True
+            _LOG.warning(
+                "a reward of the environment is not finite: the update that it belongs to is skipped, and its "
+                "episode stays out of the mean return; give finite rewards. Later ones are not mentioned"
+            )
 
     def extend(self, finished: Iterable[Finished]) -> None:
         """Add episodes in the order of their end."""
         for episode in finished:
+            if not math.isfinite(episode.episode_return):
+                self._warn()
+                continue
             self._returns.append(episode.episode_return)
             self._lengths.append(episode.length)
             self._metrics.append(episode.metrics)
@@ -103,7 +129,8 @@ class EpisodeWindow:
 
     def restore(self, state: Mapping[str, Sequence[Any]]) -> None:
         """Continue from ``state``. Checkpoints of former versions have neither lengths nor metrics."""
-        self._returns.extend(state["returns"])
+        # They kept any returns, too.
+        self._returns.extend(filter(math.isfinite, state["returns"]))
         self._lengths.extend(state.get("lengths", ()))
         self._metrics.extend(state.get("metrics", ()))
         self._means = None

@@ -109,7 +109,11 @@ class TrainingEnvironment:
             for index in np.flatnonzero(ended):
                 last = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
                 final[index] = self.scale.scaled(last)
-        return following, np.asarray(rewards, np.float32), np.asarray(terminated), np.asarray(truncated), final
+        with np.errstate(
+            over="ignore"
+        ):  # what is too large for float32 is infinite, and named by the collector
+            reward = np.asarray(rewards, np.float32)
+        return following, reward, np.asarray(terminated), np.asarray(truncated), final
 
     @torch.inference_mode(False)  # an environment may train a network of its own
     def masks(self) -> BoolArray:
