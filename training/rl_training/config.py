@@ -95,7 +95,8 @@ class RunConfig:
         metadata=option("go on from another checkpoint of the folder: best, or a number of updates", "WHICH"),
     )
     keep_checkpoints: Positive = field(
-        default=1, metadata=option("updates that keep their checkpoint; the best by return stays, too", "N")
+        default=1,
+        metadata=option("updates that keep their checkpoint by number; 1 keeps and deletes none of these", "N"),
     )
     collective_timeout: Timeout = field(
         default=600.0, metadata=option("longest wait of one rank for the others", "SECONDS")

@@ -92,6 +92,19 @@ def test_a_run_that_goes_back_keeps_what_it_writes_and_not_what_has_a_higher_num
     assert updates_in(tmp_path) == {"newest": 4, "best": 9, "3": 3, "4": 4}
 
 
+def test_who_does_not_ask_for_the_last_ones_loses_none(tmp_path):
+    with checkpointing(tmp_path, keep=3) as write:
+        for update in (4, 5, 6):
+            write(update, 1.0)
+    with checkpointing(tmp_path) as write:
+        for update in (5, 6, 7):
+            write(update, 2.0)
+    assert updates_in(tmp_path) == {"newest": 7, "best": 5, "4": 4, "5": 5, "6": 6}
+    with checkpointing(tmp_path, keep=2) as write:
+        write(8, 1.0)
+    assert updates_in(tmp_path) == {"newest": 8, "best": 5, "6": 6, "8": 8}
+
+
 def test_a_file_system_without_hard_links_gets_copies(tmp_path, monkeypatch):
     def none(*_):
         raise OSError(1, "Operation not permitted")
@@ -116,7 +129,8 @@ def test_a_run_goes_on_from_before_its_fall(tmp_path, capsys):
     assert capsys.readouterr().err.endswith("go on from another one, --resume-from best or 6 or 5 or 4\n")
     assert main([*command, "--resume-from", "3", "--updates", "7"]) == 2
     assert capsys.readouterr().err.endswith("--resume-from takes best, 6, 5, 4\n")
-    assert main([*command, "--resume-from", "4", "--updates", "5"]) == 0
+    assert main([*command[:-2], "--resume-from", "4", "--updates", "5"]) == 0
+    assert {"checkpoint-4.pt", "checkpoint-5.pt", "checkpoint-6.pt"} <= {path.name for path in state.iterdir()}
     assert main([*command, "--updates", "9"]) == 2
     assert "holds the state of a run" in capsys.readouterr().err
     assert main([*command, "--resume-from", "best", "--updates", "7"]) == 0

@@ -19,7 +19,11 @@ _OF_UPDATE = re.compile(r"checkpoint-(\d+)\.pt")
 
 
 class CheckpointFolder:
-    """A folder of checkpoints, which keeps those of the last ``keep`` updates. ``best`` is the best so far."""
+    """A folder of checkpoints, which keeps those of the last ``keep`` updates. ``best`` is the best so far.
+
+    With ``keep`` 1, the default, those that are there by number stay: the run that kept them had asked for it,
+    and this one may have been resumed from one of them.
+    """
 
     def __init__(self, folder: Path, keep: int = 1, best: SanctumSnapshot | None = None) -> None:
         self._folder = folder
@@ -53,9 +57,8 @@ class CheckpointFolder:
             self._best = snapshot
         if self._keep > 1:
             self._name_newest(f"checkpoint-{snapshot.tamiyo.updates}.pt")
-        kept = self._of_updates()
-        for path in kept[: max(len(kept) - self._keep, 0)] if self._keep > 1 else kept:
-            path.unlink(missing_ok=True)
+            for path in self._of_updates()[: -self._keep]:
+                path.unlink(missing_ok=True)
         sync_folder(self._folder)
 
     def _is_best(self, snapshot: SanctumSnapshot) -> bool:
