@@ -26,8 +26,8 @@ from rl_training.ranks import RankLostError
 from rl_training.run.checkpointer import CheckpointedView, Checkpointer
 from rl_training.run.determinism import deterministic_where_asked
 from rl_training.run.job import Job, make_job, usable_device
+from rl_training.run.kept_settings import kept_settings
 from rl_training.run.outputs import Outputs, Pace, linger, make_outputs
-from rl_training.run.settings import kept_settings
 from rl_training.run.signals import StopSignals
 from rl_training.run.streams import harmless_streams
 from rl_training.run.terminal_panel import train_beside_panel

@@ -86,7 +86,7 @@ def save(
 
     It keeps the snapshot as the /metrics body that shows it, so that no second format has to follow the first,
     and apart what /metrics does not show. ``settings`` say what the policy was trained on and how, as JSON: see
-    ``settings.kept_settings``. ``controller`` is the state of the entropy controller.
+    ``kept_settings``. ``controller`` is the state of the entropy controller.
     """
     state = {
         "format": _FORMATS[-1],

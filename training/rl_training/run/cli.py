@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rl_exporter.cli.parser import OneLineParser
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.discovery.labels import parse_label
 from rl_exporter.standard_streams import discard_output, open_standard_streams
+from rl_training.literals import parse_literal
 
 if TYPE_CHECKING:
     from rl_training.config import Settings
@@ -38,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(given)
     try:
         settings = settings_from(options)
+        if options.print_config:
+            # Files are read as UTF-8, whatever this one is written as.
+            sys.stdout.write(dump(settings, ascii_only=(sys.stdout.encoding or "").lower() != "utf-8"))
+            return 0
     except SettingsError as error:
         return _refuse(str(error))
-    if options.print_config:
-        sys.stdout.write(dump(settings))
-        return 0
     return _run(settings)
 
 
@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     root.add_argument("--version", action="version", version=version(DISTRIBUTION))
-    root.add_argument("--config", type=Path, metavar="FILE",
+    root.add_argument("--config", type=_run_setting("checkpoint"), metavar="FILE",
                       help="settings from a YAML file; options win")  # fmt: skip
     root.add_argument("--print-config", action="store_true",
                       help="print the whole effective configuration as YAML and exit")  # fmt: skip
@@ -141,8 +141,8 @@ def play_parser() -> argparse.ArgumentParser:
         "or return and length of each episode.",
         allow_abbrev=False,
     )
-    positive, seed = _run_setting("updates"), _run_setting("seed")
-    root.add_argument("--checkpoint", dest="folder", type=Path, metavar="DIR", required=True,
+    folder, positive, seed = map(_run_setting, ("checkpoint", "updates", "seed"))
+    root.add_argument("--checkpoint", dest="folder", type=folder, metavar="DIR", required=True,
                       help="folder of checkpoints that a run has written")  # fmt: skip
     root.add_argument("--which", type=_run_setting("resume-from"), metavar="WHICH",
                       help="best, or a number of updates (default: the newest)")  # fmt: skip
@@ -201,8 +201,8 @@ def _key_value(text: str) -> tuple[str, Any]:
     if value in {"true", "false"}:
         return key, value == "true"
     try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError):  # TypeError: a set of sets
+        return key, parse_literal(value)
+    except ValueError:
         return key, value
 
 

@@ -21,8 +21,9 @@ from rl_training.environments.adapter import make_single
 from rl_training.environments.declared import EnvironmentSetupError
 from rl_training.run.checkpoint import Checkpoint, CheckpointError, Origin, Remedies, load, read_origin
 from rl_training.run.job import usable_device
+from rl_training.run.kept_settings import Kept, parsed_settings
 from rl_training.run.player import Played, Player, RenderError
-from rl_training.run.settings import SettingsError, build_settings, parsed_settings, settings_of
+from rl_training.run.settings import SettingsError, build_settings, settings_of
 
 _TEXT_ENVIRONMENT = "growing-network"
 """It describes each step in a line, so it is rendered unless a person asks for less."""
@@ -84,7 +85,8 @@ def play(replay: Replay, write: Write) -> None:
 
 def _settings(replay: Replay, origin: Origin) -> Settings:
     """What the policy was trained on and how: options, and for the rest what the checkpoint says."""
-    values = dict(_kept(origin) if origin.settings else _of_shape(origin))
+    kept = _kept(origin) if origin.settings else Kept(_of_shape(origin))
+    values = dict(kept.values)
     known = values.get("run", {}).get("env")
     if replay.env is None and known is None:
         raise BadInputError(
@@ -99,13 +101,18 @@ def _settings(replay: Replay, origin: Origin) -> Settings:
         )
     if replay.env not in {None, known}:
         values["environment"] = {}
+    elif unknown := [key for key in kept.left_out if key not in replay.arguments]:
+        raise BadInputError(
+            f"checkpoint {origin.path} does not say the argument {unknown[0]!r} of its environment, "
+            f"which no checkpoint can hold; give --env-arg {unknown[0]}=VALUE"
+        )
     given: dict[str, Mapping[str, Any]] = {"environment": replay.arguments}
     if replay.env is not None:
         given["run"] = {"env": replay.env}
     return build_settings(values, given)
 
 
-def _kept(origin: Origin) -> Mapping[str, Mapping[str, Any]]:
+def _kept(origin: Origin) -> Kept:
     try:
         return parsed_settings(origin.settings)
     except SettingsError as error:

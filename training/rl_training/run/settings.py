@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from functools import cache
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rl_training.config import Option, OutputConfig, PPOConfig, RunConfig, Settings
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.environments.heads.rewards import HeadsOptions
+from rl_training.run.yaml_dumper import write_yaml
 from rl_training.run.yaml_loader import Loader
 from rl_training.setting_kinds import Remedy
 
@@ -114,12 +114,13 @@ def read_config(path: Path) -> Values:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise SettingsError(f"{path}: {reason}; give a YAML file that can be read") from error
     try:
-        return _checked(document)
+        return checked_document(document)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
 
 
-def _checked(document: Any) -> Values:
+def checked_document(document: Any) -> Values:
+    """The values of a document that a file holds, checked. Raises SettingsError with key and remedy."""
     sections = _mapping({} if document is None else document, "the file")
     known = ("run", "environment", "learning", "output")
     values: dict[str, Mapping[str, Any]] = {}
@@ -201,63 +202,52 @@ def arguments_help() -> str:
     for environment, options in ENVIRONMENTS.items():
         lines.append(f"--env-arg of {environment}:")
         for argument in arguments_of(options).values():
-            default = yaml.safe_dump(argument.default).split()[0]
+            default = write_yaml(argument.default).split()[0]
             lines.append(f"  {f'{argument.key}={default}':<28} {argument.option.help}")
     lines.append(f"--env also takes a registered Gymnasium id: {OWN_ENVIRONMENT}")
     return "\n".join(lines)
 
 
-def dump(settings: Settings) -> str:
-    """The whole effective configuration as YAML that can be fed back, but for secrets, which it hides."""
+def dump(settings: Settings, *, ascii_only: bool = False) -> str:
+    """The whole effective configuration as YAML that can be fed back, but for secrets, which it hides.
+
+    Raises SettingsError for an argument of the environment that no file can hold.
+    """
     document: dict[str, Any] = {}
     for name in ("run", "environment", "learning", "output"):
         part = getattr(settings, name)
         if name == "environment":
-            document[name] = dict(part)
+            document[name] = {key: _writable(key, value) for key, value in part.items()}
         else:
             known = settings_of(SECTIONS[name])
             document[name] = {key: _shown(s, getattr(part, s.field.name)) for key, s in known.items()}
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return write_yaml(document, ascii_only=ascii_only)
+
+
+def _writable(key: str, value: Any) -> Any:
+    try:
+        write_yaml(value)
+    except ValueError as error:
+        raise SettingsError(
+            f"environment.{key}: no file can hold its value: {error}; "
+            "give another one, or leave --print-config out"
+        ) from error
+    return value
 
 
 def _shown(setting: Setting, value: Any) -> Any:
     """A value as the configuration shows it; a secret, which its field keeps out of reprs, stays hidden."""
     secret = not setting.field.repr and value is not None and not str(value).startswith("@")
-    return HIDDEN if secret else _plain(value)
+    return HIDDEN if secret else plain(value)
 
 
-def kept_settings(settings: Settings) -> str:
-    """What a checkpoint keeps: the environment, its arguments, and how the policy learns, as JSON.
-
-    JSON, because a checkpoint may come from elsewhere, and YAML lets few bytes stand for many. Empty where an
-    argument cannot be written; a checkpoint must not fail for it.
-    """
-    known = settings_of(PPOConfig)
-    document = {
-        "run": {"env": settings.run.env},
-        "environment": dict(settings.environment),
-        "learning": {key: _plain(getattr(settings.learning, s.field.name)) for key, s in known.items()},
-    }
-    try:
-        return json.dumps(document)
-    except (TypeError, ValueError, RecursionError):
-        return ""
-
-
-def parsed_settings(text: str) -> Values:
-    """The values that ``kept_settings`` wrote. Raises SettingsError for anything else."""
-    try:
-        return _checked(json.loads(text))
-    except SettingsError:
-        raise
-    except (ValueError, TypeError, RecursionError) as error:
-        raise SettingsError(f"no JSON of settings: {' '.join(str(error).split())[:120]}") from error
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value of a setting of a run, its learning or its output, in the types that YAML and JSON share."""
     if isinstance(value, Path):
         return str(value)
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def settings_table() -> str:
@@ -275,6 +265,6 @@ def settings_table() -> str:
 
 def _row(section: str, setting: Setting) -> str:
     default = setting.default
-    shown = f"`{yaml.safe_dump(default).split()[0]}`" if default or default == 0 else ""
+    shown = f"`{write_yaml(default).split()[0]}`" if default or default == 0 else ""
     flag = f"--{setting.key} {setting.option.metavar}".strip()
     return f"| {section} | `{flag}` | {shown} | {setting.option.help} |"

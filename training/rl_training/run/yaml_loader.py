@@ -7,6 +7,11 @@ from typing import Any
 
 import yaml
 
+from rl_training.literals import parse_literal
+
+LITERAL = "!literal"
+"""Tag of a text that is written as after ``--env-arg KEY=``: YAML has no tuples."""
+
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
@@ -15,14 +20,15 @@ class Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping of a node. Raises ConstructorError."""
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 # What a template with {{ name }} is, where nothing has filled it in.
                 raise _error("a mapping or a list stands where a key belongs", key)
-            if key.value in seen:
+            # With its tag: 1 is another key than '1'.
+            if (key.tag, key.value) in seen:
                 raise _error(f"key {key.value!r} occurs twice", key)
-            seen.add(key.value)
+            seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -41,3 +47,10 @@ def _error(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
 
 
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def _literal(loader: Loader, node: yaml.Node) -> Any:
+    return parse_literal(str(loader.construct_scalar(node)))  # type: ignore[arg-type] # it refuses other nodes
+
+
+Loader.add_constructor(LITERAL, _literal)
