@@ -43,6 +43,18 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _not_empty(path: object) -> object:
+    """Python reads an empty path, which an unset variable of a shell is, as the current directory."""
+    if isinstance(path, str) and not path.strip():
+        raise ValueError("an empty path leads nowhere; give one, or leave the option out")
+    return path
+
+
+def _update(value: object) -> object:
+    """In a file the number of an update is one, without quotes."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _which(text: str) -> str:
     if text != "best" and not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} names no checkpoint; give best, or the number of its update, such as 120")
@@ -100,17 +112,22 @@ EntropyTargets = Annotated[
 ControllerMode = Annotated[
     Literal["off", "observe", "on"], BeforeValidator(_word), Remedy("off, observe or on")
 ]
+_QUOTED = "in quotes where YAML would read a number, a date or a switch"
 Switch = Annotated[bool, Remedy("true or false")]
 Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
 Precision = Annotated[Literal["float32", "bfloat16"], Remedy("float32 or bfloat16")]
 Schedule = Annotated[Literal["linear", "constant"], Remedy("linear or constant")]
-Text = Annotated[str, Remedy("a text")]
-File = Annotated[Path, Field(strict=False), Remedy("a path")]
-Name = Annotated[str, AfterValidator(_not_blank), Remedy("a text")]
-Which = Annotated[str, AfterValidator(_which), Remedy("best, or the number of an update")]
+Text = Annotated[str, Remedy(f"a text, {_QUOTED}")]
+File = Annotated[Path, Field(strict=False), BeforeValidator(_not_empty), Remedy(f"a path, {_QUOTED}")]
+Name = Annotated[str, AfterValidator(_not_blank), Remedy(f"a text, {_QUOTED}")]
+Which = Annotated[
+    str, BeforeValidator(_update), AfterValidator(_which), Remedy("best, or the number of an update")
+]
 Address = Annotated[str, AfterValidator(_address), Remedy("HOST:PORT or auto")]
 Advertised = Annotated[str, AfterValidator(_advertised), Remedy("HOST or HOST:PORT")]
 Webhook = Annotated[str, AfterValidator(_webhook), Remedy("the URL of a webhook, or @FILE")]
 Labels = Annotated[
-    Mapping[str, str], AfterValidator(check_labels), Remedy("a text for each label, such as cluster=lab")
+    Mapping[str, str],
+    AfterValidator(check_labels),
+    Remedy(f"a text for each label, such as cluster=lab, {_QUOTED}"),
 ]

@@ -13,6 +13,7 @@ from rl_exporter.server import listen
 from rl_training.config import Settings
 from rl_training.environments.growing.options import GrowingOptions
 from rl_training.run.cli import main, parser, settings_from
+from rl_training.run.settings import SECTIONS, settings_of
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 
@@ -57,6 +58,34 @@ def test_bad_input_is_one_line_and_status_2(arguments, reason, capsys):
     assert reason in error
     assert error.startswith("rl-train: error: ")
     assert error.count("\n") == 1
+
+
+PATHS = [
+    f"--{key}"
+    for section in SECTIONS.values()
+    for key, s in settings_of(section).items()
+    if "Path" in str(s.type)
+]
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize(
+    "command", [*(["--print-config", option] for option in (*PATHS, "--config")), ["play", "--checkpoint"]]
+)
+def test_the_path_of_an_unset_variable_is_not_the_current_directory(
+    command, empty, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([*command, empty])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{command[-1]}: an empty path leads nowhere; give one, or leave the option out" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_option_of_a_path_is_known():
+    assert {"--checkpoint", "--register", "--log-json", "--record-rollouts", "--web.config.file"} <= set(PATHS)
 
 
 def test_a_busy_port_is_one_line_and_status_2(capsys):

@@ -124,6 +124,13 @@ def test_every_setting_has_a_description_and_what_to_give():
         ("output: {threshold: {op: 0.2}}", "output.threshold: {'op': 0.2} is not possible; give WARNING and CRITICAL"),
         ("output: {reference: {op: 0}}", "output.reference: head 'op' has reference 0"),
         ("environment: {workers: many}", "environment.workers: 'many' is not possible; give a whole number >= 0"),
+        ("run: {run-id: 1234567}", "run.run-id: 1234567 is not possible; give a text, in quotes where YAML would read a number"),
+        ("run: {experiment: 1e3}", "run.experiment: 1000.0 is not possible; give a text, in quotes where YAML would read a number"),
+        ("run: {checkpoint: 2026-01-01}", "give a path, in quotes where YAML would read a number, a date or a switch"),
+        ("output: {label: {commit: 1234567}}", "give a text for each label, such as cluster=lab, in quotes where YAML would"),
+        ("run: {resume-from: -1}", "run.resume-from: '-1' names no checkpoint; give best, or the number of its update"),
+        ("run: {resume-from: true}", "run.resume-from: True is not possible; give best, or the number of an update"),
+        ("run: {resume-from: 1.5}", "run.resume-from: 1.5 is not possible; give best, or the number of an update"),
         ("run: [1]", "section 'run' holds [1] where keys and values belong"),
         ("just words", "the file holds 'just words'"),
         ("run:\n  seed: 1\n  seed: 2", "line 3: key 'seed' occurs twice; correct the YAML"),
@@ -149,6 +156,18 @@ def test_bad_files_are_one_line_with_the_remedy(text, reason, config, capsys):
     assert error.startswith(f"rl-train: error: {path}") or "environment." in error or "--num-envs" in error
     assert reason in error
     assert error.count("\n") == 1
+
+
+def test_the_number_of_an_update_needs_no_quotes(config):
+    assert effective("--config", config("run: {resume-from: 120}")) == effective("--resume-from", "120")
+    assert effective("--config", config("run: {resume-from: best}")).run.resume_from == "best"
+
+
+def test_an_empty_path_is_not_the_current_directory(config):
+    with pytest.raises(
+        SettingsError, match=r"run\.checkpoint: an empty path leads nowhere; give one, or leave"
+    ):
+        read_config(config("run: {checkpoint: ''}"))
 
 
 def test_a_file_that_is_not_there(tmp_path):
