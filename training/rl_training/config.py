@@ -111,7 +111,10 @@ class PPOConfig:
         default=32, metadata=option("steps of each environment between two updates", "N")
     )
     epochs: Positive = field(default=8, metadata=option("passes over a rollout", "N"))
-    minibatches: Positive = field(default=8, metadata=option("parts of a pass", "N"))
+    minibatches: Positive = field(
+        default=8,
+        metadata=option("parts of a pass, of whole environments; a smaller --num-envs lowers the default", "N"),
+    )
     learning_rate: Rate = field(default=1e-3, metadata=option("step size of Adam", "X"))
     learning_rate_schedule: Schedule = field(
         default="linear", metadata=option("linear: to 0 at the end of the run; or constant", "NAME")

@@ -44,6 +44,15 @@ FIXED = ["--env", "heads", "--num-envs", "8", "--listen", "127.0.0.1:0", "--ling
         (["--env", "Pendulum-v1"], "MultiDiscrete or Discrete"),
         (["--env-arg", "delay=7"], "delay=7 is not possible; give 0 or 1"),
         (["--device", "tpu9"], "--device 'tpu9' is not there"),
+        (["--env-arg", "single_action=true"], "single_action=True is not possible; give a paid_head beside it"),
+        (
+            ["--keep-checkpoints", "2"],
+            "--keep-checkpoints needs the folder to keep them in; give --checkpoint DIR",
+        ),
+        (
+            ["--minibatches", "9"],
+            "--minibatches 9 are more than --num-envs 8, and each is of whole environments; give 8 or fewer",
+        ),
         (["--run-id", ""], "an empty name identifies nothing"),
         (["--log-json", "/nonexistent/log"], "give a file that can be written"),
     ],

@@ -1,5 +1,6 @@
 """``rl-train play``: a trained policy is replayed as it was trained, and its architecture is told step by step."""
 
+import json
 import re
 import subprocess
 import sys
@@ -50,6 +51,11 @@ def test_a_policy_that_grows_a_network_tells_each_step_and_draws_what_it_grew(tm
     silent = played(capfd, tmp_path, "--no-render")
     assert not any("reward" in line for line in silent)
     assert silent[1:10] == drawing, "the same episode, without its steps"
+
+
+def test_a_replay_has_no_minibatches_that_its_environment_could_be_too_few_for(trained, tmp_path, capsys):
+    kept = {"run": {"env": NAME}, "learning": {"hidden": 8, "minibatches": 99}}
+    assert len(played(capsys, changed(trained["reporting"], tmp_path, settings=json.dumps(kept)))) == 3
 
 
 def test_an_episode_is_the_same_for_a_seed_and_another_for_others(trained, capsys):

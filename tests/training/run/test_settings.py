@@ -88,6 +88,18 @@ def test_the_printed_configuration_is_whole():
     assert document["environment"]["episode_steps"] == 28
 
 
+def test_the_default_of_minibatches_is_as_many_as_there_are_environments_where_these_are_fewer(config):
+    assert effective().learning.minibatches == 8
+    assert effective("--num-envs", 3).learning.minibatches == 3
+    # Printed and fed back, it is one that was given.
+    assert effective("--config", config(dump(effective("--num-envs", 3)))) == effective("--num-envs", 3)
+    assert effective("--num-envs", 3, "--minibatches", 3).learning.minibatches == 3
+    with pytest.raises(SettingsError, match="--minibatches 8 are more than --num-envs 3"):
+        effective("--num-envs", 3, "--minibatches", 8)
+    with pytest.raises(SettingsError, match="--minibatches 4 are more than --num-envs 3"):
+        effective("--num-envs", 3, "--config", config("learning: {minibatches: 4}"))
+
+
 def test_an_empty_file_changes_nothing(config):
     assert effective("--config", config("")) == effective()
     assert build_settings({}, {}).learning == Settings().learning

@@ -91,7 +91,11 @@ def _refuse(reason: str, program: str = "rl-train") -> int:
 
 def settings_from(options: argparse.Namespace) -> Settings:
     """The settings from parsed options and the file that they may name. Raises SettingsError."""
-    from rl_training.run.settings import build_settings, read_config  # noqa: PLC0415 - as in main
+    from rl_training.run.settings import (  # noqa: PLC0415 - as in main
+        build_settings,
+        read_config,
+        require_trainable,
+    )
 
     given: dict[str, dict[str, Any]] = {}
     for name, value in vars(options).items():
@@ -101,7 +105,9 @@ def settings_from(options: argparse.Namespace) -> Settings:
         elif dot:
             given.setdefault(section, {})[key] = dict(value) if isinstance(value, list) else value
     file: Values = read_config(options.config) if options.config else {}
-    return build_settings(file, given)
+    settings = build_settings(file, given)
+    require_trainable(settings)
+    return settings
 
 
 def parser() -> argparse.ArgumentParser:

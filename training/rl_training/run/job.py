@@ -87,6 +87,8 @@ def _prepared_checkpoint(settings: Settings, ranks: Ranks) -> bool:
         if resume:
             option = "--resume" if run.resume else "--resume-from"
             raise BadInputError(f"{option} needs the folder to go on from; give --checkpoint DIR")
+        if run.keep_checkpoints > 1:
+            raise BadInputError("--keep-checkpoints needs the folder to keep them in; give --checkpoint DIR")
         return False
     try:
         if not ranks.rank:

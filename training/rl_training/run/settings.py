@@ -166,12 +166,26 @@ def build_settings(file: Values, options: Values) -> Settings:
     parts = {name: _section(name, file.get(name, {}), options.get(name, {})) for name in SECTIONS}
     arguments = {**file.get("environment", {}), **options.get("environment", {})}
     environment = _environment(parts["run"].env, arguments)
-    if parts["run"].num_envs * parts["learning"].rollout_steps == 1:
+    if not any("minibatches" in values.get("learning", {}) for values in (file, options)):
+        # The default is for runs of many environments; a smaller run needs not say so.
+        parts_of_a_pass = min(parts["learning"].minibatches, parts["run"].num_envs)
+        parts["learning"] = replace(parts["learning"], minibatches=parts_of_a_pass)
+    return Settings(environment=environment, **parts)
+
+
+def require_trainable(settings: Settings) -> None:
+    """Raise SettingsError for settings that are possible, but not together in one run."""
+    environments, learning = settings.run.num_envs, settings.learning
+    if environments * learning.rollout_steps == 1:
         raise SettingsError(
             "--num-envs 1 with --rollout-steps 1 leaves one step in an update, whose advantage cannot be "
             "normalized; give 2 or more of either"
         )
-    return Settings(environment=environment, **parts)
+    if learning.minibatches > environments:
+        raise SettingsError(
+            f"--minibatches {learning.minibatches} are more than --num-envs {environments}, "
+            f"and each is of whole environments; give {environments} or fewer, or more environments"
+        )
 
 
 def _section(name: str, file: Mapping[str, Any], options: Mapping[str, Any]) -> Any:

@@ -51,6 +51,12 @@ class HeadsOptions:
                 self.paid_head,
                 "one of " + ", ".join(HEAD_NAMES),
             ),
+            (
+                not self.single_action or self.paid_head,
+                "single_action",
+                self.single_action,
+                "a paid_head beside it",
+            ),
             (0 <= self.safe_pay < 1, "safe_pay", self.safe_pay, "a number from 0 to below 1"),
             (
                 not self.safe_pay or (self.paid_head and self.consult == "all"),
