@@ -1,5 +1,6 @@
 """How ranks meet, and that what they cannot do together is refused in one line."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -107,3 +108,31 @@ def test_ranks_with_other_settings_are_refused():
     assert ["rank 1 has other settings" in str(found) for found in at_once(calls)] == [True, True]
     same = [partial(outcome, partial(require_same, settings(), ranks)) for ranks in thread_ranks(2)]
     assert at_once(same) == [None, None]
+
+
+class Ordered(set):
+    """A set with an order of its own, as another process has one."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self._items = items
+
+    def __iter__(self):
+        return iter(self._items)
+
+    def __repr__(self):
+        return f"{{{', '.join(map(repr, self._items))}}}"
+
+
+def test_a_set_is_the_same_in_whatever_order_a_rank_has_it():
+    def compared(*sets):
+        given = [replace(settings(), environment={"kinds": [found]}) for found in sets]
+        return at_once(
+            [
+                partial(outcome, partial(require_same, *pair))
+                for pair in zip(given, thread_ranks(2), strict=True)
+            ]
+        )
+
+    assert compared(Ordered(["a", "b"]), Ordered(["b", "a"])) == [None, None]
+    assert all("other settings" in str(found) for found in compared({"a", "b"}, {"a", "c"}))

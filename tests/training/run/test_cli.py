@@ -53,6 +53,10 @@ FIXED = ["--env", "heads", "--num-envs", "8", "--listen", "127.0.0.1:0", "--ling
             ["--minibatches", "9"],
             "--minibatches 9 are more than --num-envs 8, and each is of whole environments; give 8 or fewer",
         ),
+        (
+            ["--hidden", "1000000"],
+            "cannot allocate a policy of --hidden 1000000 on cpu; give a smaller --hidden",
+        ),
         (["--run-id", ""], "an empty name identifies nothing"),
         (["--log-json", "/nonexistent/log"], "give a file that can be written"),
     ],

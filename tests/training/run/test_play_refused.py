@@ -7,10 +7,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from rl_training.run.cli import main
 from tests.support.replays import changed, play, played
-from tests.support.reporting_environment import NAME
+from tests.support.reporting_environment import NAME, Reporting
 
 
 def refused(capsys, folder, *options):
@@ -134,7 +135,43 @@ def test_a_window_without_a_display_is_one_line(trained, capsys):
     try:
         assert len(played(capsys, folder, "--env", "rl-test/Windowed-v0")) == 2
         assert refused(capsys, folder, "--env", "rl-test/Windowed-v0", "--render").endswith(
-            "the environment cannot be rendered here: No available video device; leave --render out"
+            "error: reset() raised while rendering: OSError: No available video device; "
+            "leave --render out, or correct the environment"
         )
     finally:
         gymnasium.registry.pop("rl-test/Windowed-v0")
+
+
+class Levels(Reporting):
+    """Loads a level for each episode; the second one is not there."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        Levels.resets += 1
+        if Levels.resets > 3:  # the first trial, and an episode
+            raise KeyError("level_7.map")
+        return super().reset(seed=seed, options=options)
+
+
+def test_a_mistake_of_reset_is_not_called_one_of_rendering(trained, capsys, monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "rl-test/Levels-v0", EnvSpec("rl-test/Levels-v0", Levels))
+    line = refused(capsys, trained["reporting"], "--env", "rl-test/Levels-v0", "--render", "--episodes", "9")
+    assert line == (
+        "rl-train play: error: reset() raised while rendering: KeyError: 'level_7.map'; "
+        "leave --render out, or correct the environment"
+    )
+
+
+def test_an_error_of_render_is_one_line_with_its_type(trained, capsys, monkeypatch):
+    monkeypatch.setattr(Reporting, "render", lambda _: {}["frame"])
+    line = refused(capsys, trained["reporting"], "--render")
+    assert "error: render() raised KeyError: 'frame'; leave --render out" in line
+
+
+def test_a_policy_that_no_memory_holds_is_one_line(trained, tmp_path, capsys):
+    kept = {"run": {"env": NAME}, "learning": {"hidden": 10**6}}
+    line = refused(capsys, changed(trained["reporting"], tmp_path, settings=json.dumps(kept)))
+    assert line.endswith(
+        "cannot allocate a policy of --hidden 1000000 on cpu; replay the checkpoint where there is more memory"
+    )

@@ -15,6 +15,7 @@ from rl_training.distributed.assignment import (
     rank_assignment,
 )
 from rl_training.distributed.process_group import joined_group
+from rl_training.literals import canonical
 from rl_training.ranks import Ranks
 
 _ONE_PROCESS = {"tui": "watch the run with rl-exporter watch", "record_rollouts": "record a run of one process"}
@@ -74,7 +75,9 @@ def require_same(settings: Settings, ranks: Ranks) -> None:
     Ranks that differ would wait in different exchanges, or average gradients of different losses.
     Output settings may differ: only rank 0 uses them.
     """
-    given = ranks.gather_texts(repr((settings.run, settings.environment, settings.learning)))
+    # Not its repr: each process has the items of a set in an order of its own.
+    environment = canonical(dict(settings.environment))
+    given = ranks.gather_texts(repr((settings.run, environment, settings.learning)))
     other = next((rank for rank, text in enumerate(given) if text != given[0]), None)
     if other is not None:
         raise BadInputError(

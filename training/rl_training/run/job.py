@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -114,11 +115,24 @@ def _agent(settings: Settings, device: torch.device, ranks: Ranks) -> tuple[Trai
         raise BadInputError(str(error)) from error
     try:
         heads = _declared(environment.heads, settings)
+        with allocating(config.hidden, device, "give a smaller --hidden"):
+            size = environment.observation_size
+            return environment, PPOAgent(heads, size, config, seed=run.seed, device=device, ranks=ranks)
     except BadInputError:
         environment.close()
         raise
-    size = environment.observation_size
-    return environment, PPOAgent(heads, size, config, seed=run.seed, device=device, ranks=ranks)
+
+
+@contextmanager
+def allocating(hidden: int, device: torch.device, remedy: str) -> Iterator[None]:
+    """Raise BadInputError, with the remedy, where the device has no memory for a policy of ``hidden`` units."""
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has no kind of error for it on a CPU, nor for sizes beyond the numbers that count bytes.
+        if not any(word in str(error) for word in ("allocate", "overflow")):
+            raise
+        raise BadInputError(f"cannot allocate a policy of --hidden {hidden} on {device}; {remedy}") from error
 
 
 def _declared(heads: Heads, settings: Settings) -> Heads:

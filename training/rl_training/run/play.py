@@ -17,10 +17,10 @@ from rl_exporter.environment_metrics import EnvironmentMetrics
 from rl_exporter.view import cells
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import BadInputError, PPOConfig, Settings
-from rl_training.environments.adapter import make_single
+from rl_training.environments.adapter import TrainingEnvironment, make_single
 from rl_training.environments.declared import EnvironmentSetupError
 from rl_training.run.checkpoint import Checkpoint, CheckpointError, Origin, Remedies, load, read_origin
-from rl_training.run.job import usable_device
+from rl_training.run.job import allocating, usable_device
 from rl_training.run.kept_settings import Kept, parsed_settings
 from rl_training.run.player import Played, Player, RenderError
 from rl_training.run.settings import SettingsError, build_settings, settings_of
@@ -70,7 +70,7 @@ def play(replay: Replay, write: Write) -> None:
         render = replay.render if replay.render is not None else settings.run.env == _TEXT_ENVIRONMENT
         environment = make_single(settings.run.env, settings.environment, render=render)
         with closing(environment):
-            agent = PPOAgent(environment.heads, environment.observation_size, settings.learning, device=device)
+            agent = _agent(environment, settings.learning, device)
             checkpoint = load(replay.folder, agent, replay.which, _REMEDIES)
             write(_headline(replay, origin, settings, checkpoint))
             show = partial(_write_drawn, write, colour=replay.colour) if render else None
@@ -80,7 +80,12 @@ def play(replay: Replay, write: Write) -> None:
     except (CheckpointError, EnvironmentSetupError, SettingsError) as error:
         raise BadInputError(str(error)) from error
     except RenderError as error:
-        raise BadInputError(f"the environment cannot be rendered here: {error}; leave --render out") from error
+        raise BadInputError(f"{error}; leave --render out, or correct the environment") from error
+
+
+def _agent(environment: TrainingEnvironment, learning: PPOConfig, device: torch.device) -> PPOAgent:
+    with allocating(learning.hidden, device, "replay the checkpoint where there is more memory"):
+        return PPOAgent(environment.heads, environment.observation_size, learning, device=device)
 
 
 def _settings(replay: Replay, origin: Origin) -> Settings:

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.environments.adapter import TrainingEnvironment
+from rl_training.environments.declared import reason_of
 from rl_training.environments.report import Report
 from rl_training.policy.acting import sample_actions
 
 
 class RenderError(RuntimeError):
-    """The environment cannot be rendered here; the message says why."""
+    """The environment failed as it was rendered; the message says where, and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,9 @@ class Player:
             return self._environment.reset(seed)
         try:
             return self._environment.reset(seed)
-        except Exception as error:  # a window without a display, a package that draws and is not there
-            raise RenderError(_reason(error)) from error
+        except Exception as error:
+            # A window without a display, a package that draws and is not there; or its own mistake.
+            raise RenderError(f"reset() raised while rendering: {reason_of(error)}") from error
 
     def _draw(self) -> None:
         if self._show is None:
@@ -96,13 +98,9 @@ class Player:
         try:
             drawn = self._drawn.render()
         except Exception as error:  # the same
-            raise RenderError(_reason(error)) from error
+            raise RenderError(f"render() raised {reason_of(error)}") from error
         if isinstance(drawn, str):
             self._show(drawn)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.as_tensor(array, device=self._device)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
