@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from rl_exporter.cli.parser import given_path
 from rl_exporter.discovery.identity import parse_advertised
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.heads import Head
@@ -43,11 +44,8 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _not_empty(path: object) -> object:
-    """Python reads an empty path, which an unset variable of a shell is, as the current directory."""
-    if isinstance(path, str) and not path.strip():
-        raise ValueError("an empty path leads nowhere; give one, or leave the option out")
-    return path
+def _given(path: object) -> object:
+    return given_path(path) if isinstance(path, str) else path
 
 
 def _update(value: object) -> object:
@@ -118,7 +116,7 @@ Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
 Precision = Annotated[Literal["float32", "bfloat16"], Remedy("float32 or bfloat16")]
 Schedule = Annotated[Literal["linear", "constant"], Remedy("linear or constant")]
 Text = Annotated[str, Remedy(f"a text, {_QUOTED}")]
-File = Annotated[Path, Field(strict=False), BeforeValidator(_not_empty), Remedy(f"a path, {_QUOTED}")]
+File = Annotated[Path, Field(strict=False), BeforeValidator(_given), Remedy(f"a path, {_QUOTED}")]
 Name = Annotated[str, AfterValidator(_not_blank), Remedy(f"a text, {_QUOTED}")]
 Which = Annotated[
     str, BeforeValidator(_update), AfterValidator(_which), Remedy("best, or the number of an update")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from pathlib import Path
 
 from rl_exporter.alerting.rewriting import (
     GRAFANA_URL,
@@ -19,7 +18,7 @@ from rl_exporter.alerting.rewriting import (
     job_name,
     link_base,
 )
-from rl_exporter.cli.parser import OneLineParser, checked
+from rl_exporter.cli.parser import OneLineParser, checked, given_path
 
 NEW, EXISTING = "new", "existing"
 
@@ -32,12 +31,14 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         description="Write what Prometheus, Alertmanager and Grafana need, as new servers or existing ones.",
         allow_abbrev=False,
     )
-    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    bundle.add_argument(
+        "--out", type=checked(given_path), required=True, metavar="DIR", help="a new or empty folder"
+    )
     bundle.add_argument("--into", choices=[NEW, EXISTING], default=NEW,
                         help="whole servers (new), or fragments to merge into existing ones")  # fmt: skip
-    bundle.add_argument("--prometheus", type=Path, metavar="FILE",
+    bundle.add_argument("--prometheus", type=checked(given_path), metavar="FILE",
                         help="with --into existing: write this prometheus.yml, merged")  # fmt: skip
-    bundle.add_argument("--alertmanager", type=Path, metavar="FILE",
+    bundle.add_argument("--alertmanager", type=checked(given_path), metavar="FILE",
                         help="with --into existing: write this alertmanager.yml, merged")  # fmt: skip
     bundle.add_argument("--receiver", choices=[kind.value for kind in Receiver], default=Receiver.PAGES.value,
                         help="who gets the pages: rl-exporter pages (default), or an example of "

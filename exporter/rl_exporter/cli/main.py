@@ -6,11 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from rl_exporter.alerting.bundle import BundleError
 from rl_exporter.cli import bundle, targets, watch
-from rl_exporter.cli.parser import OneLineParser, checked
+from rl_exporter.cli.parser import OneLineParser, checked, given_path
 from rl_exporter.collector import DISTRIBUTION
 from rl_exporter.metrics import LIVE_METRICS, SELF_METRICS, UPDATE_METRICS
 from rl_exporter.server.gate import Gate
@@ -38,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
     pages = commands.add_parser("pages", help="receive Alertmanager's pages, print them, serve the runbooks")
     pages.add_argument("--listen", type=checked(parse_listen_address), default=PAGES_ADDRESS,
                        metavar="HOST:PORT", help=f"where Alertmanager delivers ({PAGES_ADDRESS})")  # fmt: skip
-    pages.add_argument("--secret-file", type=Path, metavar="FILE",
+    pages.add_argument("--secret-file", type=checked(given_path), metavar="FILE",
                        help="take only notifications with the secret in FILE (credentials_file)")  # fmt: skip
-    pages.add_argument("--web.config.file", dest="web_config", type=Path, metavar="FILE",
+    pages.add_argument("--web.config.file", dest="web_config", type=checked(given_path), metavar="FILE",
                        help="TLS and who may ask, in the format of Prometheus' exporter-toolkit")  # fmt: skip
     pages.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                        help="further name that others reach this machine by; repeatable")  # fmt: skip

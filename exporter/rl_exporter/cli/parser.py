@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -36,3 +37,10 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return parsed
+
+
+def given_path(text: str) -> Path:
+    """The path that somebody gives. Raises ValueError for an empty one, as an unset variable of a shell is."""
+    if not text.strip():
+        raise ValueError("an empty path leads nowhere; give one, or leave the option out")
+    return Path(text)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_exporter.cli.parser import checked, given_path
 from rl_exporter.discovery.entry import STALE_SECONDS
 from rl_exporter.discovery.liveness import PROBE_SECONDS
 
@@ -28,10 +28,10 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "prune", help="remove entries of runs that are dead; files that people wrote stay", allow_abbrev=False
     )
     for action in (listing, prune):
-        action.add_argument("directory", type=Path, metavar="DIR", help="what --register named")
+        action.add_argument("directory", type=checked(given_path), metavar="DIR", help="what --register named")
         action.add_argument("--timeout", type=_timeout, default=PROBE_SECONDS, metavar="S",
                             help=f"seconds to wait for a run to answer ({PROBE_SECONDS:g})")  # fmt: skip
-        action.add_argument("--http.config.file", dest="http_config", type=Path, metavar="FILE",
+        action.add_argument("--http.config.file", dest="http_config", type=checked(given_path), metavar="FILE",
                             help="TLS and password, in the format of Prometheus' clients "
                             "(http_config)")  # fmt: skip
     listing.add_argument("--json", action="store_true", help="a JSON document a line and run")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rl_exporter.cli.parser import OneLineParser, checked
+from rl_exporter.cli.parser import OneLineParser, checked, given_path
 from rl_exporter.client.addresses import DEFAULT_ADDRESS
 from rl_exporter.server.listen import DEFAULT_PORT
 from rl_exporter.view.verdict import Status
@@ -40,16 +39,16 @@ def add_parser(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     )
     watch.usage_status = USAGE_STATUS
     watch.add_argument("urls", nargs="*", metavar="URL", help=f"/metrics of a run ({DEFAULT_ADDRESS})")
-    watch.add_argument("--targets", type=Path, metavar="DIR",
+    watch.add_argument("--targets", type=checked(given_path), metavar="DIR",
                        help="watch all targets in the JSON and YAML files of DIR (file_sd)")  # fmt: skip
     watch.add_argument("--interval", type=_seconds, default=INTERVAL_SECONDS, metavar="S",
                        help=f"seconds between two looks ({INTERVAL_SECONDS:g})")  # fmt: skip
     watch.add_argument("--timeout", type=_seconds, default=TIMEOUT_SECONDS, metavar="S",
                        help=f"seconds to wait for an answer ({TIMEOUT_SECONDS:g})")  # fmt: skip
-    watch.add_argument("--ca-file", type=Path, metavar="FILE",
+    watch.add_argument("--ca-file", type=checked(given_path), metavar="FILE",
                        help="trust the authorities in FILE (PEM) instead of the system's")  # fmt: skip
     watch.add_argument("--insecure", action="store_true", help="accept any certificate")
-    watch.add_argument("--http.config.file", dest="http_config", type=Path, metavar="FILE",
+    watch.add_argument("--http.config.file", dest="http_config", type=checked(given_path), metavar="FILE",
                        help="TLS and password, in the format of Prometheus' clients (http_config)")  # fmt: skip
     watch.add_argument("--notify", action="append", type=_webhook, default=[], metavar="URL",
                        help="watch without the panel, and post what the alert rules would page for: to Slack, "

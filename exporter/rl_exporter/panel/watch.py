@@ -14,7 +14,7 @@ from pathlib import Path
 
 import urllib3
 
-from rl_exporter.client.addresses import DEFAULT_ADDRESS, Target, parse_target
+from rl_exporter.client.addresses import DEFAULT_ADDRESS, EXAMPLE, Target, parse_target
 from rl_exporter.client.fetch import Credentials, Fetcher, read_credentials, tls_context
 from rl_exporter.discovery.directory import DiscoveryError, read_directory, require_directory
 from rl_exporter.notify.destination import Destination
@@ -112,6 +112,10 @@ def _credentials(options: argparse.Namespace) -> Credentials:
 
 
 def _target(address: str) -> Target:
+    if not address.strip():  # an unset variable, say
+        raise UsageError(
+            f"the address of a run is empty; write {EXAMPLE}, or leave it out for {DEFAULT_ADDRESS}"
+        )
     if Path(address).is_dir():
         raise UsageError(f"{address!r} is a directory; write --targets {address}")
     return parse_target(address)

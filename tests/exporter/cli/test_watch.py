@@ -144,6 +144,16 @@ def test_json_is_a_document_a_line(serve, capsys):
         (["--once", "--ca-file", "/nonexistent"], "give the authority's certificates as PEM"),
         (["--json"], "--json prints once; write --once --json"),
         (["--once", "/tmp"], "'/tmp' is a directory; write --targets /tmp"),
+        (
+            ["--once", ""],
+            "the address of a run is empty; write trainer:28008 or http://trainer:28008/metrics, or leave it out",
+        ),
+        (["--once", " "], "the address of a run is empty"),
+        (
+            ["--once", "--targets", ""],
+            "--targets: an empty path leads nowhere; give one, or leave the option out",
+        ),
+        (["--once", "--ca-file", ""], "--ca-file: an empty path leads nowhere"),
         ([], "the panel needs a terminal; --once prints it as text"),
     ],
 )
