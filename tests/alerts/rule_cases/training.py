@@ -96,6 +96,9 @@ def _monitoring() -> Iterator[Case]:
         ("a rule", f"prometheus_rule_evaluation_failures_total{group}", broken, 1),
         ("a foreign rule", f"prometheus_rule_evaluation_failures_total{foreign}", broken, 0),
         ("a rule once", f"prometheus_rule_evaluation_failures_total{group}", once, 0),
+        ("missed evaluations", f"prometheus_rule_group_iterations_missed_total{group}", broken, 1),
+        ("a missed evaluation", f"prometheus_rule_group_iterations_missed_total{group}", once, 0),
+        ("a foreign group's", f"prometheus_rule_group_iterations_missed_total{foreign}", broken, 0),
         ("sending", 'prometheus_notifications_errors_total{instance="p",alertmanager="x"}', broken, 1),
         ("sending once", 'prometheus_notifications_errors_total{instance="p",alertmanager="x"}', once, 0),
         ("delivery", f"{delivery}}}", once, 1),
@@ -125,6 +128,9 @@ def _monitoring() -> Iterator[Case]:
         ("an Alertmanager", 'prometheus_notifications_alertmanagers_discovered{instance="p"}', [1.0] * 81, 0),
         ("vmalert", 'vmalert_alerting_rules_error{group="rl-heads",alertname="x"}', [1.0] * 81, 1),
         ("vmalert recording", 'vmalert_recording_rules_error{group="rl-entropy",recording="x"}', [1.0] * 81, 1),
+        ("vmalert's missed evaluations", 'vmalert_iteration_missed_total{group="rl-heads"}', broken, 1),
+        ("vmalert misses one", 'vmalert_iteration_missed_total{group="rl-heads"}', once, 0),
+        ("vmalert misses a foreign group's", 'vmalert_iteration_missed_total{group="node"}', broken, 0),
         ("vmalert sending", 'vmalert_alerts_send_errors_total{instance="v",addr="x"}', broken, 1),
     )
     for what, series, values, count in sources:
