@@ -25,7 +25,8 @@ HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID, COMPARE_UID = (
 OF_A_RUN = {HEADS_UID: "RL Heads", RUN_UID: "RL Run"}
 OF_ALL = {FLEET_UID: "RL Fleet", COMPARE_UID: "RL Compare", PIPELINE_UID: "RL Pipeline"}
 
-ONE_RUN = {f'{name}=~"${name}"': f'{name}="${name}"' for name in ("cluster", "namespace", "run_id")}
+ONE_RUN = {f'{name}=~"${name}"': f'{name}="${name}"' for name in ("cluster", "namespace")}
+ONE_RUN |= {'run_id=~"$run_id"': f"run_id={variables.RUN_ID}"}
 """Matchers of a dashboard about one run. Grafana escapes the value of a variable for a pattern only where the variable
 may have several, and an empty value must match only a run without the label."""
 

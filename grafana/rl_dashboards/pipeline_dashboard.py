@@ -22,11 +22,14 @@ from rl_dashboards.table_panels import alerts_table
 
 TRAINERS = 'job="rl-training", cluster=~"$cluster", namespace=~"$namespace"'
 RULES = 'rule_group=~".+;rl-.+"'
+SAMPLES = 440
+"""Most samples of a scrape of a run with eight heads, as docs/metrics.md says."""
+
 NO_PROMETHEUS = "Prometheus does not scrape itself"
 NOT_EXPORTED = "no exporter has answered in this time range"
 NO_ALERTMANAGER = "no Alertmanager is scraped: see prometheus/alertmanagers/"
 NO_TARGET = "no training target: list one in prometheus/targets/*.json"
-MONITORING = 'alertname=~"RLMonitoring.+|RLExporter.+|RLTrainingTargetDown"'
+MONITORING = 'alertname=~"RLMonitoring.+|RLExporter.+|RLTrainingTarget.+"'
 
 
 def dashboard() -> dict[str, Any]:
@@ -145,7 +148,8 @@ def _targets() -> table.Panel:
     )
     panel = table_panel(
         "Targets",
-        "What Prometheus scrapes. down: it is listed and does not answer. A trainer has at most about 320 samples.",
+        "What Prometheus scrapes. down: it is listed and does not answer. A run of eight heads has at most "
+        f"{SAMPLES} samples.",
         NO_TARGET,
         *(table_query(expression, ref) for expression, ref in zip(queries, "ABCD", strict=True)),
     )

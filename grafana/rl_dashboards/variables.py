@@ -16,6 +16,10 @@ from rl_exporter.environment_metrics import PREFIX
 ALL = ".*"
 """Value of the variable option All. Unlike Grafana's default it also matches series without the label."""
 
+RUN_ID = "${run_id:doublequote}"
+"""The run of a dashboard about one run, as a string of PromQL. For ``"$run_id"`` Grafana's data source writes a quote
+as \\\\' and a double quote as it is, so that such runs are not found; this format escapes the latter alone."""
+
 Variables = Sequence[Builder[model.VariableModel]]
 
 
@@ -45,8 +49,8 @@ def several(name: str, label: str, query: str, description: str) -> builders.Que
 
 
 def _in_order_of_answer(variable: builders.QueryVariable, label: str) -> builders.QueryVariable:
-    """Take the values of a label from a sorted answer, and keep its order."""
-    return variable.sort(model.VariableSort.DISABLED).regex(f'/\\b{label}="((?:[^"\\\\]|\\\\.)*)"/')
+    """Take the values of a label from a sorted answer, and keep its order. Grafana writes them without escaping."""
+    return variable.sort(model.VariableSort.DISABLED).regex(f'/\\b{label}="(.*?)"(?:[,}}]|$)/')
 
 
 def datasource() -> Builder[model.VariableModel]:
@@ -54,10 +58,15 @@ def datasource() -> Builder[model.VariableModel]:
     return builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
 
 
+def _declared() -> str:
+    """Query for the heads of the selected runs. It does not read the head that is selected: it would offer no other."""
+    positions = queries.positions(queries.last, "head").replace(queries.HEAD, RUN)
+    return f"query_result(sort({positions}))"
+
+
 def heads() -> Builder[model.VariableModel]:
     """The heads of the selected runs, in the order in which the policy declares them."""
-    declared = queries.positions(queries.last, "head")
-    variable = several("head", "Head", f"query_result(sort({declared}))", "Action heads of the selected runs.")
+    variable = several("head", "Head", _declared(), "Action heads of the selected runs.")
     return _in_order_of_answer(variable, "head")
 
 
@@ -84,7 +93,7 @@ def of_one_run() -> Variables:
         _queried(
             name,
             name.capitalize(),
-            f'label_values(rl_training_run_info{{run_id="$run_id"}}, {name})',
+            f"label_values(rl_training_run_info{{run_id={RUN_ID}}}, {name})",
             "Label of the run's scrape target; empty for a run without it.",
         )
         for name in ("cluster", "namespace")
@@ -94,8 +103,7 @@ def of_one_run() -> Variables:
 
 def one_head() -> Builder[model.VariableModel]:
     """One head, to be compared between runs."""
-    declared = queries.positions(queries.last, "head").replace(queries.HEAD, RUN)
-    variable = _queried("head", "Head", f"query_result(sort({declared}))", "The head that is compared.")
+    variable = _queried("head", "Head", _declared(), "The head that is compared.")
     return _in_order_of_answer(variable, "head")
 
 

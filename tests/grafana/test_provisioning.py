@@ -38,3 +38,14 @@ def test_whoever_starts_grafana_sets_what_provisioning_reads():
         "environment"
     ]
     assert names == {"PROMETHEUS_URL", "RL_DASHBOARDS"} <= set(environment)
+
+
+def test_the_comment_says_where_the_source_is():
+    comments = " ".join(re.findall(r"^# (.*)$", (PROVISIONING / "dashboards/rl.yml").read_text(), re.MULTILINE))
+    [source] = re.findall(r"Their source is (\S+?)\. ", comments)
+    assert (ROOT / source / "heads_dashboard.py").is_file()
+
+
+def test_the_documentation_counts_the_dashboards():
+    [said] = re.findall(r"the (\w+) Grafana dashboards", (ROOT / "docs/README.md").read_text())
+    assert {"four": 4, "five": 5, "six": 6}[said] == len(BOARDS)

@@ -127,10 +127,26 @@ def test_the_run_that_is_shown_by_default_is_the_one_that_fleet_has_on_top():
         assert expression.startswith("query_result(sort(")
         assert expression.endswith("))")
         assert "$" not in expression.replace("$__range", ""), "no other variable: it is the first"
-        found = re.compile(variable["regex"].strip("/")).search(
-            '{cluster="lab", run_id="run.2+b"} -99 1700000000000'
-        )
-        assert found[1] == "run.2+b"
+        for name in ("run.2+b", """the "old" one's \\ run"""):
+            found = re.compile(variable["regex"].strip("/")).search(
+                f'{{cluster="lab",run_id="{name}",seed="1"}} -99 1700000000000'
+            )
+            assert found[1] == name
+
+
+@every_board
+def test_no_variable_selects_by_itself(uid):
+    """A link that chooses a head would leave no other to choose."""
+    for name, query in variable_queries(BOARDS[uid]).items():
+        assert not re.search(rf"\$\{{?{name}\b", query), query
+
+
+def test_a_run_is_selected_as_grafana_escapes_it():
+    """``"$run_id"`` finds no run with a quote in its name, and a double quote ends the string."""
+    for uid in ONE_RUN:
+        text = json.dumps(BOARDS[uid])
+        assert "run_id=${run_id:doublequote}" in text
+        assert not re.search(r'run_id=~?\\"\$', text)
 
 
 @every_board

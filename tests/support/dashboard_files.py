@@ -12,7 +12,7 @@ BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob
 UIDS = {"rl-heads", "rl-run", "rl-fleet", "rl-compare", "rl-pipeline"}
 ONE_RUN = {"rl-heads", "rl-run"}
 every_board = pytest.mark.parametrize("uid", sorted(UIDS))
-ONE = 'cluster="$cluster", namespace="$namespace", run_id="$run_id"'
+ONE = 'cluster="$cluster", namespace="$namespace", run_id=${run_id:doublequote}'
 
 METRIC = r"(?<![\w$\"./:])(?:head:|global:)?[a-zA-Z_]\w*(?::\w+)?(?=\{|\[)"
 
@@ -74,10 +74,11 @@ def filled(
         "head": head,
         "environment_metric": environment_metric,
     }
+    quoted = run_id.replace('"', '\\"')
     return re.sub(
         r"\$(__range|__rate_interval|__interval|cluster|namespace|run_id|head|environment_metric)\b",
         lambda found: values[found[1]],
-        expression,
+        expression.replace("${run_id:doublequote}", f'"{quoted}"'),
     )
 
 
