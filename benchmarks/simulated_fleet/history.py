@@ -77,6 +77,7 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
     'rl_training_run_state{state="failed"}': (("",), _constant(0)),
     "rl_training_start_timestamp_seconds": (("",), _start),
     "rl_training_last_update_timestamp_seconds": (("",), _last_update),
+    'up{job="rl-training"}': (("",), _constant(1)),
     "rl_exporter_record_errors_total": (("",), _constant(0)),
     "rl_policy_head_nonfinite_values_total": (
         tuple(f'{head},kind="{kind}"' for head in _HEADS for kind in ("nan", "inf")),
@@ -85,8 +86,11 @@ _MODEL: Mapping[str, tuple[tuple[str, ...], Values]] = {
 }
 """Labels and values of the series of each selector."""
 
+_OF_TARGETS = {"up", "rl_exporter_record_errors_total"}
+"""Series without a run_id."""
+
 _SELDOM = (
-    r"up$|ALERTS|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|run:|rl_policy_head_condition_since"
+    r"up$|target:up:|ALERTS|prometheus_|vmalert_|alertmanager_|head:\S+:sustained|run:|rl_policy_head_condition_since"
     r"|rl_policy_head_controller_"
 )
 """Selectors that need no history: few series of a healthy fleet match, or a minute of scraping fills them."""
@@ -152,7 +156,7 @@ def _lines(selector: str, life: Life, first: float, last: float) -> Iterator[byt
     labels, values = _MODEL[selector]
     random = np.random.default_rng(int(life.start))
     metric = {"__name__": name, "job": "rl-training", "instance": life.instance, "cluster": "fleet"}
-    metric |= _pairs(own) | ({} if name == "rl_exporter_record_errors_total" else {"run_id": life.run_id})
+    metric |= _pairs(own) | ({} if name in _OF_TARGETS else {"run_id": life.run_id})
     stamps = (times * 1000).astype(np.int64).tolist()
     for more in labels:
         line = {

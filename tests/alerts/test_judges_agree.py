@@ -41,6 +41,9 @@ ONLY_PROMETHEUS = {
     "NaN has no level, with a reference": _NO_NAN,
     "two runs of one process are killed, removed": "a page of metrics that is parsed shows one run",
     "two runs of one process are killed, left": "the same",
+    "a target never answers": "no run is known of it",
+    "a target never answers for an hour and more, and then does": "the same",
+    "a target never answers, whatever its labels": "the same",
 }
 """Cases that the judge in the process cannot tell apart, and why."""
 
@@ -91,7 +94,10 @@ def test_the_judge_agrees_with_the_rules(subject):
             assert said is None, f"{case.name}, at {check.at:g} s, {check.claim}: the judge says {said}"
 
 
-OF_THE_STACK = {"RLMonitoringRuleFailures": "there is no stack to fail"}
+OF_THE_STACK = {
+    "RLMonitoringRuleFailures": "there is no stack to fail",
+    "RLTrainingTargetNeverUp": "a judge without a run has nothing to judge",
+}
 
 
 def test_every_alert_that_pages_is_judged_with_its_severity():

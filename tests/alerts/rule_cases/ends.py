@@ -12,6 +12,7 @@ from tests.alerts.rule_cases.simulation import ALWAYS_COLLAPSED, ALWAYS_HEALTHY,
 
 FAILED = alert("RLTrainingFailed")
 VANISHED, DOWN = alert("RLTrainingVanished"), alert("RLTrainingTargetDown")
+NEVER_UP = alert("RLTrainingTargetNeverUp", run_id="")
 
 
 _AN_HOUR = {("completed", "entry left"), ("interrupted", "target removed")}
@@ -106,6 +107,13 @@ def _moved() -> Iterator[Case]:
     yield Case("rescheduled elsewhere under the same name", (first, second), 1800, (ever(1800),))
     left = replace(first, removed=inf)
     yield Case("rescheduled elsewhere, entry left", (left, second), 1800, (ever(1800),))
+    for after, ends in ((60, 1600), (600, 2100), (1500, 3600)):
+        there = replace(second, start=1200 + after, end=(ends, "completed"), gone=ends + 45)
+        seconds = ends + 1800
+        open_ = (DOWN,) if after > 200 else ()
+        checks = (ever(1200 + after, *open_), ever(seconds, since=ends - 15))
+        name = f"continued elsewhere after {after} s and completed there, entries left"
+        yield Case(name, (left, there), seconds, checks)
 
 
 def _same_name() -> Case:
@@ -155,6 +163,25 @@ def _down_for_long() -> Iterator[Case]:
     yield Case("gone, back to say that it completed, and gone again", (lost, resumed), 3000, (ever(3000),))
 
 
+def _never_up() -> Iterator[Case]:
+    """A target that has not answered once; what is left of a run that has ended is none, however old."""
+    refused = Run(policy=ALWAYS_HEALTHY, period=30, start=600, gone=600, removed=9000)
+    checks = (ever(1185), firing(1245, NEVER_UP), firing(8985, NEVER_UP), firing(9045))
+    yield Case("a target never answers", (refused,), 9045, checks)
+    late = replace(refused, removed=inf, gone=6000, failed_scrapes=tuple(range(600, 5400, 15)))
+    checks = (firing(5385, NEVER_UP), firing(5430), firing(6300, DOWN), ever(6600, DOWN, since=5430))
+    yield Case("a target never answers for an hour and more, and then does", (late,), 6600, checks)
+    slow = replace(late, gone=inf, failed_scrapes=tuple(range(600, 1185, 15)))
+    yield Case("a target never answers for nine minutes", (slow,), 1800, (ever(1800),))
+    ended = Run(policy=ALWAYS_HEALTHY, period=30, end=(600, "completed"), gone=645)
+    yield Case("completed, and never answers again for three hours", (ended,), 11400, (ever(11400),))
+    # Prometheus was away for fifty minutes.
+    away = {'up{instance="host:28008",job="rl-training"}': "1x40 0x280 _x200 0x300"}
+    yield Case("completed, Prometheus away, and never answers again", (), 12000, (ever(12000),), away)
+    other = {'up{instance="host:9100",job="node"}': "0x200"}
+    yield Case("a target of another job never answers", (), 3000, (ever(3000),), other)
+
+
 def cases() -> Iterator[Case]:
     """Yield all cases of this subject."""
     for period in PERIODS:
@@ -173,3 +200,4 @@ def cases() -> Iterator[Case]:
     yield _same_name()
     yield _blip()
     yield from _down_for_long()
+    yield from _never_up()

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from tests.alerts.rule_cases.case import OWN, Case, Check, Claim, alert, ever, firing, is_firing, without_a_gap
 from tests.alerts.rule_cases.collapse import COLLAPSED, LOW
 from tests.alerts.rule_cases.controller import SATURATED
-from tests.alerts.rule_cases.ends import DOWN, FAILED, VANISHED
+from tests.alerts.rule_cases.ends import DOWN, FAILED, NEVER_UP, VANISHED
 from tests.alerts.rule_cases.simulation import (
     ALWAYS_COLLAPSED,
     ALWAYS_HEALTHY,
@@ -78,6 +78,10 @@ def _runs() -> Iterator[Case]:
     yield Case("goes on elsewhere", (replace(_RUN, gone=600, removed=600), moved), 1500, (ever(1500),))
     failed = replace(_RUN, end=(600, "failed"), gone=645, removed=660)
     yield Case("failed", (failed,), 1500, (firing(630, FAILED), ever(1500, FAILED)))
+    refused = replace(_RUN, gone=0)
+    yield Case(
+        "a target never answers, whatever its labels", (refused,), 1000, (ever(585), firing(1000, NEVER_UP))
+    )
     stuck = replace(_RUN, last_update=300)
     yield Case("stalled", (stuck,), 1000, (ever(860), firing(1000, STALLED)))
     slow = replace(_RUN, period=1200, phase=-600)
@@ -143,7 +147,9 @@ def _without_a_cluster() -> Case:
     )
     firing_alerts = f'ALERTS{{alertstate="firing", alertname!~"RLMonitoring.+", {OWN}}}'
     found = [
-        ({"alertname": page, "run_id": name}, 1.0) for name, pages in _FIRING.items() for page in pages.split()
+        (NEVER_UP if page == NEVER_UP["alertname"] else alert(page, run_id=name), 1.0)
+        for name, pages in _FIRING.items()
+        for page in pages.split()
     ]
     check = Check(1000, f"group by (alertname, run_id) ({firing_alerts})", tuple(found))
     return Case("every alert without a cluster", named, 1000, (check,), alone=True)
@@ -164,6 +170,7 @@ _FIRING: Mapping[str, str] = MappingProxyType(
         "missing": "RLPolicyHeadsMissing",
         "killed, removed": "RLTrainingVanished",
         "killed, left": "RLTrainingTargetDown",
+        "a target never answers, whatever its labels": "RLTrainingTargetNeverUp",
         "failed": "RLTrainingFailed",
         "stalled": "RLTrainingStalled",
         "a telemetry error": "RLExporterRecordErrors",

@@ -123,15 +123,16 @@ _POOLS: tuple[tuple[str, str], ...] = (
     ("[sS]talled", "stalled(?!, then completed, 600)|no first update"),
     ("Failed", "failed, "),
     (
-        "TargetDown|:(down|replaced)",
+        "TargetDown|:(down|replaced|continued)",
         "killed, entry left.*(30 s|hours)|^metric_relabel_configs: healthy, then|back to say|younger run|restarted run|down for|one process"
         "|down, another|elsewhere|replica is cut off",
     ),
     (
-        "Vanished|:(vanished|replaced)",
+        "Vanished|:(vanished|replaced|continued)",
         "half an hour later|killed, target removed.*(30 s|more)|killed, entry left.* 30 s|^metric_relabel_configs: healthy, then|back to say|younger run|rescheduled|vanished|one process"
         "|a lost pod|another address|a replica is cut off",
     ),
+    ("NeverUp|:never", "never answers"),
     ("RecordErrors", "telemetry error"),
     ("RuleFailures", "monitoring"),
 )

@@ -72,20 +72,20 @@ def _retried_and_lost() -> Case:
 
 def _relabelled() -> Case:
     """A target whose labels change, between two updates of a slow run that then completes, has not vanished."""
-    before = Run(policy=ALWAYS_HEALTHY, period=300, removed=645)
-    unseen = tuple(range(0, 645, 15))
+    before = Run(policy=ALWAYS_HEALTHY, period=300, removed=345)
+    unseen = tuple(range(0, 345, 15))
     after = replace(
-        before, labels={"team": "b"}, failed_scrapes=unseen, end=(1200, "completed"), gone=1230, removed=1230
+        before, labels={"team": "b"}, failed_scrapes=unseen, end=(800, "completed"), gone=830, removed=830
     )
     return Case("a target gets another label and completes", (before, after), 1600, (ever(1600),))
 
 
 def _renamed() -> Case:
     """A process whose target gets another address, between two updates, and that then completes has not vanished."""
-    before = Run(policy=ALWAYS_HEALTHY, period=300, removed=645)
-    unseen = tuple(range(0, 645, 15))
+    before = Run(policy=ALWAYS_HEALTHY, period=300, removed=345)
+    unseen = tuple(range(0, 345, 15))
     after = replace(
-        before, instance="name:28008", failed_scrapes=unseen, end=(1200, "completed"), gone=1230, removed=1230
+        before, instance="name:28008", failed_scrapes=unseen, end=(800, "completed"), gone=830, removed=830
     )
     return Case("a target gets another address and completes", (before, after), 1600, (ever(1600),))
 
