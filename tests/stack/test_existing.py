@@ -1,5 +1,7 @@
 """What `rl-exporter bundle --into existing` writes, in another team's Prometheus and Alertmanager, which still page."""
 
+import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -89,6 +91,20 @@ def test_their_tools_accept_the_merged_files(merged, promtool, amtool):
     ):
         said = subprocess.run(command, capture_output=True, text=True, check=False)
         assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_the_runbook_finds_the_route_of_the_watchdog(merged, amtool):
+    """As it is written for these labels; without them the other team's route would answer."""
+    runbook = (merged.folder.parent / "out/runbooks/RLMonitoringWatchdog.md").read_text()
+    [labels] = re.findall(r"config routes test (.*)", runbook)
+    configuration = f"--config.file={merged.folder / 'alerts/alertmanager.yml'}"
+
+    def route(*words):
+        command = [amtool, "config", "routes", "test", configuration, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert route(*shlex.split(labels)) == "rl-training-watchdog"
+    assert route("alertname=RLMonitoringWatchdog", "severity=none") == "web-mail"
 
 
 def alerts(hook):

@@ -18,16 +18,23 @@ Fragment = Mapping[str, Any]
 RULES, TARGETS, TEMPLATE = Path("prometheus/rl/rules"), Path("prometheus/rl/targets"), "rl/rl.tmpl"
 """Where the files go that the fragments name: beside the configuration of the server."""
 
+OUR_RULES = RULES.relative_to("prometheus")
+"""The folder of our rules, from the configuration of Prometheus."""
+
 _INTERVAL = "15s"
+"""Of scrapes and rules, whatever the server's own: that of the shipped configuration."""
+
 _ALERTS = "RL(Policy|Training|Exporter|Monitoring).+"
 
 
 def prometheus_fragment(choices: Choices) -> Fragment:
-    """The rule files and the scrape job."""
+    """The rule files and the scrape job, whose interval is ours: a run waits at its end for a scrape or two."""
     [job] = [one for one in _document("prometheus/prometheus.yml")["scrape_configs"] if "sample_limit" in one]
     for discovery in job["file_sd_configs"]:
         discovery["files"] = ["rl/targets/*.json"]
-    return {"rule_files": ["rl/rules/*.yml"], "scrape_configs": [{**job, "job_name": choices.job}]}
+    named = {**job, "job_name": choices.job}
+    first = {"job_name": named.pop("job_name"), "scrape_interval": _INTERVAL}
+    return {"rule_files": [f"{OUR_RULES.as_posix()}/*.yml"], "scrape_configs": [{**first, **named}]}
 
 
 def alertmanager_fragment(choices: Choices) -> Fragment:

@@ -10,10 +10,8 @@ from typing import Any
 import yaml
 
 from rl_exporter.alerting.bundle import BundleError
-from rl_exporter.alerting.fragments import Fragment, shown
-
-_MARK = "# rl-policy-exporter"
-"""A comment before what was put in, for whoever reads the file later."""
+from rl_exporter.alerting.former import MARK, listed, values, without_former
+from rl_exporter.alerting.fragments import OUR_RULES, Fragment, shown
 
 _NAMES = {"scrape_configs": ("job", "job_name"), "receivers": ("receiver", "name")}
 """Lists whose items have names that must differ: what an item is, and the key of its name."""
@@ -22,11 +20,11 @@ _NAMES = {"scrape_configs": ("job", "job_name"), "receivers": ("receiver", "name
 def merged(path: Path, option: str, fragment: Fragment) -> str:
     """The text of the configuration at ``path``, which ``option`` named, with the fragment in it.
 
-    Raises BundleError, in one line with the remedy, if it cannot be read, has an item of the same name already,
-    or is written in a way that cannot be continued line by line.
+    What a former bundle put in is replaced. Raises BundleError, in one line with the remedy, if the file cannot
+    be read, has an item of the same name already, or is written in a way that cannot be continued line by line.
     """
     text, where = _read(path, option), f"{option} {str(path)!r}"
-    document = _mapping(text, where)
+    text, document, fragment = without_former(text, _mapping(text, where), fragment, where)
     for key, items in fragment.items():
         _refuse_same_names(where, key, document, items)
     whole = _continued(text, fragment)
@@ -42,7 +40,8 @@ def _continued(text: str, fragment: Fragment) -> str | None:
     """The text with every item in its list; None where that is no YAML any more."""
     try:
         for key, items in fragment.items():
-            text = _inserted(text, key.split("."), items)
+            if items:
+                text = _inserted(text, key.split("."), items)
         yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError:
         return None
@@ -50,9 +49,14 @@ def _continued(text: str, fragment: Fragment) -> str | None:
 
 
 def refuse_same_groups(prometheus: Path, ours: frozenset[str]) -> None:
-    """Raise BundleError where a rule file that ``prometheus`` names has a group of the same name."""
+    """Raise BundleError where a rule file that ``prometheus`` names has a group of the same name.
+
+    Those of a former bundle give way to the present ones.
+    """
     for pattern in _document(prometheus).get("rule_files") or []:
         for path in sorted(_matching(prometheus.parent, str(pattern))):
+            if path.parent == prometheus.parent / OUR_RULES:
+                continue
             same = sorted(ours & set(_groups(path)))
             if same:
                 raise BundleError(
@@ -108,7 +112,7 @@ def _refuse_same_names(where: str, key: str, document: dict[str, Any], items: li
     if key not in _NAMES:
         return
     what, name = _NAMES[key]
-    there = {item.get(name) for item in document.get(key) or [] if isinstance(item, dict)}
+    there = {item.get(name) for item in listed(document, key) if isinstance(item, dict)}
     same = [item[name] for item in items if item[name] in there]
     if same:
         raise BundleError(f"{where} has a {what} {same[0]!r} already; give --job with another name")
@@ -123,7 +127,7 @@ def _expected(document: dict[str, Any], fragment: Fragment) -> dict[str, Any]:
         for parent in parents:
             place[parent] = dict(place[parent])
             place = place[parent]
-        place[key] = [*items, *(place.get(key) or [])]
+        place[key] = [*items, *(place.get(key) or [])] if items else place.get(key)
     return expected
 
 
@@ -131,8 +135,8 @@ def _inserted(text: str, path: list[str], items: list[Any]) -> str:
     """The text with the items first in the list at ``path``. What is odd about it shows in the comparison."""
     node = yaml.compose(text, yaml.SafeLoader)
     for parent in path[:-1]:
-        node = _values(node)[parent][1]
-    keys = _values(node)
+        node = values(node)[parent][1]
+    keys = values(node)
     if path[-1] not in keys:
         return _with_new_key(text, node, path, items)
     key, value = keys[path[-1]]
@@ -141,14 +145,10 @@ def _inserted(text: str, path: list[str], items: list[Any]) -> str:
     if isinstance(value, yaml.SequenceNode):
         column = value.start_mark.column
         return _before_line(text, value.start_mark.index - column, items, column)
-    # The key stands alone, without a value.
-    end = key.end_mark.index + 1
-    return f"{text[:end]}\n{_block(items, key.start_mark.column + 2).rstrip()}{text[end:]}"
-
-
-def _values(node: yaml.Node | None) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return {key.value: (key, value) for key, value in pairs}
+    # The key stands alone, without a value, but for a comment.
+    end = text.find("\n", key.end_mark.index) + 1 or len(text)
+    gap = "" if text[:end].endswith("\n") else "\n"
+    return f"{text[:end]}{gap}{_block(items, key.start_mark.column + 2)}{text[end:]}"
 
 
 def _with_new_key(text: str, node: yaml.Node | None, path: list[str], items: list[Any]) -> str:
@@ -169,7 +169,7 @@ def _into_flow(text: str, value: yaml.SequenceNode, items: list[Any]) -> str:
 
 
 def _before_line(text: str, start: int, items: list[Any], column: int) -> str:
-    return f"{text[:start]}{' ' * column}{_MARK}\n{_block(items, column)}{text[start:]}"
+    return f"{text[:start]}{' ' * column}{MARK}\n{_block(items, column)}{text[start:]}"
 
 
 def _block(items: list[Any], column: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -37,6 +38,25 @@ BY_LEVEL: Mapping[str, str] = MappingProxyType(
 
 _OUTSIDE = "](../../"
 """How a link in a runbook begins that leaves what a bundle holds."""
+
+_BESIDE_RULES = "](../rules/"
+"""How a link in a runbook to a rule file begins, where rules and runbooks lie as in the repository."""
+
+_OWN_LAYOUT: Mapping[str, str] = MappingProxyType(
+    {
+        "`prometheus/alertmanagers/*.json`": "the section `alerting` of `prometheus.yml`",
+        "in the folder of the configuration": "each in the folder of its configuration",
+        "promtool check config prometheus/prometheus.yml": "promtool check config prometheus.yml",
+        "amtool check-config alerts/alertmanager.yml": "amtool check-config alertmanager.yml",
+        "see prometheus/alertmanagers/": "add a job for it",
+        "list one in prometheus/targets/*.json": "list one in rl/targets/*.json",
+        _BESIDE_RULES: f"]({REPOSITORY_URL}/alerts/rules/",
+    }
+)
+"""What runbooks and dashboards say of the layout as shipped, and what they say where servers have their own."""
+
+_ROUTED = re.compile(r"^amtool .*config routes test .*$", re.MULTILINE)
+"""A command that asks where an alert goes, by its labels."""
 
 _LABELS_OF_AN_ALERT = re.compile(r"^( +)labels:\n\1  severity: \w+\n", re.MULTILINE)
 _OURS = frozenset({"alertname", "severity", "job", "instance", "cluster", "namespace", "problem"})
@@ -101,7 +121,7 @@ class Choices:
     receiver: Receiver = Receiver.PAGES
     integrations: tuple[str, ...] = ("webhook",)
     prefix: str = ""
-    """Before the name of each receiver: another team may have one of the same name."""
+    """Before the name of each receiver, in servers that exist: another team may have one of the same name."""
 
     def applied(self, name: Path, text: str) -> str:
         """The text of a shipped file, named relative to the bundle, as chosen."""
@@ -110,7 +130,17 @@ class Choices:
             text = self._labelled(self.page_on.rewritten(text)).replace(_DELIVERED, delivered)
         if name.suffix in {".json", ".yml", ".yaml", ".md"} and self.job != JOB:
             text = _with_job(text, self.job)
+        if name.suffix in {".md", ".json"}:
+            text = self._told(text)
         return self.links.rewritten(text)
+
+    def _told(self, text: str) -> str:
+        """A runbook or a dashboard about these labels, and about the layout of servers that exist."""
+        labels = "".join(f" {shlex.quote(f'{name}={value}')}" for name, value in self.labels.items())
+        text = _ROUTED.sub(lambda found: found[0] + labels, text)
+        for shipped, own in _OWN_LAYOUT.items() if self.prefix else ():
+            text = text.replace(shipped, own)
+        return text
 
     def _labelled(self, text: str) -> str:
         more = [f"{name}: {quoted(value)}" for name, value in self.labels.items()]

@@ -83,6 +83,27 @@ def test_every_link_of_a_bundled_runbook_leads_somewhere(tmp_path):
     assert found > 50
 
 
+def test_runbooks_for_existing_servers_say_what_is_there(tmp_path):
+    """The labels that the route asks for; no path and no link of a layout that those servers do not have."""
+    arguments = ["--into", "existing", "--label", "team=rl", "--label", "tier=a b"]
+    assert main(["bundle", "--out", str(tmp_path / "bundle"), *arguments]) == 0
+    files = written(tmp_path / "bundle")
+    watchdog = files[Path("runbooks/RLMonitoringWatchdog.md")]
+    assert "routes test alertname=RLMonitoringWatchdog severity=none team=rl 'tier=a b'\n" in watchdog
+    gone = re.compile(r"(?<![\w/.])(?:prometheus|alerts)/[\w*]")
+    told = {name: text for name, text in files.items() if name.suffix in {".md", ".json"}}
+    shipped = {name: (ROOT / name).read_text() for name in shipped_files() if name.suffix in {".md", ".json"}}
+    assert {name.name for name, text in shipped.items() if gone.search(text)} >= {"RLMonitoringRuleFailures.md"}
+    assert [str(name) for name, text in told.items() if gone.search(text)] == []
+    for name, text in told.items():
+        for link in re.findall(r"\]\(([^)#\s]+)", text) if name.parts[0] == "runbooks" else ():
+            local = link.removeprefix(f"{REPOSITORY_URL}/")
+            assert (ROOT / local if local != link else tmp_path / "bundle/runbooks" / link).exists(), (
+                name,
+                link,
+            )
+
+
 def test_pages_on_the_level_alone_for_those_who_want_that(tmp_path):
     assert main(["bundle", "--out", str(tmp_path / "verdict"), "--page-on", "verdict"]) == 0
     assert main(["bundle", "--out", str(tmp_path / "level"), "--page-on", "level"]) == 0

@@ -8,29 +8,15 @@ import yaml
 
 from rl_exporter.cli.main import main
 from tests.support import ROOT
-from tests.support.foreign_servers import ALERTMANAGER, PROMETHEUS, RULES
+from tests.support.foreign_servers import ALERTMANAGER, PROMETHEUS
+from tests.support.merged_bundles import FORMS, REFUSED, bundle, foreign_configurations, loaded
 
 DATA = ROOT / "alerts/rules"
 
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Configurations of another team, as ``bundle`` is told of them."""
-    for name, text in (("prometheus.yml", PROMETHEUS), ("alertmanager.yml", ALERTMANAGER), ("web.yml", RULES)):
-        (tmp_path / name).write_text(text)
-    return tmp_path
-
-
-def bundle(folder, *arguments, merge=("prometheus", "alertmanager")):
-    files = [part for name in merge for part in (f"--{name}", str(folder / f"{name}.yml"))]
-    try:
-        return main(["bundle", "--out", str(folder / "out"), "--into", "existing", *files, *arguments])
-    except SystemExit as ended:
-        return ended.code
-
-
-def loaded(folder, name):
-    return yaml.safe_load((folder / "out" / name).read_text())
+    return foreign_configurations(tmp_path)
 
 
 def test_what_exists_keeps_every_line(foreign):
@@ -57,25 +43,6 @@ def test_what_is_merged_is_what_the_fragments_say(foreign):
         assert whole == theirs
     [route] = loaded(foreign, "fragments/alertmanager.yml")["route"]["routes"]
     assert route["matchers"] == ['alertname=~"RL(Policy|Training|Exporter|Monitoring).+"', 'team="rl"']
-
-
-FORMS = {
-    "block": "rule_files:\n- a.yml # ours\n- b.yml\n",
-    "indented": "rule_files:\n    # first\n    - a.yml\nscrape_configs:\n  - job_name: x\n",
-    "flow": "rule_files: [a.yml, 'b.yml']\n",
-    "flow in lines": "rule_files: [\n  a.yml,\n]\nglobal: {}\n",
-    "empty flow": "rule_files: []\n",
-    "no value": "rule_files:\nglobal:\n  scrape_interval: 1m\n",
-    "null": "rule_files: # none yet\n",
-    "absent": "global:\n  scrape_interval: 1m\n",
-    "no line end": "global:\n  scrape_interval: 1m",
-    "a document mark": "---\nrule_files:\n  - a.yml\n",
-    "an end mark": "global: {}\n...\n",
-    "anchors": "x: &files [a.yml]\nrule_files: *files\n",
-    "flow as a whole": "{global: {scrape_interval: 1m}}\n",
-    "lines of Windows": "rule_files:\r\n  - a.yml\r\nglobal:\r\n  scrape_interval: 1m\r\n",
-}
-REFUSED = {"an end mark", "anchors", "flow as a whole"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -137,6 +104,9 @@ def test_another_name_avoids_the_clash(foreign):
     assert names[:4] == ["rl-runs-critical", "rl-runs-warning", "rl-runs-watchdog", "rl-runs-nobody"]
     rule = (foreign / "out/prometheus/rl/rules/monitoring.yml").read_text()
     assert 'receiver_name=~"|(.+/)?(rl-runs-critical|rl-runs-warning|rl-runs-watchdog)"' in rule
+    scraped = (foreign / "out/prometheus/rl/rules/runs.yml").read_text()
+    assert 'up{job="rl-runs"}' in scraped
+    assert "rl-training" not in scraped
     written = {path: path.read_text() for path in (foreign / "out").rglob("*.*")}
     for suffix, quote in ((".json", '\\"'), (".md", '"')):
         queries = "".join(text for path, text in written.items() if path.suffix == suffix)
@@ -148,16 +118,6 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path, capsys):
     assert bundle(tmp_path, merge=["prometheus"]) == 2
     said = capsys.readouterr().err
     assert "prometheus.yml': No such file or directory; give the configuration to merge into\n" in said
-
-
-def test_merging_twice_is_refused(foreign, capsys):
-    assert bundle(foreign) == 0
-    again = foreign / "again"
-    again.mkdir()
-    for name in ("prometheus", "alertmanager"):
-        (again / f"{name}.yml").write_text((foreign / f"out/{name}/{name}.yml").read_text())
-    assert bundle(again) == 2
-    assert "has a job 'rl-training' already" in capsys.readouterr().err
 
 
 def alert_rules(folder):
@@ -177,6 +137,20 @@ def test_every_alert_gets_the_labels(tmp_path, into):
     assert {"RLMonitoringWatchdog", "RLMonitoringRuleFailures"} < plain.keys()
     for name, given in labels:
         assert given == {**plain[name], "team": "rl", "tier": "o'ne: #two"}
+
+
+def test_a_run_is_scraped_within_its_shortest_linger_whatever_their_interval(foreign):
+    """Their default is a minute: the end of a run that lingers for 25 s would not be seen, and page as a loss."""
+    (foreign / "prometheus.yml").write_text(PROMETHEUS.replace("scrape_interval: 15s", "scrape_interval: 1m"))
+    assert bundle(foreign) == 0
+    ours = loaded(foreign, "prometheus/prometheus.yml")["scrape_configs"][0]
+    shipped = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())["global"]["scrape_interval"]
+    monitor = yaml.safe_load((ROOT / "deploy/kubernetes/podmonitor.yaml").read_text())
+    assert {ours["scrape_interval"], shipped, monitor["spec"]["podMetricsEndpoints"][0]["interval"]} == {"15s"}
+    scripts = "".join(path.read_text() for path in (ROOT / "deploy").rglob("*.sbatch"))
+    lingers = [int(seconds) for seconds in re.findall(r"--linger[ =](\d+)", scripts)]
+    assert lingers
+    assert min(lingers) > 15 + 5  # the time that Prometheus needs to notice a change of its targets
 
 
 def test_rules_for_existing_servers_have_an_interval_of_their_own(foreign):
