@@ -18,6 +18,7 @@ from rl_exporter import (
     RunState,
     SanctumAggregator,
 )
+from rl_exporter.health import SUSTAINED_UPDATES
 from rl_training.action_space import HEADS
 
 PERIODS = (2.0, 300.0)
@@ -26,6 +27,9 @@ PERIODS = (2.0, 300.0)
 SICK = 0.03
 """Share of runs with a collapsed head, and also of runs with a starved one."""
 
+LEARNED = 0.5
+"""Share of runs whose heads have all settled, which is how a run ends that has learned its task."""
+
 _ENDS = {RunState.COMPLETED: 0.90, RunState.INTERRUPTED: 0.06, RunState.FAILED: 0.03, None: 0.01}
 """Share of runs by how they end. None: killed."""
 
@@ -33,11 +37,17 @@ _LINGER_SECONDS = 60.0
 
 
 class Kind(StrEnum):
-    """What is wrong with a run."""
+    """How far a run is, or what is wrong with it."""
 
-    WELL = "well"
+    LEARNING = "learning"
+    LEARNED = "learned"
     COLLAPSED = "collapsed"
     STARVED = "starved"
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        """Lowest and highest effective ratio of its heads."""
+        return (0.03, 0.2) if self is Kind.LEARNED else (0.55, 0.99)
 
 
 def update_period(random: Random) -> float:
@@ -45,13 +55,13 @@ def update_period(random: Random) -> float:
     return math.exp(random.uniform(*map(math.log, PERIODS)))
 
 
-def payloads(random: Random, period: float) -> Iterator[PPOUpdatePayload]:
+def payloads(random: Random, period: float, kind: Kind) -> Iterator[PPOUpdatePayload]:
     """Yield the payloads of one update after another, with every value that a run can report."""
-    kind = random.choices(list(Kind), (1 - 2 * SICK, SICK, SICK))[0]
-    ratios = {name: random.uniform(0.7, 0.95) for name in HEADS.names}
+    low, high = kind.ratios
+    ratios = {name: random.uniform(low, high) for name in HEADS.names}
     while True:
         for name, ratio in ratios.items():
-            ratios[name] = min(0.99, max(0.55, ratio + random.gauss(0, 0.01)))
+            ratios[name] = min(high, max(low, ratio + random.gauss(0, 0.01)))
         if kind is Kind.COLLAPSED:
             ratios["blueprint"] = 0.1
         yield PPOUpdatePayload(
@@ -102,13 +112,18 @@ class SimulatedRun:
     def __init__(self, run_id: str, random: Random) -> None:
         self.run_id = run_id
         self.period = update_period(random)
-        self._payloads = payloads(random, self.period)
+        kind = random.choices(list(Kind), (1 - LEARNED - 2 * SICK, LEARNED, SICK, SICK))[0]
+        self._payloads = payloads(random, self.period, kind)
         self._ending = random.choices(list(_ENDS), list(_ENDS.values()))[0]
         info = RunInfo(run_id, "fleet", "ppo", "simulated", str(random.randrange(10)), "cpu")
         aggregator = SanctumAggregator(HEADS, info)
         self._server = MetricsServer(aggregator.snapshot, ListenAddress(port=0))
         self._server.start()
         self._recorder = HeadRecorder(aggregator, self._server, linger=_LINGER_SECONDS)
+        if kind is Kind.LEARNED:
+            # Else the heads of slow runs would settle after the measurement.
+            for _ in range(SUSTAINED_UPDATES):
+                self.update()
 
     @property
     def address(self) -> str:
