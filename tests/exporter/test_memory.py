@@ -14,28 +14,9 @@ from rl_exporter.client.parse import parse_snapshot
 from rl_exporter.collector import Renderer
 from rl_exporter.health import Level
 from rl_exporter.memory import HeadMemory, memories_of, memory_states
+from tests.support.one_head_run import OneHeadRun
 
 HEAD = Head("op", 4)
-
-
-class Run:
-    """A run of one head, an update every ten seconds."""
-
-    def __init__(self, head=HEAD, resumed=None):
-        self.now = 1000.0
-        self.aggregator = SanctumAggregator(
-            Heads([head]), RunInfo("run"), resumed=resumed, clock=lambda: self.now
-        )
-
-    def after(self, *measured):
-        for one in measured:
-            self.now += 10.0
-            self.aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": one}))
-        return self.snapshot.tamiyo.readings["op"]
-
-    @property
-    def snapshot(self):
-        return self.aggregator.snapshot()
 
 
 def at(ratio, information=0.001):
@@ -78,12 +59,12 @@ def eventful():
 @pytest.mark.parametrize("reference", ["maximum", "start", 0.7])
 def test_a_resume_after_any_update_changes_no_number_and_no_verdict(saved, reference):
     head, updates = Head("op", 4, reference=reference), eventful()
-    whole = Run(head)
+    whole = OneHeadRun(head)
     expected = [without_times(whole.after(one)) for one in updates]
     for stop in range(1, len(updates)):
-        former = Run(head)
+        former = OneHeadRun(head)
         former.after(*updates[:stop])
-        resumed = Run(head, saved(former.snapshot))
+        resumed = OneHeadRun(head, saved(former.snapshot))
         found = [without_times(resumed.after()), *(without_times(resumed.after(one)) for one in updates[stop:])]
         assert found == expected[stop - 1 :], f"after update {stop}"
 
@@ -91,22 +72,22 @@ def test_a_resume_after_any_update_changes_no_number_and_no_verdict(saved, refer
 @pytest.mark.parametrize("saved", [pickled, checkpointed])
 @pytest.mark.parametrize("former", ["maximum", "start", 0.7])
 def test_the_start_of_a_resumed_run_is_its_first_ten_updates_whatever_its_reference_was(saved, former):
-    run = Run(Head("op", 4, reference=former))
+    run = OneHeadRun(Head("op", 4, reference=former))
     run.after(*[at(0.9)] * 9)
-    resumed = Run(Head("op", 4, reference="start"), saved(run.snapshot))
+    resumed = OneHeadRun(Head("op", 4, reference="start"), saved(run.snapshot))
     assert resumed.after().reference is None
     reading = resumed.after(*[at(0.05)] * 10)
     assert reading.reference == pytest.approx(0.9 * math.log(4))
     assert reading.effective == pytest.approx(0.05 / 0.9)
     assert reading.level is Level.CRITICAL
-    again = Run(Head("op", 4, reference="start"), body_of(resumed.snapshot))
+    again = OneHeadRun(Head("op", 4, reference="start"), body_of(resumed.snapshot))
     assert again.after().reference == reading.reference
 
 
 def test_a_body_of_a_run_that_was_compared_with_its_maximum_knows_no_start():
-    run = Run()
+    run = OneHeadRun(HEAD)
     run.after(*[at(0.08)] * 20)
-    resumed = Run(Head("op", 4, reference="start"), body_of(run.snapshot))
+    resumed = OneHeadRun(Head("op", 4, reference="start"), body_of(run.snapshot))
     assert resumed.after(*[at(0.08)] * 9).reference is None
     reading = resumed.after(at(0.08))
     assert (reading.effective, reading.level) == (pytest.approx(1.0), Level.HEALTHY)
@@ -115,9 +96,9 @@ def test_a_body_of_a_run_that_was_compared_with_its_maximum_knows_no_start():
 @pytest.mark.parametrize("before", [3, 9, 40])
 def test_from_a_body_alone_there_is_no_slope_until_its_window_is_whole(before):
     chance = random.Random(3)
-    run = Run()
+    run = OneHeadRun(HEAD)
     former = run.after(*[at(0.6 + chance.uniform(-0.1, 0.1)) for _ in range(before)])
-    resumed = Run(resumed=body_of(run.snapshot))
+    resumed = OneHeadRun(HEAD, resumed=body_of(run.snapshot))
     assert resumed.after().slope == former.slope
     for _ in range(9):
         assert resumed.after(at(0.6 + chance.uniform(-0.1, 0.1))).slope is None
@@ -125,10 +106,10 @@ def test_from_a_body_alone_there_is_no_slope_until_its_window_is_whole(before):
 
 
 def test_from_a_body_alone_an_odd_update_still_ends_nothing_and_several_do():
-    run = Run()
+    run = OneHeadRun(HEAD)
     held = conditions(run.after(*[at(0.05)] * 30))
     assert held == ["warning", "critical", "low", "collapsed"]
-    resumed = Run(resumed=body_of(run.snapshot))
+    resumed = OneHeadRun(HEAD, resumed=body_of(run.snapshot))
     for odd in (at(0.05, 0.03), at(0.05), at(0.05, 0.03), at(0.05)):
         assert conditions(resumed.after(odd)) == held
     assert conditions(resumed.after(*[at(0.05, 0.5)] * 3)) == ["warning", "critical", "settled"]
@@ -139,10 +120,10 @@ def test_from_a_body_alone_an_odd_update_still_ends_nothing_and_several_do():
 )
 @pytest.mark.parametrize("saved", [pickled, checkpointed, body_of])
 def test_what_was_judged_by_another_measure_does_not_count_after_a_resume(saved, changed):
-    run = Run()
+    run = OneHeadRun(HEAD)
     run.after(*[HeadMeasurement(0.1, 0.07, 1.0, 1.0, 0.001, state_information=0.001)] * 20)
     assert "dead" in conditions(run.after())
-    resumed = Run(replace(HEAD, **changed), saved(run.snapshot))
+    resumed = OneHeadRun(replace(HEAD, **changed), saved(run.snapshot))
     assert resumed.after().conditions == ()
     assert resumed.after().critical_streak == 0
     if "reference" in changed:

@@ -16,28 +16,9 @@ from rl_exporter import (
     SanctumAggregator,
 )
 from rl_exporter.client.parse import parse_snapshot
-from rl_exporter.collector import Renderer
+from tests.support.one_head_run import OneHeadRun
 
 BLIND, SEEING = 0.0199, 0.25
-
-
-class Run:
-    """A run of one head, an update every ten seconds."""
-
-    def __init__(self, head, resumed=None):
-        self.now = 1000.0
-        self.aggregator = SanctumAggregator(
-            Heads([head]), RunInfo("run"), resumed=resumed, clock=lambda: self.now
-        )
-
-    def after(self, *measured):
-        for one in measured:
-            self.now += 10.0
-            self.aggregator.handle_ppo_update(PPOUpdatePayload(heads={"op": one}))
-        return self.aggregator.snapshot().tamiyo.readings["op"]
-
-    def body(self):
-        return Renderer(self.aggregator.snapshot).render("")[0].decode()
 
 
 def decides(ratio, information=None, **more):
@@ -60,7 +41,7 @@ def conditions(reading):
     ],
 )
 def test_low_and_blind_is_a_collapse_low_and_seeing_is_not(ratio, information, expected):
-    reading = Run(Head("op", 6)).after(*[decides(ratio, information)] * 3)
+    reading = OneHeadRun(Head("op", 6)).after(*[decides(ratio, information)] * 3)
     assert conditions(reading) == expected
     assert reading.settled == ("settled" in expected)
 
@@ -77,7 +58,7 @@ def test_low_and_blind_is_a_collapse_low_and_seeing_is_not(ratio, information, e
     ],
 )
 def test_a_head_is_blind_by_nats_or_by_their_share_of_the_uncertainty(nats, ratio, blind):
-    reading = Run(Head("op", 6)).after(
+    reading = OneHeadRun(Head("op", 6)).after(
         *[HeadMeasurement(None, 0.1, 0.5, 0.5, state_information=nats, state_information_ratio=ratio)] * 3
     )
     assert reading.blind is blind
@@ -89,7 +70,7 @@ def test_a_head_is_blind_by_nats_or_by_their_share_of_the_uncertainty(nats, rati
     [((None, None), 0.1 / 1.1), ((0.5, None), 0.1 / 2.1), ((0.2, 0.5), 0.1 / 2.1), ((0.0, 0.0), None)],
 )
 def test_a_loop_that_reports_nats_alone_gets_the_ratio_from_the_entropy_of_the_open_steps(shares, ratio):
-    run = Run(Head("op", 6))
+    run = OneHeadRun(Head("op", 6))
     measured = HeadMeasurement(1.0, None, *shares, state_information=0.1)
     assert run.after(measured).state_information_ratio == (None if ratio is None else pytest.approx(ratio))
     assert ("state_information_ratio{" in run.body()) == (ratio is not None)
@@ -97,11 +78,11 @@ def test_a_loop_that_reports_nats_alone_gets_the_ratio_from_the_entropy_of_the_o
 
 def test_the_ratio_of_the_loop_counts_where_it_has_one():
     measured = HeadMeasurement(1.0, 0.1, 0.5, 0.5, state_information=0.1, state_information_ratio=0.7)
-    assert Run(Head("op", 6)).after(measured).state_information_ratio == 0.7
+    assert OneHeadRun(Head("op", 6)).after(measured).state_information_ratio == 0.7
 
 
 def test_an_update_in_which_the_head_looks_at_the_state_ends_the_collapse():
-    run = Run(Head("op", 6))
+    run = OneHeadRun(Head("op", 6))
     run.after(*[decides(0.1, 0.0)] * 5)
     assert "collapsed" in conditions(run.after())
     assert conditions(run.after(decides(0.1, 0.5))) == {"warning", "critical"}
@@ -120,7 +101,7 @@ def test_an_update_in_which_the_head_looks_at_the_state_ends_the_collapse():
     ],
 )
 def test_thresholds_belong_to_the_head(ratio, level):
-    run = Run(Head("op", 6, warning=0.4, critical=0.2))
+    run = OneHeadRun(Head("op", 6, warning=0.4, critical=0.2))
     reading = run.after(*[decides(ratio)] * 3)
     assert reading.level is level
     assert ("warning" in conditions(reading)) == (level in {Level.WARNING, Level.CRITICAL})
@@ -132,18 +113,18 @@ def test_thresholds_belong_to_the_head(ratio, level):
 
 def test_a_head_that_may_be_constant_does_not_die():
     constant = HeadMeasurement(0.0, 0.01, 1.0, 1.0, 0.001)
-    assert Run(Head("op", 6)).after(constant).state is HeadState.DEAD
-    assert Run(Head("op", 6, critical=0.0)).after(constant).state is HeadState.DETERMINISTIC
+    assert OneHeadRun(Head("op", 6)).after(constant).state is HeadState.DEAD
+    assert OneHeadRun(Head("op", 6, critical=0.0)).after(constant).state is HeadState.DETERMINISTIC
 
 
 def test_a_threshold_of_0_is_off():
-    run = Run(Head("op", 6, warning=0.0, critical=0.0))
+    run = OneHeadRun(Head("op", 6, warning=0.0, critical=0.0))
     reading = run.after(*[decides(0.0)] * 3)
     assert (reading.level, conditions(reading)) == (Level.HEALTHY, set())
     assert "low_entropy_streak_updates{" not in run.body()
-    only_warning = Run(Head("op", 6, critical=0.0)).after(*[decides(0.0)] * 3)
+    only_warning = OneHeadRun(Head("op", 6, critical=0.0)).after(*[decides(0.0)] * 3)
     assert conditions(only_warning) == {"warning", "low"}
-    only_critical = Run(Head("op", 6, warning=0.0)).after(*[decides(0.1)] * 3)
+    only_critical = OneHeadRun(Head("op", 6, warning=0.0)).after(*[decides(0.1)] * 3)
     assert conditions(only_critical) == {"critical", "collapsed"}
 
 
@@ -151,7 +132,7 @@ def test_a_threshold_of_0_is_off():
     "head", [Head("op", 6, warning=0.3, critical=0.3), Head("op", 6, warning=0.4, critical=0.2)]
 )
 def test_a_body_gives_back_thresholds_and_streaks(head):
-    run = Run(head)
+    run = OneHeadRun(head)
     run.after(*[decides(0.1)] * 2)
     assert parse_snapshot(run.body()) == run.aggregator.snapshot()
 
@@ -183,7 +164,7 @@ def start(run, nats, updates=10):
 
 
 def test_a_head_is_compared_with_its_start_once_that_is_known():
-    run = Run(Head("op", TOKENS, reference="start"))
+    run = OneHeadRun(Head("op", TOKENS, reference="start"))
     reading = start(run, 0.6, 9)
     assert (reading.effective, reading.level, conditions(reading)) == (None, None, {"idle"})
     assert "entropy_reference_nats{" not in run.body()
@@ -199,23 +180,23 @@ def test_a_head_is_compared_with_its_start_once_that_is_known():
 
 
 def test_the_start_is_the_median_so_one_odd_update_does_not_make_it():
-    run = Run(Head("op", TOKENS, reference="start"))
+    run = OneHeadRun(Head("op", TOKENS, reference="start"))
     assert start(run, 9.0, 1).reference is None
     assert start(run, 0.6, 9).reference == 0.6
 
 
 def test_a_known_start_survives_the_way_over_metrics_and_a_resume():
-    run = Run(Head("op", TOKENS, reference="start"))
+    run = OneHeadRun(Head("op", TOKENS, reference="start"))
     start(run, 0.6)
     seen = parse_snapshot(run.body())
     assert seen.tamiyo.readings["op"].reference == 0.6
     assert seen.tamiyo.readings["op"].effective == 1.0
-    resumed = Run(Head("op", TOKENS, reference="start"), resumed=seen)
+    resumed = OneHeadRun(Head("op", TOKENS, reference="start"), resumed=seen)
     assert start(resumed, 0.3, 1).effective == 0.5
 
 
 def test_a_number_of_nats_is_a_reference_from_the_first_update_on():
-    reading = start(Run(Head("op", TOKENS, reference=2.0)), 0.5, 1)
+    reading = start(OneHeadRun(Head("op", TOKENS, reference=2.0)), 0.5, 1)
     assert reading.effective == 0.25
     assert reading.level is Level.CRITICAL
 
@@ -224,7 +205,7 @@ SHARES = (0.97, 0.01, 0.01, 0.01, 0.0, 0.0)
 
 
 def test_actions_have_names_and_one_leads():
-    run = Run(Head("op", 6, actions=tuple("ABCDEF")))
+    run = OneHeadRun(Head("op", 6, actions=tuple("ABCDEF")))
     reading = run.after(decides(0.1, 0.0, action_shares=SHARES))
     assert reading.leading_action == 0
     body = run.body()
@@ -235,7 +216,7 @@ def test_actions_have_names_and_one_leads():
 
 @pytest.mark.parametrize("shares", [(1.0,), (0.5,) * 6, (1.5, -0.5, 0, 0, 0, 0), (math.nan,) * 6])
 def test_impossible_shares_are_errors_and_dropped(shares):
-    run = Run(Head("op", 6))
+    run = OneHeadRun(Head("op", 6))
     reading = run.after(decides(0.1, 0.0, action_shares=shares))
     assert reading.action_shares == ()
     assert reading.choice_entropy == 0.1
@@ -243,12 +224,12 @@ def test_impossible_shares_are_errors_and_dropped(shares):
 
 
 def test_a_resume_goes_on_under_other_thresholds_and_multipliers():
-    former = Run(Head("op", 6))
+    former = OneHeadRun(Head("op", 6))
     former.after(*[decides(0.3)] * 3)
-    resumed = Run(Head("op", 6, 2.0, warning=0.2, critical=0.1), resumed=former.aggregator.snapshot())
+    resumed = OneHeadRun(Head("op", 6, 2.0, warning=0.2, critical=0.1), resumed=former.aggregator.snapshot())
     assert resumed.after(decides(0.3)).level is Level.HEALTHY
     with pytest.raises(ValueError, match="cannot resume run 'run'"):
-        Run(Head("op", 5), resumed=former.aggregator.snapshot())
+        OneHeadRun(Head("op", 5), resumed=former.aggregator.snapshot())
 
 
 def test_serve_takes_thresholds_reference_and_actions_by_head():
@@ -281,7 +262,7 @@ def test_the_best_return_so_far_is_kept():
 
 def test_one_odd_decision_in_ten_updates_does_not_end_a_collapse():
     """At one update a second, a minute without any would be rare."""
-    run = Run(Head("op", 6))
+    run = OneHeadRun(Head("op", 6))
     still = decides(0.01, 0.001, state_information_ratio=0.05)
     odd = decides(0.01, 0.05, state_information_ratio=0.7)
     begun = dict(run.after(*[still] * 9).conditions)["collapsed"]
@@ -294,7 +275,7 @@ def test_one_odd_decision_in_ten_updates_does_not_end_a_collapse():
 
 
 def test_an_exception_does_not_lengthen_a_condition():
-    run = Run(Head("op", 6))
+    run = OneHeadRun(Head("op", 6))
     run.after(*[decides(0.8, 0.001)] * 8, *[decides(0.1, 0.001)] * 2)
     assert "collapsed" not in conditions(run.after(decides(0.1, 0.05, state_information_ratio=0.7)))
     assert "collapsed" in conditions(run.after(decides(0.1, 0.001)))
