@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import logging
 import os
 import signal
 import sys
@@ -96,6 +97,8 @@ def write_entry(targets: Path, name: str, addresses: Sequence[str]) -> Path:
 
 def main() -> None:
     """Entry point. Prints a line once every run can be scraped, or once brief runs have ended."""
+    # A line for every run that ends would hide the table.
+    logging.getLogger("rl_exporter").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", type=Path)
     parser.add_argument("name")
