@@ -27,6 +27,11 @@ LINGER_SECONDS = 270.0
 """Longest wait for scrapers at the end: for two scrapes, 120 s apart at most, one of which fails."""
 
 _LOG = exporter_log()
+_ENDED = "run %r has ended, and nobody sees its later updates; call serve() for a new run"
+_REPLACED = (
+    "an update of run %r is dropped, and so are later ones: a later serve() replaced this recorder; record "
+    "with the one that it returned"
+)
 
 PerHead = Mapping[str, SupportsFloat | None]
 """A number for each head by name; a head that is left out, or None, was not measured."""
@@ -77,7 +82,7 @@ class HeadRecorder:
 
     def __repr__(self) -> str:
         snapshot = self.snapshot()
-        state = "replaced" if isinstance(self._handler, _Replaced) else snapshot.run_state
+        state = "replaced" if isinstance(self._handler, _Unseen) and self._handler.drops else snapshot.run_state
         where = f"at {self.url}/metrics" if self._server.is_running else "no longer served"
         return f"<{type(self).__name__} of run {snapshot.run.run_id!r}: {state}, {where}>"
 
@@ -178,7 +183,7 @@ class HeadRecorder:
         finally:
             self._identity.close()
             self._server.stop()
-            self._handler = _Unserved(self._aggregator)
+            self._handler = _Unseen(self._identity.run_id, _ENDED, self._aggregator)
             if self.notifier is not None:
                 with suppress(KeyboardInterrupt):
                     self.notifier.close()
@@ -196,7 +201,7 @@ class HeadRecorder:
         atexit.unregister(self._end_with_interpreter)
         if self.notifier is not None:
             self.notifier.give_way()
-        self._handler = _Replaced(self.snapshot().run.run_id)
+        self._handler = _Unseen(self._identity.run_id, _REPLACED)
 
     def print_place(self) -> None:
         """Print, once, the run and the address of its ``/metrics``."""
@@ -225,38 +230,26 @@ class HeadRecorder:
             self.close(left_by_interpreter())
 
 
-class _Unserved:
-    """Takes the updates of a run that has ended: its snapshot has them, no scrape has. The log says so once."""
+class _Unseen:
+    """Takes the updates of a recorder that no scrape sees any more, which the log says once, in ``line``.
 
-    def __init__(self, aggregator: SanctumAggregator) -> None:
-        self._aggregator = aggregator
+    ``handler`` counts them still; without one they are dropped.
+    """
+
+    def __init__(self, run_id: str, line: str, handler: PPOUpdateHandler | None = None) -> None:
+        self._run_id, self._line = run_id, line
+        self._handler = handler
         self._said = False
 
-    def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Count the update in the snapshot."""
-        self._aggregator.handle_ppo_update(payload)
-        if not self._said:
-            self._said = True
-            _LOG.warning(
-                "run %r has ended, and nobody sees its later updates; call serve() for a new run",
-                self._aggregator.snapshot().run.run_id,
-            )
-
-
-class _Replaced:
-    """Takes the updates of a recorder that gave way. Nobody serves them, which the log says once."""
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-        self._said = False
+    @property
+    def drops(self) -> bool:
+        """Whether nothing counts the updates."""
+        return self._handler is None
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Drop the update."""
-        del payload
+        """Count the update, or drop it."""
+        if self._handler is not None:
+            self._handler.handle_ppo_update(payload)
         if not self._said:
             self._said = True
-            _LOG.warning(
-                "an update of run %r is dropped, and so are later ones: a later serve() replaced this "
-                "recorder; record with the one that it returned",
-                self._run_id,
-            )
+            _LOG.warning(self._line, self._run_id)
