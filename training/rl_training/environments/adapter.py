@@ -109,9 +109,8 @@ class TrainingEnvironment:
             for index in np.flatnonzero(ended):
                 last = np.asarray(infos["final_obs"][index], dtype=np.float32).reshape(-1)
                 final[index] = self.scale.scaled(last)
-        with np.errstate(
-            over="ignore"
-        ):  # what is too large for float32 is infinite, and named by the collector
+        # What is too large for float32 is infinite, and named by the collector.
+        with np.errstate(over="ignore"):
             reward = np.asarray(rewards, np.float32)
         return following, reward, np.asarray(terminated), np.asarray(truncated), final
 

@@ -68,19 +68,15 @@ class Intake:
         self, actions: npt.ArrayLike, advantages: npt.ArrayLike, masks: PerHead | None
     ) -> AdvantageSums:
         """The advantages of a whole rollout by sampled action."""
-        layout, operations = self._layout, self._operations
+        layout = self._layout
         require_one_order({"advantages": advantages, "actions": actions, "masks": masks}, layout, self._number)
         paid = array_of(advantages, "advantages").reshape(-1).astype(np.float64)
         chosen = step_values(actions, len(paid), "actions", len(layout.sizes)).astype(np.int64)
         everything = np.full((len(paid), layout.total), True)
         allowed = everything if masks is None else mask_rows(masks, layout, len(paid), self._number)
         values, counted = {"actions": chosen}, np.full(len(paid), True)
-        if operations is not None and allowed.ndim > 2:
-            sampled = self._sampled(operations, values, counted)
-            choice = masks_of_operations(allowed, sampled, operations, layout).choice
-        else:
-            choice = masks_of_rows(allowed, self._consulted(values, counted), layout).choice
-        return advantage_sums(choice, chosen, paid, layout)
+        masked = self._step_masks(allowed, values, self._consulted(values, counted), counted)
+        return advantage_sums(masked.choice, chosen, paid, layout)
 
     def _consulted(self, values: Mapping[str, AnyArray], counted: BoolArray) -> BoolArray | None:
         """(S, H) the sampled operation uses the head; None: nobody says so."""
@@ -108,17 +104,23 @@ class Intake:
         *,
         check: bool,
     ) -> StepMasks:
-        layout, operations = self._layout, self._operations
+        layout = self._layout
         masks = (
             inferred_masks(rows, layout) if given is None else mask_rows(given, layout, len(rows), self._number)
         )
         if check and given is not None:
             padding = ~counted.reshape(-1, *[1] * (masks.ndim - 1))
             layout.require_choices(masks | padding)
+        return self._step_masks(masks, values, consulted, counted)
+
+    def _step_masks(
+        self, masks: BoolArray, values: Mapping[str, AnyArray], consulted: BoolArray | None, counted: BoolArray
+    ) -> StepMasks:
+        operations = self._operations
         sampled = None if operations is None else self._sampled(operations, values, counted)
         if operations is None or sampled is None or masks.ndim == 2:
-            return masks_of_rows(masks, consulted, layout)
-        return masks_of_operations(masks, sampled, operations, layout)
+            return masks_of_rows(masks, consulted, self._layout)
+        return masks_of_operations(masks, sampled, operations, self._layout)
 
     def _advantages(self, values: Mapping[str, AnyArray], choosing: BoolArray) -> AdvantageSums | None:
         if "actions" not in values or "advantages" not in values:
