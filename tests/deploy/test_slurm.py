@@ -136,6 +136,22 @@ def test_an_array_task_registers_is_scraped_to_its_end_and_goes_on_when_it_is_re
     assert list(Path(slurm["RL_TARGETS"]).iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        pytest.param("1", "localhost:0", id="a-free-port-so-that-no-other-job-on-the-node-has-it"),
+        pytest.param("2", "localhost:24711", id="a-port-that-all-nodes-know-on-the-first"),
+    ],
+)
+def test_the_ranks_of_a_task_meet(nodes, expected, slurm, tmp_path):
+    (tmp_path / "bin/torchrun").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "bin/torchrun").chmod(0o755)
+    ran = subprocess.run(
+        ["bash", BATCH], env=slurm | {"SLURM_JOB_NUM_NODES": nodes}, capture_output=True, text=True, check=True
+    )
+    assert f"--rdzv-endpoint {expected} -m rl_training" in ran.stdout
+
+
 @pytest.fixture
 def left(slurm):
     """The entry of a run that was killed on this node."""

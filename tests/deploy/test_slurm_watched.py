@@ -1,5 +1,6 @@
 """train-watched.sbatch: back to the best checkpoint when a head collapses, with what Slurm would give it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -34,11 +35,11 @@ class Slurm:
     def __init__(self, folder, rl_train):
         self.folder, self.checkpoint = folder, folder / "state/watched-4711"
         (folder / "bin").mkdir()
-        self._stub("scontrol", f'echo "$@" >>{folder}/scontrol')
-        self._stub("rl-train", f'echo "$@" >>{folder}/rl-train; {rl_train}')
+        self.stub("scontrol", f'echo "$@" >>{folder}/scontrol')
+        self.stub("rl-train", f'echo "$@" >>{folder}/rl-train; {rl_train}')
         (folder / "targets").mkdir()
 
-    def _stub(self, name, script):
+    def stub(self, name, script):
         (self.folder / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
         (self.folder / "bin" / name).chmod(0o755)
 
@@ -109,6 +110,18 @@ def test_a_requeued_job_goes_on_from_where_it_should(ending, checkpoint, collaps
 def test_the_status_of_the_run_is_that_of_the_job(ending):
     assert ending.finished(RL_TRAIN_STATUS="3")[0] == 3
     assert ending.told("scontrol") == []
+
+
+def test_it_asks_its_run_where_the_run_says_that_it_listens(tmp_path):
+    slurm = Slurm(tmp_path, "sleep 1")
+    slurm.stub("rl-exporter", f'echo "$@" >>{tmp_path}/rl-exporter')
+    for name, job, address in (("watched-4711", "4711", "node1:41234"), ("watched-47110", "47110", "node2:9")):
+        entry = [{"targets": [address], "labels": {"slurm_job": job, "__scheme__": "https"}}]
+        (tmp_path / f"targets/{name}.run.json").write_text(json.dumps(entry))
+    assert slurm.finished(RL_HTTP_CONFIG="client.yml") == (0, "")
+    assert set(slurm.told("rl-exporter")) == {
+        "watch --once --json --http.config.file client.yml https://node1:41234"
+    }
 
 
 @pytest.mark.slow
