@@ -30,8 +30,9 @@ HEALTHY_TWIN = (*_SHARED, "--entropy-multiplier", "blueprint=3", "--run-id", "he
 """Options of a run that learns: its entropy falls as well, but it decides by the context and returns more."""
 
 _RUN = "drill"
-_COLLAPSED = "Head blueprint of run drill has collapsed"
-_PAGE, _RESOLVED = f"CRITICAL  {_COLLAPSED}", f"RESOLVED  {_COLLAPSED}"
+_ABOUT = r"  Head blueprint of run drill (has collapsed|is dead) "
+"""A head that dies at once is only said to be dead: that inhibits the page that it has collapsed."""
+_PAGE, _RESOLVED = f"CRITICAL{_ABOUT}", f"RESOLVED{_ABOUT}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,9 +63,9 @@ def _drill(scene: Scene) -> int:
         transcript.show(f"$ rl-train {shlex.join(command[3:])}")
         trainer = stack.start("trainer", *command, relayed=True)
         transcript.relay(trainer)
-        paged = transcript.wait_for(_PAGE, 300)
+        paged = transcript.wait_for(_PAGE, 300, unless=lambda: bool(trainer.popen.poll()))
         status = trainer.popen.wait()
-        resolved = transcript.wait_for(_RESOLVED, 300 / options.faster * 2 + 30)
+        resolved = paged and transcript.wait_for(_RESOLVED, 300 / options.faster * 2 + 30)
         transcript.show("the page came and went" if paged and resolved else "the page did not arrive")
         if sys.stdin.isatty() and sys.stdout.isatty():
             transcript.show("the servers stay up until Ctrl-C")

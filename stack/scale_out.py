@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ AGENT, STORE, VMALERT = "127.0.0.1:9091", "127.0.0.1:8428", "127.0.0.1:8880"
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "agent": f"""\
-prometheus --enable-feature=agent \\
+prometheus --agent \\
   --config.file=prometheus/agent.yml \\
   --storage.agent.path=data/agent \\
   --web.listen-address={AGENT}""",
@@ -42,6 +43,9 @@ vmalert \\
     }
 )
 """Commands for a folder that ``rl-exporter bundle`` has written. docs/scale-out.md shows the same ones."""
+
+AGENT_OF_PROMETHEUS_2 = "--enable-feature=agent"
+"""What Prometheus before 3.0 calls ``--agent``."""
 
 _READY = {"agent": "/-/ready", "store": "/health", "vmalert": "/health"}
 
@@ -72,6 +76,8 @@ class ScaleOut:
     def start(self, name: str) -> Process:
         """Start ``agent``, ``store`` or ``vmalert``, and wait until it is ready."""
         _, *options = self._moved(COMMANDS[name]).replace("\\\n", "").replace("'", "").split()
+        if name == "agent" and not knows_agent(self.binaries[name]):
+            options = [AGENT_OF_PROMETHEUS_2, *options[1:]]
         return self.stack.start(
             name,
             str(self.binaries[name]),
@@ -84,3 +90,9 @@ class ScaleOut:
         for shipped, name in ((AGENT, "agent"), (STORE, "store"), (VMALERT, "vmalert")):
             command = command.replace(shipped, self.addresses[name])
         return self.stack.changes.applied(command)
+
+
+def knows_agent(prometheus: Path) -> bool:
+    """Whether it knows the option ``--agent``, as Prometheus 3 does; its help is the only place that tells."""
+    said = subprocess.run([prometheus, "--help"], capture_output=True, text=True, check=False)
+    return "--[no-]agent " in said.stdout + said.stderr

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +44,15 @@ class Transcript:
         with self._changed:
             return any(text in line for line in self._lines)
 
-    def wait_for(self, text: str, seconds: float) -> bool:
-        """Wait up to ``seconds`` for a line with ``text``. Returns whether there is one."""
+    def wait_for(self, pattern: str, seconds: float, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Whether a line matches ``pattern`` within ``seconds``, or until ``unless`` holds."""
+        deadline = time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(lambda: any(text in line for line in self._lines), seconds)
+            while not (found := any(re.search(pattern, line) for line in self._lines)):
+                if unless() or time.monotonic() > deadline:
+                    break
+                self._changed.wait(1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def state_information() -> timeseries.Panel:
         "How much better the state explains what the head decides than the best fixed preference, in nats. 0: it does "
         "the same whatever it sees. Entropy that falls while this stays up is learning; with this at 0 it is a "
         "collapse.",
-        "not reported: the training loop passes no state information",
+        "not reported: the training loop passes no state information, or the head decided nothing",
         range_query(
             in_order(f"min by (head) ({head_selector('rl_policy_head_state_information_nats')})"), "{{head}}"
         ),
@@ -78,7 +78,7 @@ def state_share() -> timeseries.Panel:
         "State information divided by all that is uncertain about the action without a look at the state (Theil's U). "
         "1: the state says what the head does. Below 0.1 the head counts as blind, however much there is to decide. No "
         "line: nothing is uncertain, or nothing known.",
-        "not reported: the training loop passes no state information",
+        "not reported: the training loop passes no state information, or the head decided nothing",
         range_query(
             in_order(f"min by (head) ({head_selector('rl_policy_head_state_information_ratio')})"), "{{head}}"
         ),
@@ -100,7 +100,7 @@ def actions() -> timeseries.Panel:
     panel = panel.legend(legend.sort_by("Last *").sort_desc(True))
     panel = panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL).group("A"))
     panel = panel.fill_opacity(70).line_width(0).unit("percentunit").decimals(0).min(0).max(1)
-    panel = panel.color_scheme(style.colour_by_name())
+    panel = panel.color_scheme(style.colour_by_series())
     return panel.repeat("head").repeat_direction("h").max_per_row(2)
 
 

@@ -50,7 +50,7 @@ def dashboard() -> dict[str, Any]:
         (_pages(), 6, 3, 6, 3),
         (_weakest(), 12, 3, 6, 3),
         (_age(), 18, 3, 6, 3),
-        (_total_beside_weakest(), 0, 6, 18, 8),
+        (_total_beside_lowest(), 0, 6, 18, 8),
         (_updates(), 18, 6, 6, 4),
         (_total(), 18, 10, 6, 4),
         (_timeline(), 0, 14, 24, 8),
@@ -99,23 +99,23 @@ def _tile() -> stat.Panel:
     return with_overrides(panel, {"state": {"mappings": [style.tile_mapping()]}})
 
 
-def _total_beside_weakest() -> timeseries.Panel:
+def _total_beside_lowest() -> timeseries.Panel:
     ratio = f"max by (head) (head:rl_policy_effective_entropy:ratio{{{RUN}}})"
     most = f"max by (head) ({run_selector('rl_policy_head_entropy_max_nats')})"
     panel = timeseries_panel(
-        "All heads together beside the weakest",
+        "All heads together beside the lowest",
         "Effective ratio of all heads together, each weighed by its maximum entropy ln n as in the total, beside that of "
-        "the weakest head. Both are over every head of the run, and neither line can cross the other. A gap says: the "
+        "the lowest, settled or not. Both are over every head of the run, and neither line can cross the other. A gap says: the "
         "total looks fine, one head does not. The total alone cannot show a collapse. Dashed: the heads' thresholds.",
         NO_RATIO,
         range_query(f"sum({ratio} * {most}) / sum({most} and {ratio})", "all heads together", "A"),
-        range_query(f"min({ratio})", "weakest head", "B"),
+        range_query(f"min({ratio})", "lowest head", "B"),
     )
     return with_overrides(
         with_thresholds(panel).min(0).max(1).decimals(2),
         {
             "all heads together": {"color": {"mode": "fixed", "fixedColor": style.BLUE}},
-            "weakest head": {
+            "lowest head": {
                 "color": {"mode": "fixed", "fixedColor": "purple"},
                 "custom.lineWidth": 3,
             },

@@ -36,12 +36,15 @@ Placed = tuple[Panel, int, int, int, int]
 
 
 def _links(uid: str) -> Sequence[builders.DashboardLink]:
-    """Links to the other dashboards. The selected run goes along only where one run is shown: Fleet shows them all."""
+    """Links to the other dashboards. What is selected goes along between those of one run, and between those of all runs.
+
+    From a run to all runs nothing goes along: Fleet shows them all. The head does not go to Compare, which takes one.
+    """
     others = {other: title for other, title in {**OF_ALL, **OF_A_RUN}.items() if other != uid}
     return [
         builders.DashboardLink(title)
         .type(model.DashboardLinkType.LINK)
-        .url(f"/d/{other}?${{datasource:queryparam}}")
+        .url(f"/d/{other}?${{datasource:queryparam}}{_chosen(uid, other)}")
         .keep_time(True)
         .include_vars(uid in OF_A_RUN and other in OF_A_RUN)
         .icon("dashboard")
@@ -49,6 +52,15 @@ def _links(uid: str) -> Sequence[builders.DashboardLink]:
         .target_blank(False)
         for other, title in others.items()
     ]
+
+
+def _chosen(uid: str, other: str) -> str:
+    """What is selected in a dashboard of all runs, for the URL of another; Pipeline has no variable for the run."""
+    both = {uid, other}
+    if not both <= OF_ALL.keys():
+        return ""
+    names = ("cluster", "namespace") if PIPELINE_UID in both else ("cluster", "namespace", "run_id")
+    return "".join(f"&${{{name}:queryparam}}" for name in names)
 
 
 def build_dashboard(
@@ -59,14 +71,15 @@ def build_dashboard(
     *,
     marked: bool = True,
     one_run: bool = False,
+    chosen: variables.Variables = (),
     more: variables.Variables = (),
 ) -> dict[str, Any]:
     """Build a dashboard in Grafana's JSON model. Panels get their ids in order. ``more`` variables follow the common ones.
 
     ``marked``: draw lines at alerts and other events. Not for a fleet, whose many lines would hide the graphs.
-    ``one_run``: the variables choose one run.
+    ``one_run``: the variables choose one run. ``chosen``: they choose something else.
     """
-    common = variables.of_one_run() if one_run else variables.of_many_runs()
+    common = chosen or (variables.of_one_run() if one_run else variables.of_many_runs())
     names = [variable.build().name for variable in more]
     dashboard = (
         builders.Dashboard(title)

@@ -6,7 +6,7 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import stat, table
 
-from rl_dashboards import layout, style
+from rl_dashboards import layout, style, variables
 from rl_dashboards.missing import NO_ANSWER, WATCHDOG
 from rl_dashboards.panels import (
     instant_query,
@@ -38,7 +38,9 @@ def dashboard() -> dict[str, Any]:
     for place, panel in enumerate(lines()):
         panels.append((panel, 8 * (place % 3), 21 + 8 * (place // 3), 8, 8))
     about = "From exporter to pager: what is scraped, evaluated and delivered. While something here is red, silence says nothing."
-    return layout.build_dashboard(layout.PIPELINE_UID, "RL Pipeline", about, panels, marked=False)
+    return layout.build_dashboard(
+        layout.PIPELINE_UID, "RL Pipeline", about, panels, marked=False, chosen=variables.of_targets()
+    )
 
 
 def _watchdog() -> stat.Panel:

@@ -55,6 +55,7 @@ def _info() -> table.Panel:
         "world_size",
         "instance",
         "cluster",
+        "namespace",
     )
     panel = table_panel(
         "What runs",
@@ -96,7 +97,7 @@ def _episodes() -> Any:
         words=[style.MISSING_MAPPING],
         colour=False,
     )
-    return panel.decimals(0).unit("short")
+    return panel.decimals(0).unit("none")
 
 
 KL_REFERENCE, CLIP_REFERENCE = 0.02, 0.3
@@ -117,7 +118,7 @@ def _gauge(
         return panel
     line = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
     steps = style.thresholds((None, style.TRANSPARENT), (reference, style.DIM))
-    return panel.thresholds(steps).thresholds_style(line).axis_soft_max(reference)
+    return panel.thresholds(steps).thresholds_style(line).axis_soft_min(0).axis_soft_max(reference)
 
 
 def _returns() -> timeseries.Panel:
@@ -132,16 +133,23 @@ def _returns() -> timeseries.Panel:
     return dashed(panel.with_target(range_query(best, "{{run_id}} best", "B")), "B", style.DIM)
 
 
+_SAME = f"{queries.TARGET_KEY}, pod, slurm_job"
+"""Labels that all series of one run share: a legend of them would hide those that tell lines apart."""
+
+
 def _environment() -> timeseries.Panel:
     """One panel for each number that the environments report, whatever its labels are."""
+    reported = queries.environment_selector("($environment_metric)")
     panel = narrow_timeseries_panel(
         "Environment: $environment_metric",
         "What the environments report of themselves: the mean over the last 100 episodes that reported it, one line "
         'for each run and each of its labels. Names come from info["metrics"] of the environment.',
         "the environments of the selected runs report nothing, or no episode has ended yet",
-        range_query(queries.environment_selector("($environment_metric)"), "__auto"),
+        range_query(f"max without ({_SAME}) ({reported})", "__auto"),
     )
-    return panel.decimals(3).repeat("environment_metric").repeat_direction("h").max_per_row(3)
+    # The name stands for a number without labels; Grafana would show the query.
+    panel = panel.display_name("$environment_metric ${__field.labels.__values}").decimals(3)
+    return panel.repeat("environment_metric").repeat_direction("h").max_per_row(3)
 
 
 def _lines() -> list[timeseries.Panel]:

@@ -166,7 +166,7 @@ def _of_heads(title: str, description: str, columns: Sequence[Column], labels: S
     panel = joined(panel, "head", columns, labels)
     panel = panel.with_transformation(sorted_by(f"Value #Q{len(columns) - 1}"))
     return with_overrides(
-        panel, {name: {"custom.width": 130 if name == "action" else 105} for name in ("head", *labels)}
+        panel, {name: {"custom.width": 160 if name == "action" else 105} for name in ("head", *labels)}
     )
 
 

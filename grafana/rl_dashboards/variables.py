@@ -70,14 +70,21 @@ def heads() -> Builder[model.VariableModel]:
     return _in_order_of_answer(variable, "head")
 
 
-def of_many_runs() -> Variables:
-    """Cluster, namespace, run and head of every run."""
-    runs = 'label_values(rl_training_run_info{cluster=~"$cluster", namespace=~"$namespace"}, run_id)'
+def of_targets() -> Variables:
+    """Cluster and namespace of every target."""
     about = "Label of the scrape target; targets need not have it."
     return [
         datasource(),
         several("cluster", "Cluster", "label_values(rl_training_run_info, cluster)", about),
         several("namespace", "Namespace", "label_values(rl_training_run_info, namespace)", about),
+    ]
+
+
+def of_many_runs() -> Variables:
+    """Cluster, namespace, run and head of every run."""
+    runs = 'label_values(rl_training_run_info{cluster=~"$cluster", namespace=~"$namespace"}, run_id)'
+    return [
+        *of_targets(),
         several("run_id", "Run", runs, "Runs with samples in the time range."),
         heads(),
     ]

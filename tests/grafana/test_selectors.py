@@ -132,7 +132,10 @@ def test_what_environments_report_has_a_panel_for_each_name():
     (panel,) = [panel for panel in panels(board) if panel.get("repeat") == "environment_metric"]
     (target,) = panel["targets"]
     assert "$environment_metric" in panel["title"]
-    assert target["expr"] == f'{{__name__=~"rl_environment_($environment_metric)", {ONE}}}'
+    reported = f'{{__name__=~"rl_environment_($environment_metric)", {ONE}}}'
+    # Without the labels of the run, which would fill the legend.
+    assert re.fullmatch(r"max without \([a-z_, ]+\) \((.*)\)", target["expr"])[1] == reported
+    assert panel["fieldConfig"]["defaults"]["displayName"] == "$environment_metric ${__field.labels.__values}"
     assert target["legendFormat"] == "__auto", "labels are the environments'"
     (variable,) = [one for one in board["templating"]["list"] if one["name"] == "environment_metric"]
     pattern = re.compile(variable["regex"].strip("/"))

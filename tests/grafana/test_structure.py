@@ -107,16 +107,31 @@ def test_variables_follow_the_time_range_and_one_run_is_chosen_where_one_is_show
     listed = {variable["name"]: variable for variable in BOARDS[uid]["templating"]["list"]}
     own = {"rl-run": ["environment_metric"]}.get(uid, [])
     runs = ["run_id", "cluster", "namespace"] if uid in ONE_RUN else ["cluster", "namespace", "run_id"]
-    assert list(listed) == ["datasource", *runs, "head", *own]
+    chosen = ["cluster", "namespace"] if uid == "rl-pipeline" else [*runs, "head"]  # Pipeline shows targets
+    assert list(listed) == ["datasource", *chosen, *own]
     several = {"head", *own} if uid in ONE_RUN else {*runs, "head"}
     if uid == "rl-compare":
         several.remove("head")
-    for name in (*runs, "head", *own):
+    for name in (*chosen, *own):
         assert listed[name].get("includeAll", False) is listed[name].get("multi", False) is (name in several)
         assert listed[name].get("allValue", ".*" if name not in several else "") == ".*"
         assert listed[name]["refresh"] == 2
     for expression in variable_queries(BOARDS[uid]).values():
         assert re.match(r"(label_values|query_result)\(", expression)
+
+
+def test_links_between_dashboards_of_all_runs_carry_what_both_can_choose():
+    """A variable that is not there would stay in the address as it is written."""
+    names = {uid: {one["name"] for one in board["templating"]["list"]} for uid, board in BOARDS.items()}
+    carried = {}
+    for uid, board in BOARDS.items():
+        for link in board["links"]:
+            other = re.match(r"/d/([a-z-]+)\?", link["url"])[1]
+            carried[uid, other] = re.findall(r"\$\{(\w+):queryparam\}", link["url"])
+            assert set(carried[uid, other]) <= names[uid] & names[other], (uid, other)
+    assert carried["rl-fleet", "rl-compare"] == ["datasource", "cluster", "namespace", "run_id"]
+    assert carried["rl-fleet", "rl-pipeline"] == ["datasource", "cluster", "namespace"]
+    assert carried["rl-heads", "rl-fleet"] == ["datasource"], "Fleet shows all runs"
 
 
 def test_the_run_that_is_shown_by_default_is_the_one_that_fleet_has_on_top():

@@ -154,7 +154,7 @@ def test_nothing_is_lost_nobody_is_paged_and_an_update_costs_what_it_costs_a_twi
     victim, twin, server = world.victim, world.twin, world.stack.prometheus
     until(lambda: len(query(server, 'up{job="rl-training"} == 1')) == 2)
     started, enough = time.monotonic(), max(run.updates() for run in (victim, twin)) + CALM_UPDATES
-    until(lambda: min(run.updates() for run in (victim, twin)) >= enough, seconds=300, every=0.5)
+    until(lambda: min(run.updates() for run in (victim, twin)) >= enough, seconds=1200, every=0.5)
     calm = time.monotonic()
     with Sampler(victim) as sampler:
         attack(world)

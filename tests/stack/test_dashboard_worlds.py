@@ -98,7 +98,7 @@ def test_a_tile_a_timeline_and_a_cell_give_one_colour(worlds, run, head):
 
 def test_a_diluted_run_has_its_weakest_head_below_the_total(worlds):
     selected = {"cluster": "eight", "namespace": "", "run_id": "h-diluted", "head": "slot"}
-    title = "All heads together beside the weakest"
+    title = "All heads together beside the lowest"
     total, weakest = (
         float(rows(worlds.ruled, "rl-heads", title, ref, **selected)[0]["value"][1]) for ref in "AB"
     )

@@ -18,6 +18,7 @@ from rl_exporter.discovery.entry import entry_path
 from rl_exporter.discovery.file_sd import TargetGroup, dump_groups, replace_file
 from rl_exporter.discovery.labels import check_labels
 from rl_exporter.discovery.registration import Registration
+from stack.scale_out import knows_agent
 from tests.support.one_prometheus import prometheus_in
 from tests.support.servers import get
 from tests.support.waiting import until
@@ -149,9 +150,11 @@ def test_these_checks_see_a_broken_file(server):
 
 
 @pytest.mark.parametrize("name", ["1a", "a-b", ""])
-def test_a_label_name_that_is_refused_is_one_that_prometheus_rejects(name, server):
+def test_a_label_name_that_is_refused_is_one_that_prometheus_rejects(name, server, prometheus):
     with pytest.raises(ValueError, match="is not possible"):
         check_labels({name: "x"})
+    if name and knows_agent(prometheus):
+        return  # Prometheus 3 takes it; a store or a ruler that takes its series may not
     before = len(broken_files(server))
     path = server.directory / "label.json"
     replace_file(path, dump_groups(TargetGroup(["127.0.0.1:1"], {name: "x"})))

@@ -97,7 +97,16 @@ def _worst_heads() -> Case:
     return Case("the worst verdict of each run", runs, 300, checks)
 
 
+def _gone_between_two_rules() -> Case:
+    """The ratio was recorded at this evaluation, and then the last scrape failed: that is no healthy head."""
+    labels = 'instance="host:28008",job="rl-training",run_id="a",head="op"'
+    ratio = {f"head:rl_policy_effective_entropy:ratio{{{labels}}}": "0.1x30"}
+    level = Check(300, f"count(head:rl_policy_effective_entropy:level{{{OWN}}})")
+    return Case("a target goes between two rules of one evaluation", (), 300, (level, _codes(300, {})), ratio)
+
+
 def cases() -> Iterator[Case]:
     """Yield all cases of this subject."""
     yield _every_verdict()
+    yield _gone_between_two_rules()
     yield _worst_heads()
