@@ -15,9 +15,9 @@ def firing(selector: str = RUN, more: str = "") -> str:
     return f'ALERTS{{{selector}, {NAMES}, alertstate="firing"{more}}}'
 
 
-def active_since(selector: str) -> str:
+def active_since(selector: str, more: str = "") -> str:
     """Unix time at which each firing alert became active."""
-    return f"(ALERTS_FOR_STATE{{{selector}, {NAMES}}} and ignoring (alertstate) {firing(selector)})"
+    return f"(ALERTS_FOR_STATE{{{selector}, {NAMES}}} and ignoring (alertstate) {firing(selector, more)})"
 
 
 def notifying(selector: str = RUN) -> str:

@@ -24,16 +24,14 @@ class Event:
     title: str
     text: str
     colour: str
-    tags: str = ""
 
 
 def events() -> tuple[Event, ...]:
     """What is marked, the most important first."""
     interventions = head_selector("rl_policy_head_interventions_total")
     return (
-        Event(
-            "Alerts", f"1000 * {active_since(RUN)}", "{{alertname}}", "{{head}} {{run_id}}", "red", "severity"
-        ),
+        _alerts("Pages", "critical", "red"),
+        _alerts("Warnings", "warning", "yellow"),
         Event("Run", f"1000 * ({_starts_and_ends()})", "run {{event}}", "{{run_id}}", "blue"),
         Event(
             "Interventions",
@@ -43,6 +41,12 @@ def events() -> tuple[Event, ...]:
             "orange",
         ),
     )
+
+
+def _alerts(name: str, severity: str, colour: str) -> Event:
+    """When alerts of one severity began. None for infos, which say what is normal: dozens would hide the graph."""
+    since = active_since(RUN, f', severity="{severity}"')
+    return Event(name, f"1000 * {since}", "{{alertname}}", "{{head}} {{run_id}}", colour)
 
 
 def _starts_and_ends() -> str:
@@ -68,7 +72,7 @@ class _Query(model.AnnotationQuery):
     def to_json(self) -> dict[str, object]:
         event = self.event
         fields: dict[str, object] = {"step": "15s", "titleFormat": event.title, "textFormat": event.text}
-        return super().to_json() | fields | {"tagKeys": event.tags, "useValueForTime": True}
+        return super().to_json() | fields | {"useValueForTime": True}
 
 
 class _Annotation(builders.AnnotationQuery):

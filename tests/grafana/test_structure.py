@@ -185,7 +185,7 @@ def test_events_are_lines_at_the_time_at_which_they_happened():
     for board in BOARDS.values():
         marked = {one["name"]: one for one in board["annotations"]["list"]}
         shown = board["uid"] in ONE_RUN, "a fleet's would hide everything"
-        assert list(marked) == (["Alerts", "Run", "Interventions"] if shown[0] else []), shown
+        assert list(marked) == (["Pages", "Warnings", "Run", "Interventions"] if shown[0] else []), shown
         for annotation in marked.values():
             assert annotation["useValueForTime"] is annotation["enable"] is True
             assert annotation["expr"].startswith("1000 * "), "in milliseconds"
