@@ -114,6 +114,7 @@ def _filled(expression: str, values: Mapping[str, str]) -> str:
     for name in sorted(values, key=len, reverse=True):
         expression = expression.replace(f"${name}", values[name])
         expression = expression.replace(f"${{{name}:doublequote}}", f'"{values[name]}"')
+        expression = expression.replace(f"${{{name}:regex}}", values[name])
     return expression
 
 

@@ -256,8 +256,8 @@ def _updates_between(low: str, high: str) -> str:
 
     def up_to(bound: str) -> str:
         buckets = head_selector("rl_policy_head_effective_entropy_ratio_bucket")
-        selector = buckets.replace("}", f', le="{"+Inf" if bound == BOUNDS[-1] else bound}"}}')
-        return f"max by (head) (increase({selector}[$__rate_interval]))"
+        of_bucket = f'le="{"+Inf" if bound == BOUNDS[-1] else bound}"'
+        return f"max by (head) (increase({buckets.removesuffix('}')}, {of_bucket}}}[$__rate_interval]))"
 
     return f"max({up_to(high)})" if low == "0" else f"max({up_to(high)} - {up_to(low)})"
 

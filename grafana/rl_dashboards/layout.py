@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from rl_dashboards import variables
 from rl_dashboards.annotations import annotation, events
+from rl_dashboards.queries import chosen
 
 TAG = "rl-policy-exporter"
 HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID, COMPARE_UID = (
@@ -25,8 +26,8 @@ HEADS_UID, RUN_UID, FLEET_UID, PIPELINE_UID, COMPARE_UID = (
 OF_A_RUN = {HEADS_UID: "RL Heads", RUN_UID: "RL Run"}
 OF_ALL = {FLEET_UID: "RL Fleet", COMPARE_UID: "RL Compare", PIPELINE_UID: "RL Pipeline"}
 
-ONE_RUN = {f'{name}=~"${name}"': f'{name}="${name}"' for name in ("cluster", "namespace")}
-ONE_RUN |= {'run_id=~"$run_id"': f"run_id={variables.RUN_ID}"}
+ONE_RUN = {chosen(name): f'{name}="${name}"' for name in ("cluster", "namespace")}
+ONE_RUN |= {chosen("run_id"): f"run_id={variables.RUN_ID}"}
 """Matchers of a dashboard about one run. Grafana escapes the value of a variable for a pattern only where the variable
 may have several, and an empty value must match only a run without the label."""
 
@@ -71,15 +72,15 @@ def build_dashboard(
     *,
     marked: bool = True,
     one_run: bool = False,
-    chosen: variables.Variables = (),
+    selected: variables.Variables = (),
     more: variables.Variables = (),
 ) -> dict[str, Any]:
     """Build a dashboard in Grafana's JSON model. Panels get their ids in order. ``more`` variables follow the common ones.
 
     ``marked``: draw lines at alerts and other events. Not for a fleet, whose many lines would hide the graphs.
-    ``one_run``: the variables choose one run. ``chosen``: they choose something else.
+    ``one_run``: the variables choose one run. ``selected``: they are others.
     """
-    common = chosen or (variables.of_one_run() if one_run else variables.of_many_runs())
+    common = selected or (variables.of_one_run() if one_run else variables.of_many_runs())
     names = [variable.build().name for variable in more]
     dashboard = (
         builders.Dashboard(title)

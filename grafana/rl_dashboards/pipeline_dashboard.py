@@ -39,7 +39,7 @@ def dashboard() -> dict[str, Any]:
         panels.append((panel, 8 * (place % 3), 21 + 8 * (place // 3), 8, 8))
     about = "From exporter to pager: what is scraped, evaluated and delivered. While something here is red, silence says nothing."
     return layout.build_dashboard(
-        layout.PIPELINE_UID, "RL Pipeline", about, panels, marked=False, chosen=variables.of_targets()
+        layout.PIPELINE_UID, "RL Pipeline", about, panels, marked=False, selected=variables.of_targets()
     )
 
 

@@ -8,8 +8,9 @@ from rl_dashboards.panels import (
     narrow_timeseries_panel,
     range_query,
 )
+from rl_dashboards.queries import chosen
 
-TRAINERS = 'job="rl-training", cluster=~"$cluster", namespace=~"$namespace"'
+TRAINERS = f'job="rl-training", {chosen("cluster")}, {chosen("namespace")}'
 RULES = 'rule_group=~".+;rl-.+"'
 
 NO_PROMETHEUS = "Prometheus does not scrape itself"

@@ -8,8 +8,19 @@ from enum import IntEnum
 from rl_exporter.environment_metrics import PREFIX
 from rl_exporter.health import HeadState, Level
 
-RUN = 'cluster=~"$cluster", namespace=~"$namespace", run_id=~"$run_id"'
-HEAD = RUN + ', head=~"$head"'
+
+def chosen(name: str) -> str:
+    """Matcher of what is chosen of a variable that may have several values.
+
+    In a raw string of PromQL, whatever quotes a name holds: within ``"$run_id"`` Grafana's data source leaves a
+    double quote as it is, which ends the string.
+    """
+    return f"{name}=~`${{{name}:regex}}`"
+
+
+RUN = ", ".join(map(chosen, ("cluster", "namespace", "run_id")))
+OF_HEAD = f", {chosen('head')}"
+HEAD = RUN + OF_HEAD
 RUN_KEY = "cluster, namespace, run_id"
 """Labels that identify a run."""
 

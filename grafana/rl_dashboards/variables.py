@@ -82,7 +82,8 @@ def of_targets() -> Variables:
 
 def of_many_runs() -> Variables:
     """Cluster, namespace, run and head of every run."""
-    runs = 'label_values(rl_training_run_info{cluster=~"$cluster", namespace=~"$namespace"}, run_id)'
+    where = f"{queries.chosen('cluster')}, {queries.chosen('namespace')}"
+    runs = f"label_values(rl_training_run_info{{{where}}}, run_id)"
     return [
         *of_targets(),
         several("run_id", "Run", runs, "Runs with samples in the time range."),
@@ -92,7 +93,7 @@ def of_many_runs() -> Variables:
 
 def of_one_run() -> Variables:
     """One run, by default the first of Fleet, with its cluster and its namespace; and its heads."""
-    ranked = ranking.rank().replace(RUN, 'run_id!=""').replace(', head=~"$head"', "")
+    ranked = ranking.rank().replace(RUN, 'run_id!=""').replace(queries.OF_HEAD, "")
     run = _queried(
         "run_id", "Run", f"query_result(sort({ranked}))", "One run. The first is the one that Fleet has on top."
     )

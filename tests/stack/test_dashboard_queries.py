@@ -116,7 +116,7 @@ def selection(uid, run):
     """The variables as Grafana sets them where ``run`` is chosen: names where one run is shown, patterns elsewhere."""
     if uid in ONE_RUN:
         return {"cluster": RUNS[run], "namespace": "", "run_id": run}
-    pattern = run.replace(".", "\\\\.").replace("+", "\\\\+")
+    pattern = run.replace(".", r"\.").replace("+", r"\+")
     return {"cluster": RUNS[run] if uid != "rl-pipeline" else RUNS[run] or ".*", "run_id": pattern}
 
 

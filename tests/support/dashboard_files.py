@@ -76,7 +76,7 @@ def filled(
     }
     quoted = run_id.replace('"', '\\"')
     return re.sub(
-        r"\$(__range|__rate_interval|__interval|cluster|namespace|run_id|head|environment_metric)\b",
+        r"\$(?:\{(?=\w+:regex))?(__range|__rate_interval|__interval|cluster|namespace|run_id|head|environment_metric)\b(?::regex\})?",
         lambda found: values[found[1]],
         expression.replace("${run_id:doublequote}", f'"{quoted}"'),
     )
@@ -84,9 +84,9 @@ def filled(
 
 def selectors(expression):
     """Every selector of an expression: a metric with its matchers, without its range."""
-    text = expression
+    text = re.sub(r"\$\{(\w+):regex\}", r"$\1", expression)
     found = re.findall(r"[a-zA-Z_][\w:]*\{[^}]*\}", text)
-    rest = re.sub(r"\{[^}]*\}", "", re.sub(r'"[^"]*"', "", text))
+    rest = re.sub(r"\{[^}]*\}", "", re.sub(r'"[^"]*"|`[^`]*`', "", text))
     bare = re.findall(r"\b(?:rl|prometheus|alertmanager|process|scrape)_\w+\b(?!:)", rest)
     named = {selector.partition("{")[0] for selector in found}
     return set(found) | {name for name in bare if name not in named}
