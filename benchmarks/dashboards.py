@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.simulated_fleet.fleet import fleet
 from rl_dashboards.__main__ import FOLDER
+from stack.grafana import interpolated
 from stack.processes import Binaries, Process, Stack
 from stack.servers import find_server
 
@@ -102,20 +103,12 @@ def _queries(
     for panel in board["panels"]:
         points = min(panel.get("maxDataPoints") or POINTS, POINTS)
         for target in panel.get("targets", []):
-            arguments = {"query": _filled(target["expr"], values)}
+            arguments = {"query": interpolated(target["expr"], values)}
             if target.get("range"):
                 span = {"start": end - seconds, "end": end, "step": seconds / points}
                 yield panel["title"], arguments | {name: f"{value:.3f}" for name, value in span.items()}
             else:
                 yield panel["title"], arguments | {"time": f"{end:.3f}"}
-
-
-def _filled(expression: str, values: Mapping[str, str]) -> str:
-    for name in sorted(values, key=len, reverse=True):
-        expression = expression.replace(f"${name}", values[name])
-        expression = expression.replace(f"${{{name}:doublequote}}", f'"{values[name]}"')
-        expression = expression.replace(f"${{{name}:regex}}", values[name])
-    return expression
 
 
 def _cost(address: str, process: Process, arguments: Mapping[str, str]) -> float:

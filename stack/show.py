@@ -39,16 +39,16 @@ class Transcript:
             self._lines.append(line)
             self._changed.notify_all()
 
-    def has(self, text: str) -> bool:
-        """Whether a line with ``text`` has been shown."""
+    def has(self, pattern: str) -> bool:
+        """Whether a line that matches ``pattern`` has been shown."""
         with self._changed:
-            return any(text in line for line in self._lines)
+            return any(re.search(pattern, line) for line in self._lines)
 
     def wait_for(self, pattern: str, seconds: float, unless: Callable[[], bool] = lambda: False) -> bool:
         """Whether a line matches ``pattern`` within ``seconds``, or until ``unless`` holds."""
         deadline = time.monotonic() + seconds
         with self._changed:
-            while not (found := any(re.search(pattern, line) for line in self._lines)):
+            while not (found := self.has(pattern)):
                 if unless() or time.monotonic() > deadline:
                     break
                 self._changed.wait(1)

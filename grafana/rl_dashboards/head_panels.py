@@ -17,6 +17,7 @@ from rl_dashboards.panels import (
 from rl_dashboards.queries import RATIO, head_selector, in_order
 
 NOT_YET = "not measured yet"
+NO_INFORMATION = "not reported: the training loop passes no state information, or the head decided nothing"
 
 
 NO_RATIO = "no run, no ratio yet, no rules loaded, or no answer from Prometheus"
@@ -62,7 +63,7 @@ def state_information() -> timeseries.Panel:
         "How much better the state explains what the head decides than the best fixed preference, in nats. 0: it does "
         "the same whatever it sees. Entropy that falls while this stays up is learning; with this at 0 it is a "
         "collapse.",
-        "not reported: the training loop passes no state information, or the head decided nothing",
+        NO_INFORMATION,
         range_query(
             in_order(f"min by (head) ({head_selector('rl_policy_head_state_information_nats')})"), "{{head}}"
         ),
@@ -78,7 +79,7 @@ def state_share() -> timeseries.Panel:
         "State information divided by all that is uncertain about the action without a look at the state (Theil's U). "
         "1: the state says what the head does. Below 0.1 the head counts as blind, however much there is to decide. No "
         "line: nothing is uncertain, or nothing known.",
-        "not reported: the training loop passes no state information, or the head decided nothing",
+        NO_INFORMATION,
         range_query(
             in_order(f"min by (head) ({head_selector('rl_policy_head_state_information_ratio')})"), "{{head}}"
         ),

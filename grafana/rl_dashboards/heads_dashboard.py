@@ -23,7 +23,7 @@ from rl_dashboards.panels import (
     with_overrides,
     with_thresholds,
 )
-from rl_dashboards.queries import LEVEL, RUN, head_selector, in_order, run_selector
+from rl_dashboards.queries import HEAD, LEVEL, RUN, head_selector, in_order, run_selector
 from rl_dashboards.table_panels import alerts_table, head_tables
 from rl_exporter.histogram import RATIO_BOUNDS
 
@@ -105,8 +105,8 @@ def _total_beside_lowest() -> timeseries.Panel:
     panel = timeseries_panel(
         "All heads together beside the lowest",
         "Effective ratio of all heads together, each weighed by its maximum entropy ln n as in the total, beside that of "
-        "the lowest, settled or not. Both are over every head of the run, and neither line can cross the other. A gap says: the "
-        "total looks fine, one head does not. The total alone cannot show a collapse. Dashed: the heads' thresholds.",
+        "the lowest, settled or not. Both are over every head of the run, and neither line can cross the other. A gap "
+        "says: the total looks fine, one head does not. The total alone cannot show a collapse. Dashed: the heads' thresholds.",
         NO_RATIO,
         range_query(f"sum({ratio} * {most}) / sum({most} and {ratio})", "all heads together", "A"),
         range_query(f"min({ratio})", "lowest head", "B"),
@@ -255,9 +255,9 @@ def _updates_between(low: str, high: str) -> str:
     """
 
     def up_to(bound: str) -> str:
-        buckets = head_selector("rl_policy_head_effective_entropy_ratio_bucket")
-        of_bucket = f'le="{"+Inf" if bound == BOUNDS[-1] else bound}"'
-        return f"max by (head) (increase({buckets.removesuffix('}')}, {of_bucket}}}[$__rate_interval]))"
+        end = "+Inf" if bound == BOUNDS[-1] else bound
+        bucket = f'rl_policy_head_effective_entropy_ratio_bucket{{{HEAD}, le="{end}"}}'
+        return f"max by (head) (increase({bucket}[$__rate_interval]))"
 
     return f"max({up_to(high)})" if low == "0" else f"max({up_to(high)} - {up_to(low)})"
 

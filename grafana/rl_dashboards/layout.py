@@ -45,7 +45,7 @@ def _links(uid: str) -> Sequence[builders.DashboardLink]:
     return [
         builders.DashboardLink(title)
         .type(model.DashboardLinkType.LINK)
-        .url(f"/d/{other}?${{datasource:queryparam}}{_chosen(uid, other)}")
+        .url(f"/d/{other}?${{datasource:queryparam}}{_carried(uid, other)}")
         .keep_time(True)
         .include_vars(uid in OF_A_RUN and other in OF_A_RUN)
         .icon("dashboard")
@@ -55,7 +55,7 @@ def _links(uid: str) -> Sequence[builders.DashboardLink]:
     ]
 
 
-def _chosen(uid: str, other: str) -> str:
+def _carried(uid: str, other: str) -> str:
     """What is selected in a dashboard of all runs, for the URL of another; Pipeline has no variable for the run."""
     both = {uid, other}
     if not both <= OF_ALL.keys():

@@ -43,6 +43,7 @@ class Pages:
 
 
 VERDICT = r"has collapsed|is dead"
+EVIDENCE = {"has collapsed": "effective entropy 0.", "is dead": "without entropy and gradient for "}
 RUNBOOKS = {"has collapsed": "RLPolicyHeadCollapsed", "is dead": "RLPolicyHeadDead"}
 
 
@@ -78,8 +79,9 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
 
     # A head that dies soon after it collapsed may only be said to be dead: that inhibits the other page.
     until(lambda: re.search(VERDICT, " ".join(line for _, line in pages.of("drill"))), seconds=150)
-    _, paged = pages.of("drill")[0]
-    verdict = re.search(VERDICT, paged)[0]
+    verdict = re.search(VERDICT, " ".join(line for _, line in pages.of("drill")))[0]
+    (paged,) = [line for _, line in pages.of("drill") if verdict in line]
+    assert f"Head blueprint of run drill {verdict} ({EVIDENCE[verdict]}" in paged
     assert re.search(
         r"level critical; since \d\d:\d\d:\d\d \(\d+ .*the total over all heads reads \d\.\d\d nats", pages.text
     )

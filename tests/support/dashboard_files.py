@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from stack.grafana import interpolated
 from tests.support import ROOT
 
 FOLDER = ROOT / "grafana/dashboards"
@@ -74,12 +75,7 @@ def filled(
         "head": head,
         "environment_metric": environment_metric,
     }
-    quoted = run_id.replace('"', '\\"')
-    return re.sub(
-        r"\$(?:\{(?=\w+:regex))?(__range|__rate_interval|__interval|cluster|namespace|run_id|head|environment_metric)\b(?::regex\})?",
-        lambda found: values[found[1]],
-        expression.replace("${run_id:doublequote}", f'"{quoted}"'),
-    )
+    return interpolated(expression, values)
 
 
 def selectors(expression):
