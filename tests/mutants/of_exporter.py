@@ -224,8 +224,8 @@ EXPORTER = (
     Mutant(
         "on a GPU: an upload for which the host waits",
         "exporter/rl_exporter/integrations/meter/uploads.py",
-        "(host.pin_memory() if",
-        "(host if",
+        "(tensor.pin_memory() if",
+        "(tensor if",
         ("tests/training/telemetry/test_synchronisation.py", "-k", "twice_an_epoch"),
     ),
     Mutant(

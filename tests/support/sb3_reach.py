@@ -58,10 +58,14 @@ def policy_logits(policy, observations):
     layers = [*policy.mlp_extractor.policy_net, policy.action_net]
     for layer in layers:
         if isinstance(layer, torch.nn.Linear):
-            values = values @ layer.weight.detach().numpy().T.astype(np.float64) + layer.bias.detach().numpy()
+            values = values @ numbers(layer.weight).T.astype(np.float64) + numbers(layer.bias)
         else:
             values = np.tanh(values)
     return values
+
+
+def numbers(tensor):
+    return tensor.detach().cpu().numpy()
 
 
 def head_entropies(logits, sizes, masks=None):

@@ -42,8 +42,9 @@ class Reach(gymnasium.Env):
         return self._seen
 
 
-def environment(sizes=(4, 2, 6), names=None):
+def environment(sizes=(4, 2, 6), names=None, device="cpu"):
     vector = SyncVectorEnv([lambda: Reach(sizes, names)] * ENVIRONMENTS, autoreset_mode=AutoresetMode.SAME_STEP)
+    vector.device = device
     return wrap_env(vector, verbose=False)
 
 
@@ -55,7 +56,9 @@ class Policy(MultiCategoricalMixin, Model):
     """One layer for all logits. ``shown`` is what the network makes of them."""
 
     def __init__(self, env, shown=plain, **options):
-        Model.__init__(self, observation_space=env.observation_space, action_space=env.action_space)
+        Model.__init__(
+            self, observation_space=env.observation_space, action_space=env.action_space, device=env.device
+        )
         MultiCategoricalMixin.__init__(self, **options)
         self.layer, self.shown = nn.Linear(4, int(env.action_space.nvec.sum())), shown
         with torch.no_grad():
@@ -69,7 +72,9 @@ class PlainPolicy(CategoricalMixin, Model):
     """The same with one head."""
 
     def __init__(self, env, shown=plain, **options):
-        Model.__init__(self, observation_space=env.observation_space, action_space=env.action_space)
+        Model.__init__(
+            self, observation_space=env.observation_space, action_space=env.action_space, device=env.device
+        )
         CategoricalMixin.__init__(self, **options)
         self.layer, self.shown = nn.Linear(4, int(env.action_space.n)), shown
         with torch.no_grad():
@@ -81,7 +86,9 @@ class PlainPolicy(CategoricalMixin, Model):
 
 class Value(DeterministicMixin, Model):
     def __init__(self, env):
-        Model.__init__(self, observation_space=env.observation_space, action_space=env.action_space)
+        Model.__init__(
+            self, observation_space=env.observation_space, action_space=env.action_space, device=env.device
+        )
         DeterministicMixin.__init__(self)
         self.layer = nn.Linear(4, 1)
 
@@ -98,8 +105,8 @@ def make_agent(env, policy=Policy, kind=PPO, value=None, memory_size=ROLLOUTS, p
     if kind is PPO:
         defaults["learning_epochs"] = 2
     return kind(
-        models=models, memory=RandomMemory(memory_size=memory_size, num_envs=ENVIRONMENTS, device="cpu"),
-        observation_space=env.observation_space, action_space=env.action_space, device="cpu",
+        models=models, memory=RandomMemory(memory_size=memory_size, num_envs=ENVIRONMENTS, device=env.device),
+        observation_space=env.observation_space, action_space=env.action_space, device=env.device,
         cfg=defaults | cfg,
     )  # fmt: skip
 
@@ -150,9 +157,10 @@ class Witness:
             logits = self.agent.policy.layer(seen)
         masks = torch.ones_like(logits, dtype=torch.bool) if self.masks_of is None else self.masks_of(seen)
         return Evaluated(
-            [part.numpy().copy() for part in logits.split(self.sizes, 1)],
-            [part.numpy() for part in masks.split(self.sizes, 1)],
-            given["actions"].long().numpy(), given["log_prob"].numpy(), given["advantages"].flatten().double().numpy(),
+            [part.cpu().numpy().copy() for part in logits.split(self.sizes, 1)],
+            [part.cpu().numpy() for part in masks.split(self.sizes, 1)],
+            given["actions"].long().cpu().numpy(), given["log_prob"].cpu().numpy(),
+            given["advantages"].flatten().double().cpu().numpy(),
         )  # fmt: skip
 
     def head_norms(self):

@@ -70,16 +70,16 @@ class Loop:
     ``evaluated`` keeps a second forward pass of each minibatch.
     """
 
-    def __init__(self, masked=(), kind=ClipPPOLoss, sizes=SIZES, **options):
+    def __init__(self, masked=(), kind=ClipPPOLoss, sizes=SIZES, device="cpu", **options):
         torch.manual_seed(5)
         set_composite_lp_aggregate(False).set()
         self.sizes, self.masked = sizes, tuple(masked)
-        environment = GymWrapper(Reach(sizes), categorical_action_encoding=True)
+        environment = GymWrapper(Reach(sizes), categorical_action_encoding=True, device=device)
         self.environment = TransformedEnv(environment, Compose(RewardSum(), StepCounter()))
         self.environment.set_seed(3)
-        self.network = Actor(sizes)
+        self.network = Actor(sizes).to(device)
         self.actor = self._actor()
-        self.critic = ValueOperator(nn.Linear(4, 1), in_keys=["seen"])
+        self.critic = ValueOperator(nn.Linear(4, 1, device=device), in_keys=["seen"])
         self.loss = kind(self.actor, self.critic, **({"loss_critic_type": "l2"} | options))
         self.gae = GAE(gamma=0.99, lmbda=0.95, value_network=self.critic)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), 0.02)
@@ -107,7 +107,11 @@ class Loop:
         """Yields after each epoch; ``stop`` is the number of minibatches after which the loop stops."""
         sampler = SamplerWithoutReplacement(drop_last=drop_last)
         for _ in range(epochs):
-            buffer = ReplayBuffer(storage=LazyTensorStorage(len(batch)), sampler=sampler, batch_size=minibatch)
+            buffer = ReplayBuffer(
+                storage=LazyTensorStorage(len(batch), device=batch.device),
+                sampler=sampler,
+                batch_size=minibatch,
+            )
             buffer.extend(batch)
             self.evaluated.append([])
             for sampled in buffer:
@@ -138,9 +142,11 @@ class Loop:
         columns = [
             torch.stack([sampled[f"{name}{suffix}"] for name in self.sizes], 1) for suffix in ("", "_log_prob")
         ]
-        arrays = [column.numpy() for column in columns]
-        advantages = sampled["advantage"].flatten().double().numpy()
-        return Evaluated([x.numpy() for x in logits], [m.numpy() for m in masks], *arrays, advantages)
+        arrays = [column.cpu().numpy() for column in columns]
+        advantages = sampled["advantage"].flatten().double().cpu().numpy()
+        return Evaluated(
+            [x.cpu().numpy() for x in logits], [m.cpu().numpy() for m in masks], *arrays, advantages
+        )
 
     def head_norms(self):
         layer = self.network.layer

@@ -1,5 +1,6 @@
-"""On a GPU, the integrations of TorchRL and skrl let the host wait once an update, as the meter does."""
+"""On a GPU, the integrations of SB3, TorchRL and skrl let the host wait once an update, as the meter does."""
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -7,12 +8,19 @@ import torch
 from torch.distributions import Categorical
 
 from rl_exporter import serve
+from rl_exporter.integrations.guard import ErrorGuard
+from rl_exporter.integrations.sb3.listener import PolicyListener
 from rl_exporter.integrations.skrl import measure
+from rl_exporter.integrations.torch import HeadMeter
 from rl_exporter.integrations.torchrl import HeadEntropyHook
 from rl_exporter.integrations.torchrl.distributions import head_logits
+from tests.exporter.integrations.sb3.learning import NAMES, SIZES, masked, ppo
 from tests.support.skrl_reach import environment, make_agent, train
 from tests.support.stand_in_gpu import stand_in_gpu
-from tests.support.torchrl_reach import FRAMES, SIZES, Loop
+from tests.support.torchrl_reach import FRAMES, Loop
+from tests.support.torchrl_reach import SIZES as TORCHRL_HEADS
+
+SB3_HEADS = dict(zip(NAMES, SIZES, strict=True))
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def test_torchrl(monkeypatch, events, masked):
     batch = loop.rollout()
     heard = []
     monkeypatch.setattr(HeadEntropyHook, "_hear", lambda self, *arguments: heard.append(arguments))
-    with serve(SIZES, listen="127.0.0.1:0", linger=0) as recorder:
+    with serve(TORCHRL_HEADS, listen="127.0.0.1:0", linger=0) as recorder:
         hook = HeadEntropyHook(loop.loss, recorder, frames_per_batch=FRAMES)
         for part in batch.split(20):
             loop.loss(part)
@@ -84,6 +92,42 @@ def test_skrl(monkeypatch, events):
     assert len(heard) == 9  # two epochs of three minibatches, each sampled before, and the end
     assert traffic.waits == ["cpu"]
     assert events.awaited == [["cpu"]]
+
+
+@pytest.mark.parametrize("build", [ppo, masked])
+def test_sb3(monkeypatch, build):
+    """Its buffers are NumPy arrays: they go to the GPU from page-locked memory."""
+    model = build()
+    model.learn(model.n_steps)
+    buffer = model.rollout_buffer
+    seen = [torch.from_numpy(part) for part in (buffer.observations, buffer.actions)]
+    seen += [torch.from_numpy(buffer.action_masks)] if build is masked else []
+    failures = []
+    meter = HeadMeter(
+        SB3_HEADS, partial_epochs=True, lenient=True, count_error=lambda: failures.append("meter")
+    )
+    with stand_in_gpu(monkeypatch, on_host=meter._update._former) as traffic:
+        listener = PolicyListener(model, meter, ErrorGuard(lambda: failures.append("listener")))
+        for _ in range(2):
+            waits, uploads = [], len(traffic.uploads)
+            with only_here(traffic, waits):
+                listener.begin_update()
+            # The policy of MaskablePPO waits for its masks.
+            _, _, entropy = model.policy.evaluate_actions(*seen)
+            entropy.mean().backward()
+            with only_here(traffic, waits):
+                found = listener.end_update()
+            assert waits == ["cpu"]
+            assert len(traffic.uploads) > uploads
+    assert failures == []
+    assert found.head_advantage_margin != {}
+
+
+@contextmanager
+def only_here(traffic, waits):
+    before = len(traffic.waits)
+    yield
+    waits += traffic.waits[before:]
 
 
 def test_logits_of_a_distribution_are_not_read(monkeypatch):

@@ -16,6 +16,7 @@ from rl_training.distributed.rendezvous import (
     require_same,
     require_shareable,
 )
+from rl_training.run.job import usable_device
 from tests.support.ranks import at_once, thread_ranks
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
@@ -73,6 +74,24 @@ def test_each_rank_of_a_machine_takes_the_gpu_of_its_number():
     assert device_of("cpu", RankAssignment(5, 8, 1)) == "cpu"
     with pytest.raises(BadInputError, match="'cuda:3' would serve all 8 ranks"):
         device_of("cuda:3", RankAssignment(5, 8, 1))
+
+
+def test_a_rank_without_a_gpu_of_its_own_hears_how_many_there_are(monkeypatch):
+    """What torch says of an ordinal that is out of range goes on for lines about debugging."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+    def zeros(*_, device):
+        raise RuntimeError(f"CUDA error: invalid device ordinal\nfor {device}, pass CUDA_LAUNCH_BLOCKING=1")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    with pytest.raises(BadInputError) as refused:
+        usable_device("cuda:1")
+    assert str(refused.value) == (
+        "--device 'cuda:1' is not there: CUDA error: invalid device ordinal; "
+        "GPUs here: 1, one for each rank; start fewer ranks, name one of them, or give --device cpu"
+    )
+    with pytest.raises(BadInputError, match="ordinal; give --device cpu"):
+        usable_device("meta")
 
 
 def test_gpus_talk_over_nccl_and_hosts_over_gloo():

@@ -171,6 +171,10 @@ def usable_device(name: str) -> torch.device:
         # A name can be well formed and the device absent; only an allocation shows it.
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise BadInputError(f"--device {name!r} is not there: {reason}; give --device cpu") from error
+        reason, *_ = str(error).splitlines() or [type(error).__name__]
+        seen = torch.cuda.device_count() if name.startswith("cuda") else 0
+        remedy = "give --device cpu"
+        if seen:
+            remedy = f"GPUs here: {seen}, one for each rank; start fewer ranks, name one of them, or {remedy}"
+        raise BadInputError(f"--device {name!r} is not there: {reason[:160]}; {remedy}") from error
     return device

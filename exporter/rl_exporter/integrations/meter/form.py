@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rl_exporter.integrations.meter.layout import HeadLayout
+from rl_exporter.integrations.meter.uploads import on_device
 
 
 @runtime_checkable
@@ -45,9 +46,7 @@ def logit_rows(given: PerHead, layout: HeadLayout) -> Tensor:
 def mask_rows(given: PerHead, layout: HeadLayout, logits: Tensor, operations: int = 1) -> Tensor:
     """Masks (S, Σn) bool, or (S, K, Σn) for K > 1 operations. Raises as ``logit_rows``."""
     if _by_operation(given, layout, len(logits), operations):
-        masks = (
-            _tensor(given, "masks").to(logits.device, non_blocking=True).reshape(-1, operations, layout.total)
-        )
+        masks = on_device(_tensor(given, "masks"), logits.device).reshape(-1, operations, layout.total)
     else:
         masks = _rows(given, layout, "masks", logits.device)
     if masks.is_floating_point() or masks.is_complex():
@@ -61,9 +60,9 @@ def mask_rows(given: PerHead, layout: HeadLayout, logits: Tensor, operations: in
     return (masks != 0).expand(len(logits), *masks.shape[1:])
 
 
-def step_values(given: Tensor, steps: int, what: str, heads: int | None = None) -> Tensor:
-    """A number for each step, (S,), or for each step and head, (S, H). Raises ValueError."""
-    values = _flat_nested(_tensor(given, what))
+def step_values(given: Tensor, steps: int, what: str, device: torch.device, heads: int | None = None) -> Tensor:
+    """A number for each step, (S,), or for each step and head, (S, H), on the device. Raises ValueError."""
+    values = _flat(given, what, device)
     numbers = steps if heads is None else steps * heads
     if values.numel() != numbers or (heads not in {None, 1} and values.shape[-1:] != (heads,)):
         needed = f"{steps} steps" if heads is None else f"{steps} steps and {heads} heads, (…, {heads})"
@@ -84,18 +83,20 @@ def require_some_choice(masks: Tensor, layout: HeadLayout, padding: Tensor | Non
 def _rows(given: PerHead, layout: HeadLayout, what: str, device: torch.device | None = None) -> Tensor:
     parts = layout.parts_of(given, what)
     if parts is None:
-        return _of_one(_placed(_tensor(given, what), device), layout, what)
-    return _of_each([_placed(_tensor(part, what), device) for part in parts], layout, what)
+        return _of_one(_flat(given, what, device), layout, what)
+    return _of_each([_flat(part, what, device) for part in parts], layout, what)
 
 
-def _placed(tensor: Tensor, device: torch.device | None) -> Tensor:
-    return tensor if device is None else tensor.to(device, non_blocking=True)
+def _flat(given: Any, what: str, device: torch.device | None) -> Tensor:
+    """A tensor on the device, if one is named; a nested one as the steps of its sequences."""
+    flat = _flat_nested(_tensor(given, what))
+    return flat if device is None else on_device(flat, device)
 
 
 def _of_each(parts: Sequence[Tensor], layout: HeadLayout, what: str) -> Tensor:
     """One tensor (…, n) for each head."""
     flat = []
-    for name, size, part in zip(layout.names, layout.sizes, map(_flat_nested, parts), strict=True):
+    for name, size, part in zip(layout.names, layout.sizes, parts, strict=True):
         if not part.ndim or part.shape[-1] != size:
             raise ValueError(
                 f"{what} of head {name!r} have shape {tuple(part.shape)}, but the head has {size} choices; "
@@ -110,7 +111,6 @@ def _of_each(parts: Sequence[Tensor], layout: HeadLayout, what: str) -> Tensor:
 
 def _of_one(tensor: Tensor, layout: HeadLayout, what: str) -> Tensor:
     """One tensor (…, Σn), or padded (…, H, widest head)."""
-    tensor = _flat_nested(tensor)
     shape, heads = tuple(tensor.shape), len(layout.sizes)
     if shape and shape[-1] == layout.total:
         return tensor.reshape(-1, layout.total)

@@ -187,7 +187,7 @@ class HeadMeter(Metering):
         # Also for no rows: processes exchange what lies on the same kind of device.
         if rows.device != self._layout.segment.device:
             self._place(rows.device)
-            self._update = self._update.on(self._layout)
+            self._update.move_to(self._layout)
         if not len(rows):
             return
         take = self._intake.minibatch if self._checked else partial(self._intake.checked, logits)

@@ -18,6 +18,7 @@ from rl_exporter.integrations.meter.operations import (
     masks_of_operations,
 )
 from rl_exporter.integrations.meter.step_order import require_one_order
+from rl_exporter.integrations.meter.uploads import on_device
 
 
 class Intake:
@@ -50,7 +51,7 @@ class Intake:
         values = {
             name: None
             if value is None
-            else step_values(value, steps, name, heads if name in _BY_HEAD else None)
+            else step_values(value, steps, name, rows.device, heads if name in _BY_HEAD else None)
             for name, value in given.items()
             if name not in _LOGARITHMS
         }
@@ -64,7 +65,7 @@ class Intake:
             open=None,
             consulted=None if consulted is None else (consulted != 0).T,
             counted=None if counted is None else counted != 0,
-            log_ratio=self._log_ratio(given, steps),
+            log_ratio=self._log_ratio(given, rows),
             actions=None if actions is None else actions.to(torch.int64, copy=True).T,
             advantages=None if advantages is None else advantages.to(torch.float32, copy=True),
         )
@@ -74,8 +75,8 @@ class Intake:
         """The advantages of a whole rollout by sampled action."""
         layout, operations = self._layout, self._operations
         require_one_order({"advantages": advantages, "actions": actions, "masks": masks}, layout, self._number)
-        paid = advantages.reshape(-1).to(layout.segment.device)
-        chosen = step_values(actions, len(paid), "actions", len(layout.sizes)).to(paid.device).long()
+        paid = on_device(advantages.reshape(-1), layout.segment.device)
+        chosen = step_values(actions, len(paid), "actions", paid.device, len(layout.sizes)).long()
         everything = torch.ones(len(paid), layout.total, dtype=torch.bool, device=paid.device)
         allowed = everything if masks is None else mask_rows(masks, layout, everything, self._number)
         choice = masks_of_actions(allowed, chosen.T, operations, layout).choice
@@ -100,15 +101,18 @@ class Intake:
             decision=allowed.decision, step=allowed.step, choice=allowed.choice, open=allowed.open
         )
 
-    def _log_ratio(self, given: Mapping[str, Tensor | None], steps: int) -> Tensor | None:
+    def _log_ratio(self, given: Mapping[str, Tensor | None], rows: Tensor) -> Tensor | None:
         """(H, S), or (1, S) where the log-probabilities are of all heads together."""
         new, old = (given.get(name) for name in _LOGARITHMS)
         if new is None or old is None:
             return None
-        heads = len(self._layout.sizes)
+        steps, heads = len(rows), len(self._layout.sizes)
         together = new.numel() == steps
         width = None if together and heads > 1 else heads
-        parts = (step_values(new, steps, "log_probs", width), step_values(old, steps, "old_log_probs", width))
+        parts = (
+            step_values(value, steps, name, rows.device, width)
+            for name, value in zip(_LOGARITHMS, (new, old), strict=True)
+        )
         # Half precision has a ratio of 1.2 as 1.195: too coarse to say whether it is inside the clip range.
         exact, former = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts)
         return (exact - former).reshape(steps, -1).T

@@ -34,6 +34,7 @@ from rl_exporter.integrations.meter.sums import (
     combine,
     decision_sums,
 )
+from rl_exporter.integrations.meter.uploads import on_device
 
 
 class Counts(NamedTuple):
@@ -73,12 +74,12 @@ class MeteredUpdate:
         self._has_ratios, self._has_masks = True, False
         self._advantages: AdvantageSums | None = None
 
-    def on(self, layout: HeadLayout) -> MeteredUpdate:
-        """The update before its first minibatch, on the device of ``layout``."""
-        moved = MeteredUpdate(layout, self._clip, self._former)
+    def move_to(self, layout: HeadLayout) -> None:
+        """Go on on the device of ``layout``; before the first minibatch."""
+        self._layout, self._epoch = layout, Epoch(layout, self._clip)
         if self._advantages is not None:
-            moved.add_advantages(AdvantageSums(*(part.to(layout.segment.device) for part in self._advantages)))
-        return moved
+            there = (on_device(part, layout.segment.device) for part in self._advantages)
+            self._advantages = AdvantageSums(*there)
 
     @property
     def rows(self) -> int:

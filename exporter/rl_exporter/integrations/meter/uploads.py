@@ -1,4 +1,4 @@
-"""From NumPy to the device, without waiting for it."""
+"""From the host to the device, without waiting for it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     A copy from ordinary memory makes the host wait until the device has done everything before it. A copy from
     page-locked memory queues behind that work, and the host goes on.
     """
-    host = torch.from_numpy(array)  # which no default device of the program moves
-    if device.type == "cpu":
-        return host
-    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
+    return on_device(torch.from_numpy(array), device)  # which no default device of the program moves
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; itself where it is there already.
+
+    From the host it comes as ``upload`` brings an array. To the host, it is there when this returns.
+    """
+    if tensor.device.type != "cpu" or device.type == "cpu":
+        return tensor.to(device)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def upload_together(arrays: Sequence[npt.NDArray[np.int64]], device: torch.device) -> tuple[Tensor, ...]:

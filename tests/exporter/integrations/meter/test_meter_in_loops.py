@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -66,6 +67,49 @@ def test_on_a_gpu_the_host_waits_once_an_update(monkeypatch, masked, by_name):
     # A measurement that failed would wait as often.
     assert all(len(history) == 2 for history in found.head_entropy_history.values())
     assert set(found.head_gradient_norm) == set(SIZES)
+
+
+@pytest.mark.parametrize("by_head", [True, False])
+def test_what_a_loop_keeps_on_the_host_goes_to_the_gpu_without_a_wait(monkeypatch, by_head):
+    logits, masks = logits_and_masks()
+    steps, parts = len(logits), split(masks)
+    drawn = [(part * torch.rand(part.shape)).argmax(1) for part in parts.values()]
+    kept = {
+        "actions": torch.stack(drawn, 1), "old_log_probs": torch.randn(steps, 3),
+        "advantages": torch.randn(steps), "valid": torch.rand(steps) < 0.7,
+    }  # fmt: skip
+    found = []
+    for on_gpu in (False, True):
+        meter = HeadMeter(SIZES, lenient=True)
+        host = (*meter._update._former, masks, *parts.values(), *kept.values())
+        with stand_in_gpu(monkeypatch, on_host=host) if on_gpu else nullcontext() as traffic:
+            meter.add(logits, parts if by_head else masks, log_probs=logits[:, :3], **kept)
+            meter.end_epoch()
+            assert not on_gpu or (traffic.waits == [] and len(traffic.uploads) >= 5)
+            found.append(meter.result())
+    assert found[0] == found[1]
+    assert found[0].keys() >= {"choice_entropy", "head_importance_ratio_max", "advantage_margin"}
+
+
+def test_gradients_that_come_before_the_first_logits_of_a_gpu_count(monkeypatch):
+    """The meter learns from the first logits where the policy lies."""
+    logits, _ = logits_and_masks()
+    layer = nn.Linear(4, TOTAL)
+    found = []
+    for on_gpu in (False, True):
+        with stand_in_gpu(monkeypatch) if on_gpu else nullcontext():
+            meter = HeadMeter(SIZES)
+            for step in (0, 1):
+                for parameter in layer.parameters():
+                    parameter.grad = torch.full_like(parameter, 1.0 + step)
+                meter.gradients(layer, ahead=1 + step)
+            meter.add(logits[:100])
+            meter.add(logits[100:])
+            found.append(meter.result())
+    assert found[0] == found[1]
+    # The mean of both steps: 1.5 times the root of the number of parameters of a head.
+    norms = {name: 1.5 * np.sqrt(5 * size) for name, size in SIZES.items()}
+    assert found[1]["head_gradient_norm"] == pytest.approx(norms)
 
 
 class Policy(nn.Module):

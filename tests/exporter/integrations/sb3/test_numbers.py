@@ -1,14 +1,15 @@
 """Entropies and gradient norms of HeadEntropyCallback with real PPO, A2C and MaskablePPO, against NumPy. Learning is the same."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C
 
 from rl_exporter.integrations.sb3 import HeadEntropyCallback
-from tests.exporter.integrations.sb3.learning import NAMES, SIZES, learned, masked, ppo, sharpen
-from tests.support.sb3_reach import Reach, head_entropies, policy_logits, split
+from tests.exporter.integrations.sb3.learning import NAMES, SIZES, learned, masked, norms_of, ppo, sharpen
+from tests.support.sb3_reach import Reach, head_entropies, policy_logits
 
 
 @pytest.fixture
@@ -35,22 +36,8 @@ def evaluated(monkeypatch):
 
 @pytest.fixture
 def raw_norms(monkeypatch):
-    """Gradient norm of each head at each optimiser step, as it is handed to the clipping."""
-
-    def record(model):
-        norms = []
-        original = torch.nn.utils.clip_grad_norm_
-
-        def clip(parameters, limit):
-            layer = model.policy.action_net
-            rows = np.concatenate([layer.weight.grad.numpy(), layer.bias.grad.numpy()[:, None]], 1)
-            norms.append([np.linalg.norm(part) for part in split(rows.T, SIZES)])
-            return original(parameters, limit)
-
-        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
-        return norms
-
-    return record
+    """Gradient norm of each head at each optimiser step of a model."""
+    return partial(norms_of, monkeypatch=monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")

@@ -37,4 +37,6 @@ def assert_heads(snapshot, epochs, norms, *, masked=False, steps=None):
             assert getattr(reading, number) == (None if value is None else pytest.approx(value, **close)), (
                 name,
                 number,
+                getattr(reading, number),
+                value,
             )
