@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 # Where it is set, as in many images, every process that tests start compiles all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo train-long drill rescue stack pictures dashboards kubernetes image-requirements test check lint types mutants benchmark bench-fleet bench-dashboards learning clean
+.PHONY: help demo train-long drill rescue stack pictures dashboards kubernetes image-requirements test check check-lowest lint types mutants benchmark bench-fleet bench-dashboards learning clean
 help:
 	@echo 'make demo       a policy learns a small task in a minute, with /metrics up (creates $(VENV) first)'
 	@echo 'make train-long a policy learns to grow a network, in some 10 minutes'
@@ -21,6 +21,7 @@ help:
 	@echo 'make rescue     the same fall, but a controller brings the head back, and no page arrives'
 	@echo 'make test       everything: lint, types, all tests, real servers'
 	@echo 'make check      lint, types and fast tests: the loop for daily work'
+	@echo 'make check-lowest  fast tests with the oldest libraries that pyproject.toml allows, installed in $(LOWEST)'
 	@echo 'make stack      trainer, Prometheus, Alertmanager, and Grafana if GRAFANA_HOME names one, until Ctrl-C'
 	@echo 'make pictures   pictures of the dashboards for docs/, with the Grafana that GRAFANA_HOME names, and Chromium'
 	@echo 'make dashboards write grafana/dashboards and grafana/import anew from grafana/rl_dashboards'
@@ -88,6 +89,20 @@ types: $(INSTALLED)
 check: lint types
 	@$(BIN)/pytest -q -m 'not slow and not stack' --numprocesses 2 --dist loadfile
 
+# Left out: libraries that want a newer torch, and a controller whose tests depend on the random numbers of torch.
+LOWEST := .venv-lowest
+OTHERS := $(addprefix --ignore=tests/,exporter/integrations/sb3 exporter/integrations/torchrl \
+	exporter/integrations/test_waits.py exporter/integrations/meter/test_epochs.py \
+	exporter/integrations/meter/test_loops_of_any_kind.py training/run/test_intervention.py) \
+	--deselect=tests/exporter/server/test_web_config.py::test_the_callback_of_stable_baselines_serves_behind_the_file
+check-lowest:
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		--constraint constraints-lowest.txt --editable '.[training,tui,skrl]' \
+		hypothesis jsonschema ml_dtypes pytest pytest-xdist scipy trustme
+	@$(LOWEST)/bin/pytest -q -m 'not slow and not stack' --numprocesses 2 --dist loadfile $(OTHERS) \
+		tests/exporter tests/training tests/hostile tests/docs
+
 # Three at a time on two cores: where tests wait for real servers, another file computes. File by file, in the order of
 # the tree, but for one long file (tests/conftest.py).
 test: lint types
@@ -113,4 +128,4 @@ learning: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.learning --rows all --write docs $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(SERVERS) .libraries dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(SERVERS) .libraries dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import rl_exporter
 from tests.support import ROOT
@@ -131,3 +133,16 @@ def test_the_image_of_the_exporter_installs_its_dependencies_with_their_hashes()
     constraints = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     assert {name: constraints.get(name) for name in pinned} == pinned
     assert text.count("--hash=sha256:") >= 2 * len(pinned) - 3
+
+
+def test_the_lowest_versions_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = ("training", "tui", "web", "numpy", "skrl")
+    wanted = project["dependencies"] + [
+        one for name in extras for one in project["optional-dependencies"][name]
+    ]
+    required = [Requirement(one) for one in wanted]
+    floors = {one.name.lower(): {Version(each.version) for each in one.specifier} for one in required}
+    del floors["rl-policy-exporter"]
+    lowest = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE)
+    assert {name: {Version(version)} for name, version in lowest} == floors

@@ -30,6 +30,7 @@ AT_THE_ROOT = {
     "Makefile",
     "README.md",
     "SECURITY.md",
+    "constraints-lowest.txt",
     "constraints.txt",
     "docker-compose.yml",
     "pyproject.toml",

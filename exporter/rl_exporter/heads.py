@@ -113,8 +113,8 @@ def _threshold(name: str, word: str, ratio: object) -> float:
 
 
 def _whole(name: str, choices: object) -> int:
-    # bool is a subclass of int, and True would be a head of one choice.
-    if not isinstance(choices, bool) and isinstance(choices, SupportsIndex):
+    # True would be a head of one choice: bool is a subclass of int, and that of NumPy 1 is a whole number, too.
+    if type(choices).__name__ not in {"bool", "bool_"} and isinstance(choices, SupportsIndex):
         with suppress(TypeError):  # an array of several numbers has the method, too
             if index(choices) >= 1:
                 return index(choices)

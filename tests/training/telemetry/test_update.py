@@ -38,7 +38,7 @@ def test_ppo_update_populates_per_head_entropies():
 def test_telemetry_is_the_mean_over_every_step_of_the_epoch(monkeypatch, dependent, at_a_time):
     """With a learning rate of nothing each epoch measures the policy that acted, which is computed here."""
     monkeypatch.setattr(measurement, "_STEPS_AT_A_TIME", at_a_time)
-    _, agent, collector = setup(arguments={"consult": "table"}, learning_rate=0.0, epochs=2)
+    _, agent, collector = setup(arguments={"consult": "table"}, learning_rate=0.0, epochs=2, target_kl=100.0)
     with torch.no_grad():
         agent.network.heads.bias_out.normal_(generator=torch.Generator().manual_seed(0))
     rollout = collector.collect(40)

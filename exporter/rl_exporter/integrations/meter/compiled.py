@@ -60,7 +60,12 @@ def _parts(value: Any, names: Sequence[str]) -> list[Tensor]:
     return [(one if isinstance(one, Tensor) else one.logits).detach() for one in several]
 
 
-@torch.library.custom_op("rl_exporter::head_meter_add", mutates_args=("counter",))
+@torch.library.custom_op(
+    "rl_exporter::head_meter_add",
+    mutates_args=("counter",),
+    # torch 2.6 cannot tell it from ``list[Tensor]``.
+    schema="(Tensor(a!) counter, int meter, Tensor[] tensors, str form) -> ()",
+)
 def _add(counter: Tensor, meter: int, tensors: list[Tensor], form: str) -> None:
     """Hand the tensors to the meter, if it still exists."""
     counter.add_(1)

@@ -99,7 +99,7 @@ class HeadMeter(Metering):
             "old_log_probs": old_log_probs,
         }
         if torch.compiler.is_compiling():
-            compiled.add(self._token, self._heads.names, logits, masks, given)
+            compiled.add(self._token, self._layout.names, logits, masks, given)
         else:
             self.add_eagerly(logits, masks, given)
 
