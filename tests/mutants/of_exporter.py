@@ -224,8 +224,8 @@ EXPORTER = (
     Mutant(
         "on a GPU: an upload for which the host waits",
         "exporter/rl_exporter/integrations/meter/uploads.py",
-        "(tensor.pin_memory() if",
-        "(tensor if",
+        "        tensor = tensor.clone().pin_memory() if locked is tensor else locked\n",
+        "",
         ("tests/training/telemetry/test_synchronisation.py", "-k", "twice_an_epoch"),
     ),
     Mutant(

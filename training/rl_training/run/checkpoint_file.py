@@ -38,8 +38,8 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     """
     content = io.BytesIO()
     torch.save(state, content)
-    data = content.getbuffer()
-    with whole_file(path) as file:
+    # A view that an error kept alive would let the garbage collector complain of the buffer.
+    with content.getbuffer() as data, whole_file(path) as file:
         file.write(_FIRST_LINE + _DIGEST(data).hexdigest().encode() + b"\n")
         file.write(data)
 

@@ -27,7 +27,11 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     """
     if tensor.device.type != "cpu" or device.type == "cpu":
         return tensor.to(device)
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    if device.type == "cuda":
+        locked = tensor.pin_memory()
+        # Page-locked memory of the loop: before the device comes to copy it, the loop may have written into it.
+        tensor = tensor.clone().pin_memory() if locked is tensor else locked
+    return tensor.to(device, non_blocking=True)
 
 
 def upload_together(arrays: Sequence[npt.NDArray[np.int64]], device: torch.device) -> tuple[Tensor, ...]:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from rl_exporter.integrations.meter.uploads import on_device
 from rl_exporter.integrations.torch import HeadMeter, Operations
 from rl_training.algorithm.collector import step_masks
 from tests.exporter.integrations.meter.test_head_meter import SIZES, logits_and_masks, measured, split
@@ -89,6 +90,16 @@ def test_what_a_loop_keeps_on_the_host_goes_to_the_gpu_without_a_wait(monkeypatc
             found.append(meter.result())
     assert found[0] == found[1]
     assert found[0].keys() >= {"choice_entropy", "head_importance_ratio_max", "advantage_margin"}
+
+
+def test_page_locked_memory_of_the_loop_is_copied_at_once(monkeypatch):
+    """The device copies it later, when the loop may have written into it."""
+    own, sent = torch.arange(3), []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda one: one if one is own else one.clone())
+    monkeypatch.setattr(torch.Tensor, "to", lambda one, *_, **__: sent.append(one))
+    on_device(own, torch.device("cuda"))
+    own.zero_()
+    assert sent[0].tolist() == [0, 1, 2]
 
 
 def test_gradients_that_come_before_the_first_logits_of_a_gpu_count(monkeypatch):
