@@ -171,8 +171,13 @@ def left(slurm):
 def test_the_epilog_removes_what_a_killed_run_left_on_this_node(slurm, left):
     young = entry_path(left.parent, "elsewhere", {})
     young.write_bytes(dump_groups(TargetGroup(["no-such-node.invalid:9"], {})))
-    epilog = slurm | {"RL_EXPORTER": str(BIN / "rl-exporter"), "SLURM_JOB_USER": "root"}
-    done = subprocess.run(["bash", EPILOG], env=epilog, capture_output=True, text=True, check=False)
+    # All that the script reads of what Slurm gives it: no PATH, where it would find runuser.
+    given = {
+        "RL_TARGETS": slurm["RL_TARGETS"],
+        "RL_EXPORTER": str(BIN / "rl-exporter"),
+        "SLURM_JOB_USER": "root",
+    }
+    done = subprocess.run(["/bin/bash", EPILOG], env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("removed killed at ")
     assert list(left.parent.iterdir()) == [young]

@@ -108,7 +108,7 @@ class Loop:
         sampler = SamplerWithoutReplacement(drop_last=drop_last)
         for _ in range(epochs):
             buffer = ReplayBuffer(
-                storage=LazyTensorStorage(len(batch), device=batch.device),
+                storage=LazyTensorStorage(len(batch), device=batch.device or "cpu"),
                 sampler=sampler,
                 batch_size=minibatch,
             )
