@@ -75,8 +75,8 @@ def _package_lists(folder: Path) -> list[str]:
         return []
     lists = folder / "lists"
     options = ["-o", f"Dir::State::lists={lists}"]
-    if not lists.exists():
-        (lists / "partial").mkdir(parents=True)
+    if not any(lists.glob("*_Packages*")):
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
         _run("apt-get", *options, "update", folder=folder)
     return options
 

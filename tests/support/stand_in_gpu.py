@@ -150,6 +150,7 @@ class _Place(TorchFunctionMode):
 
     def _on_pin_memory(self, _func, tensor):
         assert self.of(tensor) == HOST, "only memory of the host can be locked"
+        assert 0 not in tensor.stride(), "the copy has the same strides, and elements that share a place"
         pinned = self._put(tensor.clone(), HOST)
         self._locked[pinned] = True
         return pinned

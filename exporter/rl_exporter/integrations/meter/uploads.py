@@ -28,6 +28,7 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     if tensor.device.type != "cpu" or device.type == "cpu":
         return tensor.to(device)
     if device.type == "cuda":
+        tensor = tensor.contiguous()  # page-locked memory cannot be written where elements share a place
         locked = tensor.pin_memory()
         # Page-locked memory of the loop: before the device comes to copy it, the loop may have written into it.
         tensor = tensor.clone().pin_memory() if locked is tensor else locked

@@ -76,7 +76,7 @@ def test_what_a_loop_keeps_on_the_host_goes_to_the_gpu_without_a_wait(monkeypatc
     steps, parts = len(logits), split(masks)
     drawn = [(part * torch.rand(part.shape)).argmax(1) for part in parts.values()]
     kept = {
-        "actions": torch.stack(drawn, 1), "old_log_probs": torch.randn(steps, 3),
+        "actions": torch.stack(drawn, 1), "old_log_probs": torch.randn(3).expand(steps, 3),
         "advantages": torch.randn(steps), "valid": torch.rand(steps) < 0.7,
     }  # fmt: skip
     found = []
