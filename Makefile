@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 # Compiling all 19,000 files takes a third of the time; Python compiles the few that it imports.
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/.installed
 
 # Where it is set, as in many images, every process that tests start compiles all sources anew.
@@ -34,12 +34,16 @@ help:
 	@echo 'make learning   trains rl-train and its peers and writes docs/learning.md; many hours'
 	@echo 'make clean      remove $(VENV), $(SERVERS), .libraries and caches'
 
+define REQUIRE_PYTHON
+@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.12' >&2; exit 2; }
+@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'error: $(PYTHON) lacks the venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 2; }
+endef
+
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.12' >&2; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'error: $(PYTHON) lacks the venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 2; }
+	$(REQUIRE_PYTHON)
 	@echo 'installing into $(VENV); torch is large, this takes minutes the first time'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -89,17 +93,19 @@ types: $(INSTALLED)
 check: lint types
 	@$(BIN)/pytest -q -m 'not slow and not stack' --numprocesses 2 --dist loadfile
 
-# Left out: libraries that want a newer torch, and a controller whose tests depend on the random numbers of torch.
+# Left out: libraries that want a newer torch, and what depends on its random numbers: the tests of the controller, and one
+# update where they make Adam magnify the rounding beyond the bound.
 LOWEST := .venv-lowest
 OTHERS := $(addprefix --ignore=tests/,exporter/integrations/sb3 exporter/integrations/torchrl \
 	exporter/integrations/test_waits.py exporter/integrations/meter/test_epochs.py \
 	exporter/integrations/meter/test_loops_of_any_kind.py training/run/test_intervention.py) \
-	--deselect=tests/exporter/server/test_web_config.py::test_the_callback_of_stable_baselines_serves_behind_the_file
+	--deselect=tests/exporter/server/test_web_config.py::test_the_callback_of_stable_baselines_serves_behind_the_file \
+	--deselect='tests/training/algorithm/test_update_reference.py::test_the_parameters_after_it_are_those_of_the_reference[head without choice]'
 check-lowest:
+	$(REQUIRE_PYTHON)
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
-		--constraint constraints-lowest.txt --editable '.[training,tui,skrl]' \
-		hypothesis jsonschema ml_dtypes pytest pytest-xdist scipy trustme
+	@$(LOWEST)/bin/python -m pip install $(PIP_FLAGS) --constraint constraints-lowest.txt \
+		--editable '.[training,tui,skrl]' hypothesis jsonschema ml_dtypes pytest pytest-xdist scipy trustme
 	@$(LOWEST)/bin/pytest -q -m 'not slow and not stack' --numprocesses 2 --dist loadfile $(OTHERS) \
 		tests/exporter tests/training tests/hostile tests/docs
 

@@ -11,8 +11,8 @@ from tests.conftest import server
 from tests.deploy.test_slurm_watched import DRILL
 from tests.support import ROOT
 from tests.support.real_slurm import BIN, RealSlurm
-from tests.support.scraping import scrape, scrape_to_the_end
 from tests.support.small_runs import SMALL_UPDATES
+from tests.support.torchrun import Scraper
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.stack
@@ -47,40 +47,35 @@ def entry(slurm, run_id):
 
 
 def listening(slurm, run_id):
-    """The address of a run's /metrics."""
+    """What asks a run for its /metrics, once its entry says where it listens."""
     host, _, port = until(lambda: entry(slurm, run_id))["targets"][0].rpartition(":")
     assert host == socket.gethostname()
-    return f"http://127.0.0.1:{port}/metrics"
-
-
-def value(url, name):
-    return next(float(line.split()[-1]) for line in scrape(url).splitlines() if line.startswith(f"{name}{{"))
+    return Scraper(f"127.0.0.1:{port}")
 
 
 def test_an_array_a_killed_run_and_one_that_goes_on_when_it_is_requeued(slurm):
     array = slurm.submit(SCRIPTS / "train-array.sbatch", *ENDLESS, options=["--array=3,5"])
     killed, other = f"sweep-{array}-3", f"sweep-{array}-5"
-    urls = [listening(slurm, run_id) for run_id in (killed, other)]
-    for seed, url in zip((3, 5), urls, strict=True):
-        assert f'seed="{seed}"' in scrape(url)
-    until(lambda: value(urls[1], "rl_training_updates_total") > 2)
-    job = entry(slurm, other)["labels"]
-    assert job["cluster"] == "trial"
+    runs = [listening(slurm, run_id) for run_id in (killed, other)]
+    for seed, run in zip((3, 5), runs, strict=True):
+        assert f'seed="{seed}"' in run.metrics()
+    runs[1].until_updates(3)
+    assert f'rl_training_run_state{{run_id="{other}",state="running"}} 1' in runs[1].metrics()
+    assert entry(slurm, other)["labels"]["cluster"] == "trial"
 
     # The epilog of the node removes the entry of what cannot remove it itself.
     subprocess.run(["pkill", "-KILL", "-f", f"run-id {killed} "], check=True)
     until(lambda: not list((slurm.home / "targets").glob(f"{killed}@*")))
 
     slurm("scontrol", "requeue", f"{array}_5")
-    body = scrape_to_the_end(urls[1])
-    assert f'rl_training_run_state{{run_id="{other}",state="interrupted"}} 1' in body
+    runs[1].until_state("interrupted")
     until(lambda: slurm.state(f"{array}_5") == "PENDING")
     assert entry(slurm, other) is None
     slurm.start_again(f"{array}_5")
     again = listening(slurm, other)
-    assert value(again, "rl_training_resumed_updates") > 2
+    assert again.value("rl_training_resumed_updates") > 2
     slurm("scancel", array)
-    assert 'state="interrupted"} 1' in scrape_to_the_end(again)
+    again.until_state("interrupted")
     until(lambda: slurm.state(array) == "")
     assert list((slurm.home / "targets").iterdir()) == []
 
@@ -89,11 +84,11 @@ def test_the_ranks_of_a_task_meet_on_two_nodes(slurm):
     job = slurm.submit(
         SCRIPTS / "train-array.sbatch", *ENDLESS, "--num-envs", "8", options=["--array=0", "--nodes=2"], RL_RANKS="2"
     )  # fmt: skip
-    url = listening(slurm, f"sweep-{job}-0")
-    until(lambda: value(url, "rl_training_updates_total") > 1)
-    assert 'world_size="4"' in scrape(url)
+    run = listening(slurm, f"sweep-{job}-0")
+    run.until_updates(2)
+    assert 'world_size="4"' in run.metrics()
     slurm("scancel", job)
-    assert 'state="interrupted"} 1' in scrape_to_the_end(url)
+    run.until_state("interrupted")
     until(lambda: slurm.state(job) == "")
 
 

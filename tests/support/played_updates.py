@@ -52,7 +52,7 @@ class Case:
 
     @property
     def tolerance(self):
-        return 2e-6 if self.precision is torch.float64 else 1e-5
+        return 1e-6 if self.precision is torch.float64 else 1e-5
 
 
 class PlayedUpdate:

@@ -48,6 +48,10 @@ def environment(sizes=(4, 2, 6), names=None, device="cpu"):
     return wrap_env(vector, verbose=False)
 
 
+def spaces_and_device(env):
+    return {"observation_space": env.observation_space, "action_space": env.action_space, "device": env.device}
+
+
 def plain(logits, seen):
     return logits
 
@@ -56,9 +60,7 @@ class Policy(MultiCategoricalMixin, Model):
     """One layer for all logits. ``shown`` is what the network makes of them."""
 
     def __init__(self, env, shown=plain, **options):
-        Model.__init__(
-            self, observation_space=env.observation_space, action_space=env.action_space, device=env.device
-        )
+        Model.__init__(self, **spaces_and_device(env))
         MultiCategoricalMixin.__init__(self, **options)
         self.layer, self.shown = nn.Linear(4, int(env.action_space.nvec.sum())), shown
         with torch.no_grad():
@@ -72,9 +74,7 @@ class PlainPolicy(CategoricalMixin, Model):
     """The same with one head."""
 
     def __init__(self, env, shown=plain, **options):
-        Model.__init__(
-            self, observation_space=env.observation_space, action_space=env.action_space, device=env.device
-        )
+        Model.__init__(self, **spaces_and_device(env))
         CategoricalMixin.__init__(self, **options)
         self.layer, self.shown = nn.Linear(4, int(env.action_space.n)), shown
         with torch.no_grad():
@@ -86,9 +86,7 @@ class PlainPolicy(CategoricalMixin, Model):
 
 class Value(DeterministicMixin, Model):
     def __init__(self, env):
-        Model.__init__(
-            self, observation_space=env.observation_space, action_space=env.action_space, device=env.device
-        )
+        Model.__init__(self, **spaces_and_device(env))
         DeterministicMixin.__init__(self)
         self.layer = nn.Linear(4, 1)
 
@@ -106,8 +104,7 @@ def make_agent(env, policy=Policy, kind=PPO, value=None, memory_size=ROLLOUTS, p
         defaults["learning_epochs"] = 2
     return kind(
         models=models, memory=RandomMemory(memory_size=memory_size, num_envs=ENVIRONMENTS, device=env.device),
-        observation_space=env.observation_space, action_space=env.action_space, device=env.device,
-        cfg=defaults | cfg,
+        cfg=defaults | cfg, **spaces_and_device(env),
     )  # fmt: skip
 
 
