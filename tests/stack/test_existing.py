@@ -131,6 +131,7 @@ def test_each_team_is_paged_for_its_own(merged, collapsed, hooks):
     assert alerts(hooks["their mail"]) == {}
     assert alerts(hooks["critical"]).keys() == {"RLPolicyHeadCollapsed"}
     # The collapse says what low entropy says: inhibited, although it fires.
-    assert query(merged.prometheus, 'ALERTS{alertname="RLPolicyHeadEntropyLow",alertstate="firing",team="rl"}')
+    low = 'ALERTS{alertname="RLPolicyHeadEntropyLow",alertstate="firing",team="rl"}'
+    until(lambda: query(merged.prometheus, low))
     assert alerts(hooks["warning"]) == {}
     assert not query(merged.prometheus, 'ALERTS{alertname="RLMonitoringRuleFailures",alertstate="firing"}')

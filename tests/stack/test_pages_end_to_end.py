@@ -116,6 +116,6 @@ def test_a_collapse_pages_its_twin_does_not_and_a_killed_run_pages_once(stack):
     assert {row["metric"]["rule_group"].rpartition(";")[2] for row in failures} == RULE_GROUPS
     assert {row["value"][1] for row in failures} == {"0"}
     for metric in ("prometheus_notifications_errors_total", "alertmanager_notifications_failed_total"):
-        assert query(stack.prometheus, metric)
-    assert query(stack.prometheus, "prometheus_notifications_alertmanagers_discovered == 1")
+        until(lambda metric=metric: query(stack.prometheus, metric))
+    until(lambda: query(stack.prometheus, "prometheus_notifications_alertmanagers_discovered == 1"))
     assert pages.text.count("The path from Prometheus to the pager works") == 1

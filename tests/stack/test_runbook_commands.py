@@ -92,7 +92,7 @@ def run(place, command, expected=frozenset({0})):
 
 
 def instance(world):
-    (row,) = query(world.server, 'rl_training_updates_total{run_id="run-1"}')
+    (row,) = query(world.server, 'last_over_time(rl_training_updates_total{run_id="run-1"}[5m])')
     return row["metric"]["instance"]
 
 
