@@ -29,7 +29,7 @@ class Equations(Protocol):
         """Back to (Σn,)."""
 
     def sums(self, weights: Tensor, valid: Tensor, idle: Tensor) -> Tensor:
-        """(R, n, 1 + n) in double precision: the coefficients of one rank, for weights (R, n).
+        """(R, n, n) in double precision: the coefficients of one rank, for weights (R, n).
 
         ``valid`` (Σn, S) is 1 where an action was valid at a choice step of its head; ``idle`` (H, S) is 1
         where the head had no choice.
@@ -59,14 +59,14 @@ class EachHead:
         return self._layout.columns(rows.T)
 
     def sums(self, weights: Tensor, valid: Tensor, _idle: Tensor) -> Tensor:
-        """(H, width, 1 + width)"""
+        """(H, width, width)"""
         rectangle = self._layout.rectangle(valid).movedim(1, 0).contiguous()
         return newton_sums(rectangle, weights).to(exact_dtype(valid.device))
 
     def no_sums(self, device: torch.device) -> Tensor:
-        """(H, width, 1 + width)"""
+        """(H, width, width)"""
         heads, width = len(self._layout.sizes), self._layout.width
-        return torch.zeros(heads, width, 1 + width, dtype=exact_dtype(device), device=device)
+        return torch.zeros(heads, width, width, dtype=exact_dtype(device), device=device)
 
 
 class AllHeads:
@@ -84,15 +84,14 @@ class AllHeads:
         return rows.squeeze(0)
 
     def sums(self, weights: Tensor, valid: Tensor, idle: Tensor) -> Tensor:
-        """(1, Σn, 1 + Σn)"""
+        """(1, Σn, Σn)"""
         single = weights.squeeze(0).to(valid.dtype)
         total = torch.addmm(idle, self._layout.members * single, valid).clamp_min_(_TINY)
         shares = self._layout.spread(total.reciprocal_()).mul_(valid).mul_(single.unsqueeze(1))
         pairs = (shares @ shares.T).mul_(self._layout.same_head)
-        return torch.cat([shares.sum(1, keepdim=True), pairs], 1).to(exact_dtype(valid.device)).unsqueeze(0)
+        return pairs.to(exact_dtype(valid.device)).unsqueeze(0)
 
     def no_sums(self, device: torch.device) -> Tensor:
-        """(1, Σn, 1 + Σn)"""
-        return torch.zeros(
-            1, self._layout.total, 1 + self._layout.total, dtype=exact_dtype(device), device=device
-        )
+        """(1, Σn, Σn)"""
+        total = self._layout.total
+        return torch.zeros(1, total, total, dtype=exact_dtype(device), device=device)

@@ -15,14 +15,13 @@ from rl_exporter.decisions import NEWTON_DAMPING, NEWTON_LARGEST_STEP
 
 
 def newton_sums(valid: Tensor, weights: Tensor) -> Tensor:
-    """(H, n, 1 + n): what the preferences do at S steps, as sums that ranks may add.
+    """(H, n, n): for each pair of actions, the sum over S steps of the product of their shares; ranks may add.
 
     ``valid`` (H, n, S) is 1 where an action was valid at a choice step of its head, else 0; ``weights`` (H, n).
-    First the expected count of each action, then the counts of each pair that one step's shares multiply to.
     """
     total = weights.to(valid.dtype).unsqueeze(1) @ valid
     shares = valid * weights.to(valid.dtype).unsqueeze(2) / torch.where(total > 0, total, 1.0)
-    return torch.cat([shares.sum(2, keepdim=True), shares @ shares.mT], 2)
+    return shares @ shares.mT
 
 
 def newton_step(weights: Tensor, probability: Tensor, sums: Tensor) -> Tensor:
@@ -30,14 +29,14 @@ def newton_step(weights: Tensor, probability: Tensor, sums: Tensor) -> Tensor:
 
     ``probability`` (H, n) sums what the head itself did; ``sums`` are those of ``newton_sums`` over all ranks.
     """
-    expected, pairs = sums[:, :, 0].to(weights.dtype), sums[:, :, 1:].to(weights.dtype)
+    pairs = sums.to(weights.dtype)
+    # The shares of a choice step sum to 1, so these are the expected counts.
+    expected = pairs.sum(2)
     # An action that was never valid, or has no weight left, stays where it is.
     curvature = torch.where(expected > 0, expected * (1.0 + NEWTON_DAMPING), 1.0)
     # solve() would wait for the device to report errors; what it cannot solve is not finite.
     step, _ = torch.linalg.solve_ex(torch.diag_embed(curvature) - pairs, probability - expected)
-    moved: Tensor = (
-        weights * step.nan_to_num(0.0, 0.0, 0.0).clamp(-NEWTON_LARGEST_STEP, NEWTON_LARGEST_STEP).exp()
-    )
-    # Only ratios of weights matter.
-    total: Tensor = moved.sum(1, keepdim=True).clamp_min(torch.finfo(moved.dtype).tiny)
-    return moved / total
+    limited = step.nan_to_num_(0.0, 0.0, 0.0).clamp_(-NEWTON_LARGEST_STEP, NEWTON_LARGEST_STEP)
+    # Only ratios of weights matter, so nothing makes them sum to 1.
+    moved: Tensor = limited.exp_().mul_(weights)
+    return moved

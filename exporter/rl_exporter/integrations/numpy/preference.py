@@ -71,18 +71,14 @@ class _Fit:
         return found
 
     def newton_sums(self, weights: FloatArray) -> FloatArray:
-        """Of each head (n, 1 + n), flat and one after the other: what the preferences do at all steps.
-
-        First the expected count of each action, then the counts of each pair that one step's shares multiply
-        to.
-        """
+        """Of each head (n, n), flat and one after the other: see ``meter.newton.newton_sums``."""
         shares = self._valid * weights / self._layout.spread(self._normalizer(weights))
         parts = (shares[:, own] for own in self._layout.slices)
-        return np.concatenate([np.column_stack([own.sum(0), own.T @ own]).ravel() for own in parts])
+        return np.concatenate([(own.T @ own).ravel() for own in parts])
 
     def no_newton_sums(self) -> FloatArray:
         """What a process adds that has no numbers."""
-        return np.zeros(sum(size * (1 + size) for size in self._layout.sizes))
+        return np.zeros(sum(size * size for size in self._layout.sizes))
 
     def log_normalizer(self, weights: FloatArray) -> FloatArray:
         """(H,): sum of ln Σ_b m(b) w_b over the choice steps."""
@@ -101,14 +97,15 @@ def _newton_step(
     """The weights (Σn,) after one damped Newton's step; ``sums`` are those over all processes."""
     moved, start = np.empty_like(weights), 0
     for own, size in zip(layout.slices, layout.sizes, strict=True):
-        stop = start + size * (1 + size)
-        system = sums[start:stop].reshape(size, 1 + size)
-        moved[own] = _moved(weights[own], probability[own], system[:, 0], system[:, 1:])
+        stop = start + size * size
+        moved[own] = _moved(weights[own], probability[own], sums[start:stop].reshape(size, size))
         start = stop
     return moved
 
 
-def _moved(weights: FloatArray, own: FloatArray, expected: FloatArray, pairs: FloatArray) -> FloatArray:
+def _moved(weights: FloatArray, own: FloatArray, pairs: FloatArray) -> FloatArray:
+    # The shares of a choice step sum to 1, so these are the expected counts.
+    expected = pairs.sum(1)
     # An action that was never valid, or has no weight left, stays where it is.
     curvature = np.where(expected > 0, expected * (1.0 + NEWTON_DAMPING), 1.0)
     try:
@@ -116,9 +113,8 @@ def _moved(weights: FloatArray, own: FloatArray, expected: FloatArray, pairs: Fl
     except np.linalg.LinAlgError:
         return weights
     limited = np.clip(np.nan_to_num(step, posinf=0.0, neginf=0.0), -NEWTON_LARGEST_STEP, NEWTON_LARGEST_STEP)
+    # Only ratios of weights matter, so nothing makes them sum to 1.
     moved: FloatArray = weights * np.exp(limited)
-    # Only ratios of weights matter.
-    moved /= max(float(moved.sum()), _TINY)
     return moved
 
 
