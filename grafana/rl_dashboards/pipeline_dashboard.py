@@ -123,10 +123,13 @@ def _undelivered() -> stat.Panel:
 
 
 def _down() -> stat.Panel:
+    target = "job, instance, cluster, namespace"
+    running = f'rl_training_run_state{{{TRAINERS}, state="running"}}'
+    ended = f"max by ({target}) (last_over_time({running}[$__range])) == 0"
     return _increase(
         "Targets down",
-        "Training targets that are listed and do not answer.",
-        f"count(up{{{TRAINERS}}} == 0) or count(up{{{TRAINERS}}}) * 0",
+        "Training targets that are listed and do not answer. Not counted: those whose run said that it ended.",
+        f"count(up{{{TRAINERS}}} == 0 unless on ({target}) {ended}) or count(up{{{TRAINERS}}}) * 0",
         NO_TARGET,
     )
 

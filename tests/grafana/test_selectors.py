@@ -108,12 +108,16 @@ def test_every_exported_metric_is_shown_somewhere():
 
 @every_board
 def test_every_query_on_a_run_follows_the_variables(uid):
+    offered = {variable["name"] for variable in BOARDS[uid]["templating"]["list"]}
+    names = sorted({"cluster", "namespace", "run_id"} & offered)
+    assert {"cluster", "namespace"} <= set(names)
+    assert "run_id" in names or uid == "rl-pipeline", "it shows targets, whatever their run"
     for where, expression in expressions(BOARDS[uid]):
         plain = re.sub(
             r"`\$\{(\w+):regex\}`", r'"$\1"', expression.replace("${run_id:doublequote}", '"$run_id"')
         )
         for selector in re.findall(r"(?:rl_policy|rl_training|rl_value|head:rl)\w*(?::\w+)*\{[^}]*\}", plain):
-            for name in ("cluster", "namespace", "run_id"):
+            for name in names:
                 assert f'{name}{"=" if uid in ONE_RUN else "=~"}"${name}"' in selector, where
 
 

@@ -187,6 +187,12 @@ def values(world, uid, title, **selected):
     return found
 
 
+def number(world, uid, title):
+    """What a tile with one number shows of everything."""
+    ((row,),) = values(world, uid, title).values()
+    return float(row["value"][1])
+
+
 def run_state(world, run_id):
     """The number behind the tile "Run", in a list that is empty without an answer."""
     answer = values(world, "rl-heads", "Run", **selection("rl-heads", run_id))["A"]
@@ -258,6 +264,8 @@ def test_an_ended_run_shows_its_last_values(world, uid):
             lambda: query(world.server, 'last_over_time(rl_training_run_state{state="interrupted"}[1h]) == 1')
         )
         one.process.wait(timeout=60)
+        until(lambda: query(world.server, 'up{cluster="lab"} == 0'))
+        assert number(world, "rl-pipeline", "Targets down") == 0, "its run has said that it ended"
         one.listed.unlink()
         until(lambda: not query(world.server, 'rl_training_run_info{run_id="run-1"}'))
         until(lambda: not query(world.server, 'head:rl_policy_effective_entropy:level{run_id="run-1"}'))
@@ -275,4 +283,5 @@ def test_an_ended_run_shows_its_last_values(world, uid):
 
 def test_a_lost_run_stands_in_trouble_and_on_top_once_it_pages(world):
     world.young._server.stop()  # killed: it never says that it ended
+    until(lambda: number(world, "rl-pipeline", "Targets down") == 1)
     until(lambda: ranks(world)["//young"] in {IN_TROUBLE, PAGES + IN_TROUBLE})
