@@ -141,9 +141,12 @@ def reference_update(parameters, experience, acted, plan, settings, multipliers,
     """``plan``: for each epoch, the environments of each minibatch; ``multipliers`` of the entropy coefficient, one
     a head; ``poisoned``: (epoch, minibatch) in which the values are not numbers."""
     whole, explained = lesson(experience, acted, settings)
+    before = {name: parameters[name] for name in (*UNITS, "value.output.weight", "value.output.bias")}
     if settings.critic == "own":
         parameters = rescaled(parameters, whole.returns)
     parameters, epochs, nonfinite = _epochs(parameters, whole, plan, settings, multipliers, poisoned)
+    if nonfinite and not epochs:  # perhaps for a reward that is no measure of others
+        parameters = {**parameters, **before}
     return Update(
         parameters,
         _run_numbers(

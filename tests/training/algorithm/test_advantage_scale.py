@@ -35,6 +35,12 @@ def test_rollouts_without_variance_leave_the_scale_to_the_first_that_has_some():
     assert scales(0.0, 0.0, 3.0) == [0.0, 0.0, 3.0]
 
 
+def test_one_huge_deviation_counts_as_a_hundred_times_the_mean():
+    recent = 0.97 + 0.03 * 100
+    assert scales(1.0, 1e6, 1.0) == pytest.approx([1.0, 1e6, 0.97 * recent + 0.03])
+    assert scales(1.0, 50.0, 1.0)[-1] == pytest.approx(0.97 * (0.97 + 0.03 * 50) + 0.03), "that is not huge"
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_variance_that_is_not_finite_is_not_kept(broken):
     assert not math.isfinite(scales(4.0, broken)[-1])

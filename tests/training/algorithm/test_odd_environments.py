@@ -91,6 +91,24 @@ def test_a_reward_that_is_not_finite_costs_one_update_and_its_episode_and_is_nam
     ]
 
 
+@pytest.mark.parametrize("at", [3, 3 * ROLLOUT + 3])
+def test_a_reward_that_no_loss_can_hold_costs_one_update_and_is_not_what_later_returns_are_measured_by(at):
+    _, agent, collector = setup(paying(1e30, at), envs=2, hidden=8)
+    broken = [agent._update_network(collector.collect(ROLLOUT)).nonfinite for _ in range(6)]
+    assert broken == [update == at // ROLLOUT for update in range(6)]
+    assert agent.network.value.scale.item() < 100
+    assert agent._advantage_scale.recent.item() < 100
+
+
+def test_a_huge_reward_is_forgotten():
+    _, agent, collector = setup(paying(1e9, 3 * ROLLOUT + 3), envs=2, hidden=8)
+    scales = []
+    for _ in range(6):
+        assert not agent._update_network(collector.collect(ROLLOUT)).nonfinite
+        scales.append((agent.network.value.scale.item(), agent._advantage_scale.recent.item()))
+    assert max(max(each) for each in scales) < 1e3
+
+
 def test_it_is_named_before_its_episode_ends_and_metrics_show_the_others(caplog, tmp_path):
     _, _, collector = setup(paying(np.nan), envs=1, hidden=8)
     collector.collect(STEPS - 1)

@@ -49,6 +49,36 @@ def test_units_follow_returns_that_grow():
     assert value.scale.item() == pytest.approx(10, rel=0.05)
 
 
+def after(*rollouts):
+    value = head()
+    for rollout in rollouts:
+        value.rescale(*moments(*rollout))
+    return value
+
+
+def test_returns_of_another_magnitude_count_as_a_hundred_times_the_scale():
+    usual = [(0.0, 1.0)] * 50
+    assert after(*usual, (4e9, 1e24)).scale.item() < 30
+    assert after(*usual, (4e9, 1e24)).mean.item() < 10
+    assert after(*usual, (4e9, 1e24), *usual, *usual).scale.item() < 6
+    assert after(*usual, (0.0, 90.0**2)).scale.item() == pytest.approx(
+        math.sqrt(1 + 0.03 * 8099 / (1 - 0.97**51))
+    )
+
+
+def test_returns_that_begin_to_vary_count_whole():
+    assert after((5.0, 0.0), (5.0, 1e6)).scale.item() == pytest.approx(1000 * math.sqrt(1 / 1.97), rel=1e-3)
+
+
+def test_the_value_head_goes_back_to_its_former_units_and_estimates():
+    value = after((3.0, 4.0))
+    former, estimates = value.units(), value(FEATURES)
+    value.rescale(*moments(1e28, 1e60))
+    value.restore(former)
+    assert torch.equal(value(FEATURES), estimates)
+    assert value.scale.item() == pytest.approx(2)
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("which", ["mean", "variance"])
 def test_returns_that_are_not_finite_change_nothing(broken, which):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rl_training.policy.value import MEMORY
+from rl_training.policy.value import FAR, MEMORY
 from rl_training.ranks import Ranks
 
 _RESOLUTION = 1e-14
@@ -68,8 +68,13 @@ class AdvantageScale:
         """The mean, a scalar. It begins with the first rollout, which an untrained critic does not explain."""
 
     def of(self, variance: Tensor) -> Tensor:
-        """The scale of a rollout with this variance of advantages, scalars; what is not finite is not kept."""
+        """The scale of a rollout with this variance of advantages, scalars; what is not finite is not kept.
+
+        The mean takes in a deviation of at most ``FAR`` times its own, so that one huge reward does not stop
+        the policy for hundreds of updates.
+        """
         deviation = variance.double().sqrt()
         former = torch.where(self.recent > 0, self.recent, deviation)
-        self.recent = torch.where(deviation.isfinite(), former.lerp(deviation, 1 - MEMORY), self.recent)
+        recent = former.lerp(torch.minimum(deviation, FAR * former), 1 - MEMORY)
+        self.recent = torch.where(deviation.isfinite(), recent, self.recent)
         return torch.maximum(deviation, self.recent)

@@ -145,7 +145,8 @@ class PPOAgent:
         decides this; the host learns of it, and of the KL divergence, once per epoch, because every question
         to the device makes the host wait. Raises RankLostError.
         """
-        config = self.config
+        config, value = self.config, self.network.value
+        units, advantage_scale = value.units(), self._advantage_scale.recent
         targets = self._targets(rollout)
         masks = rollout.evaluated_masks(self.network.layout)
         shares = upload(np.asarray(rollout.choice_share, dtype=np.float32), self.device)
@@ -161,7 +162,7 @@ class PPOAgent:
             enabled=config.telemetry,
         )
         nonfinite = False
-        for _ in range(config.epochs):
+        for epoch in range(config.epochs):
             kl_sum = torch.zeros((), device=self.device)
             for batch in self._minibatches(rollout, masks, targets):
                 losses = ppo_losses(self.network, rollout, batch, weights, config)
@@ -173,6 +174,10 @@ class PPOAgent:
             kl, bad = torch.stack([kl_sum / rollout.steps, broken]).tolist()
             nonfinite = bad > 0
             if nonfinite:
+                # A reward that no loss can hold shows in the first epoch. Later returns are not measured by it.
+                if not epoch:
+                    value.restore(units)
+                    self._advantage_scale.recent = advantage_scale
                 break
             telemetry.end_epoch()
             if kl > config.target_kl:

@@ -9,9 +9,16 @@ from torch import Tensor, nn
 
 from rl_training.policy.tanh import tanh
 
+Units = tuple[Tensor, ...]
+"""What ``PopArtValue.rescale`` changes."""
+
 MEMORY = 0.97
 """Share of the scales of returns and advantages that stays from one update to the next. With 0.7, poles of
 CartPole fell again after they had learned to stand. With 0.99, units of long ago hid the differences of today.
+"""
+FAR = 100.0
+"""The most by which one rollout may exceed the scale of those before it, as returns and advantages do that hold
+a single huge reward. Without a limit, a memory of 0.97 takes hundreds of updates to forget it.
 """
 _LEAST_SCALE = 1e-4
 """Returns that do not vary must not blow up the output layer."""
@@ -56,10 +63,11 @@ class PopArtValue(nn.Module):
         """Take in the moments of the returns of one rollout, scalars; estimates stay what they were.
 
         The moments are means over past rollouts, of which each weighs ``MEMORY`` of the next. Moments that are
-        not finite change nothing.
+        not finite change nothing. Where they lie beyond ``FAR`` times the present scale, they count as that.
         """
-        found = torch.stack([mean, variance + mean.square()]).double()
-        finite = torch.isfinite(found).all()
+        mean, variance = mean.double(), variance.double()
+        found = self._limited(mean, variance)
+        finite = mean.isfinite() & variance.isfinite()
         share = (1 - MEMORY) * finite.double()
         moments = self._moments.double().lerp(torch.where(finite, found, 0.0), share)
         former = self._weight.double()
@@ -73,3 +81,25 @@ class PopArtValue(nn.Module):
         self.output.bias.mul_(units[1] / new_scale).add_((units[0] - new_mean) / new_scale)
         for buffer, value in zip(self.buffers(), (new_mean, new_scale, moments, weight), strict=True):
             buffer.copy_(value)
+
+    def units(self) -> Units:
+        """A copy of what ``rescale`` changes."""
+        return tuple(part.detach().clone() for part in self._rescaled())
+
+    @torch.no_grad()
+    def restore(self, units: Units) -> None:
+        """Go back to a copy, and with it to its estimates: the output layer, too, is as it was."""
+        for part, former in zip(self._rescaled(), units, strict=True):
+            part.copy_(former)
+
+    def _rescaled(self) -> Units:
+        return (self.output.weight, self.output.bias, *self.buffers())
+
+    def _limited(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Mean of the returns of one rollout, and mean of their squares, (2,)."""
+        center, reach = self.mean.double(), FAR * self.scale.double()
+        # Before the first rollout there is no scale, nor while returns do not vary.
+        outlier = (self._weight > 0) & (self.scale > _LEAST_SCALE) & (variance > reach.square())
+        near = mean.clamp(center - reach, center + reach)
+        limited = torch.stack([near, reach.square() + near.square()])
+        return torch.where(outlier, limited, torch.stack([mean, variance + mean.square()]))
