@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from rl_training.run.checkpointer import CheckpointedView, Checkpointer
 from rl_training.run.determinism import deterministic_where_asked
 from rl_training.run.job import Job, make_job, usable_device
 from rl_training.run.kept_settings import kept_settings
-from rl_training.run.outputs import Outputs, Pace, linger, make_outputs
+from rl_training.run.outputs import Outputs, linger, make_outputs, pace
 from rl_training.run.signals import StopSignals
 from rl_training.run.streams import harmless_streams
 from rl_training.run.terminal_panel import train_beside_panel
@@ -59,15 +59,25 @@ def _run(settings: Settings) -> int:
         device = usable_device(device_of(settings.run.device, assignment))
         ranks = stack.enter_context(rendezvous(assignment, settings.run, device))
         signals = stack.enter_context(StopSignals())
-        with failing_together(ranks):
+        # Of several ranks, each gets the signal of its launcher as well; and the panel reads Ctrl-C as a key.
+        alone = ranks.size == 1 and not settings.output.tui
+        at_once = signals.ending_at_once if alone else nullcontext
+        with failing_together(ranks), at_once():
             job = make_job(settings, ranks, device, stack)
         # Only now: a run that another rank cannot begin must not appear in /metrics or the discovery directory.
         with failing_together(ranks):
-            outputs = None if ranks.rank else make_outputs(job, stack)
-        return _run_other_rank(job, signals) if outputs is None else _run_rank_zero(job, outputs, signals)
+            outputs = None if ranks.rank else make_outputs(job, signals, stack)
+        if outputs is None:
+            return _run_other_rank(job, signals)
+        return _run_rank_zero(job, outputs, signals, at_once)
 
 
-def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
+def _run_rank_zero(
+    job: Job,
+    outputs: Outputs,
+    signals: StopSignals,
+    at_once: Callable[[], AbstractContextManager[None]],
+) -> int:
     output, aggregator = job.settings.output, job.aggregator
     server, console, display = outputs.server, outputs.console, outputs.display
     run_id = job.identity.run_id
@@ -78,7 +88,7 @@ def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
         source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
         training = partial(train_beside_panel, training, source, signals)
     with display:
-        state = _train_to_the_end(job, training)
+        state = _train_to_the_end(job, training, at_once)
     aggregator.set_run_state(state)
     if outputs.notifier is not None:
         outputs.notifier.run_ended()
@@ -108,19 +118,25 @@ def _record_rollouts(job: Job, archive: RolloutArchive, path: Path) -> None:
 
 def _run_other_rank(job: Job, signals: StopSignals) -> int:
     """Train beside rank 0, which listens, shows and writes for all ranks."""
-    pace = job.settings.output.pace
-    handlers: list[PPOUpdateHandler] = [Pace(pace)] if pace else []
+    handlers = pace(job.settings.output, signals)
     state = _train_to_the_end(
         job, partial(_train, job, handlers, CheckpointedView(job.aggregator.snapshot), signals)
     )
     return 1 if state is RunState.FAILED else 0
 
 
-def _train_to_the_end(job: Job, training: Callable[[], RunState]) -> RunState:
+def _train_to_the_end(
+    job: Job,
+    training: Callable[[], RunState],
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> RunState:
     """Train, and return how it ended. Whatever ends it, /metrics says so, and the other ranks do not wait."""
     state = None
     try:
-        state = training()
+        with at_once():
+            state = training()
+    except KeyboardInterrupt:
+        state = RunState.INTERRUPTED
     except (RankLostError, EnvironmentSetupError) as error:
         _LOG.error("the run failed: %s", error)
     except SystemExit as error:

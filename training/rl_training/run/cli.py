@@ -56,6 +56,8 @@ def _run(settings: Settings) -> int:
         return run(settings)
     except SaidElsewhereError:
         return 2
+    except KeyboardInterrupt:  # before the run began
+        return 130
     except BadInputError as error:
         return _refuse(str(error))
     except RankLostError as error:

@@ -28,6 +28,8 @@ from rl_training.run.registration import listening
 from rl_training.run.signals import StopSignals
 from rl_training.telemetry.rollout_archive import RolloutArchive
 
+_LOOK_SECONDS = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -43,7 +45,7 @@ class Outputs:
     notifier: Notifier | None
 
 
-def make_outputs(job: Job, stack: ExitStack) -> Outputs:
+def make_outputs(job: Job, signals: StopSignals, stack: ExitStack) -> Outputs:
     """Open everything that rank 0 shows and writes; the stack closes it. Raises BadInputError."""
     output, aggregator = job.settings.output, job.aggregator
     view = CheckpointedView(aggregator.snapshot)
@@ -52,7 +54,7 @@ def make_outputs(job: Job, stack: ExitStack) -> Outputs:
     server = stack.enter_context(_server(shown, output))
     console = Console()
     display = Display(aggregator.snapshot, console, quiet=output.quiet or output.tui)
-    handlers = _handlers(job, display, stack)
+    handlers = [*_handlers(job, display, stack), *pace(output, signals)]
     # Last: a run appears in the discovery directory only once it answers.
     found_at = listening(job.identity, server, output.register)
     notifier = _notifier(job, server, output.notify, stack) if output.notify else None
@@ -76,8 +78,6 @@ def _handlers(job: Job, display: Display, stack: ExitStack) -> list[PPOUpdateHan
         with _writable(output.record_rollouts, "--record-rollouts"):
             check_writable(output.record_rollouts)
         job.agent.archive = RolloutArchive(job.agent.network.layout, job.environment.consulted)
-    if output.pace:
-        handlers.append(Pace(output.pace))
     return handlers
 
 
@@ -92,16 +92,21 @@ def _notifier(job: Job, server: MetricsServer, url: str, stack: ExitStack) -> No
     return notifier
 
 
-class Pace:
-    """Waits after each update, so that a person can follow."""
+def pace(output: OutputConfig, signals: StopSignals) -> list[PPOUpdateHandler]:
+    """What waits after each update, so that a person can follow; nothing without ``--pace``."""
+    return [_Pace(output.pace, signals)] if output.pace else []
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+
+class _Pace:
+    def __init__(self, seconds: float, signals: StopSignals) -> None:
+        self._seconds, self._signals = seconds, signals
 
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
-        """Wait for the given seconds."""
+        """Wait for the given seconds, or until the run is to end."""
         del payload
-        time.sleep(self._seconds)
+        end = time.monotonic() + self._seconds
+        while (left := end - time.monotonic()) > 0 and not self._signals.received():
+            time.sleep(min(left, _LOOK_SECONDS))
 
 
 @contextmanager
@@ -142,6 +147,8 @@ def linger(
     server: MetricsServer, signals: StopSignals, output: OutputConfig, console: Console, before: int
 ) -> None:
     """Serve the final state until recent scrapers have fetched it, or a signal beyond ``before`` arrives."""
+    if signals.at_once:
+        return
     # A terminal that was closed has nobody who could press Ctrl-C.
     hold = output.hold and console.is_terminal and not before and not signals.hung_up
     if hold:
@@ -151,7 +158,7 @@ def linger(
     deadline = time.monotonic() + output.linger
     while signals.count <= before and (hold or time.monotonic() < deadline):
         hold = hold and not signals.hung_up
-        if server.scrapers.wait(0.2) and not hold:
+        if server.scrapers.wait(_LOOK_SECONDS) and not hold:
             return
         if hold:
-            time.sleep(0.2)
+            time.sleep(_LOOK_SECONDS)

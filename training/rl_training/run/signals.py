@@ -1,11 +1,17 @@
-"""Counts SIGINT and SIGTERM instead of dying from them, so that a run ends between updates."""
+"""SIGINT and SIGTERM: the first ends a run between updates, the second at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+_ANOTHER_SECONDS = 0.5
+"""A launcher passes on the signal that its terminal sent to both: one that comes sooner is the same wish."""
 
 
 class StopSignals:
@@ -17,6 +23,10 @@ class StopSignals:
     def __init__(self) -> None:
         self.count = 0
         self.hung_up = False
+        self.at_once = False
+        """A second signal has ended what ``ending_at_once`` held."""
+        self._first = 0.0
+        self._raises = False
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -29,11 +39,29 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._restore()
+
+    @contextmanager
+    def ending_at_once(self) -> Iterator[None]:
+        """Inside, a second signal raises KeyboardInterrupt, also out of what blocks; the third is as before."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def _restore(self) -> None:
         for number, former in self._former.items():
             signal.signal(number, former)
 
     def _received(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        self._first = self._first or now
         self.count += 1
+        if self._raises and now - self._first > _ANOTHER_SECONDS:
+            self._raises, self.at_once = False, True
+            self._restore()
+            raise KeyboardInterrupt
 
     def _closed(self, _number: int, _frame: FrameType | None) -> None:
         self.hung_up = True
