@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from rl_exporter.cli.parser import given_path
 from rl_exporter.discovery.identity import parse_advertised
 from rl_exporter.discovery.labels import check_labels
-from rl_exporter.heads import Head
+from rl_exporter.heads import Head, require_label_value
 from rl_exporter.intervention.controller import require_ratio
 from rl_exporter.notify.destination import parse_destination
 from rl_exporter.server.listen import parse_listen_address
@@ -35,6 +35,11 @@ def _advertised(text: str) -> str:
 
 def _webhook(text: str) -> str:
     parse_destination(text)
+    return text
+
+
+def _label_value(text: str) -> str:
+    require_label_value("text", text)
     return text
 
 
@@ -115,9 +120,9 @@ Switch = Annotated[bool, Remedy("true or false")]
 Critic = Annotated[Literal["own", "shared"], Remedy("own or shared")]
 Precision = Annotated[Literal["float32", "bfloat16"], Remedy("float32 or bfloat16")]
 Schedule = Annotated[Literal["linear", "constant"], Remedy("linear or constant")]
-Text = Annotated[str, Remedy(f"a text, {_QUOTED}")]
+Text = Annotated[str, AfterValidator(_label_value), Remedy(f"a text, {_QUOTED}")]
 File = Annotated[Path, Field(strict=False), BeforeValidator(_given), Remedy(f"a path, {_QUOTED}")]
-Name = Annotated[str, AfterValidator(_not_blank), Remedy(f"a text, {_QUOTED}")]
+Name = Annotated[str, AfterValidator(_not_blank), AfterValidator(_label_value), Remedy(f"a text, {_QUOTED}")]
 Which = Annotated[
     str, BeforeValidator(_update), AfterValidator(_which), Remedy("best, or the number of an update")
 ]

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from rl_training.run.cli import main
 from tests.support.replays import TRAIN, play
@@ -106,3 +107,14 @@ def test_an_environment_that_cannot_start_an_episode(said, replayed, capsys):
     name = register(type("Odd", (Short,), FIRST_EPISODES[said]))
     for run in (lambda: main([*TRAIN, "--env", name]), lambda: play(replayed, "--env", name)):
         assert f"environment {name!r}: {said}" in refused(run(), capsys)
+
+
+def test_an_action_space_of_several_lines_is_one(capsys):
+    class Wide(Short):
+        action_space = spaces.MultiDiscrete([[2, 2], [3, 3]])
+
+    assert main(["--env", register(Wide), "--updates", "1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "action space MultiDiscrete([[2 2] [3 3]]); the policy needs MultiDiscrete or Discrete, from 0" in line
+    )

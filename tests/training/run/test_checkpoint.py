@@ -148,6 +148,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "there is no checkpoint" in refused(capsys, "--resume", "--checkpoint", str(state))
     (tmp_path / "file").write_text("")
     assert "give a folder" in refused(capsys, "--checkpoint", str(tmp_path / "file"))
+    assert "give a folder that can be written" in refused(capsys, "--checkpoint", "/proc/sys"), "where it lists"
     assert main([*FIXED, "--checkpoint", str(state), "--updates", "1", "--quiet"]) == 0
     assert "holds the state of a run; go on with --resume" in refused(capsys, "--checkpoint", str(state))
     resume = ("--checkpoint", str(state), "--resume")

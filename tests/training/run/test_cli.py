@@ -180,6 +180,49 @@ def test_an_environment_that_raises_fails_the_run_with_its_traceback(capsys, cap
     assert "Traceback" in caplog.text
 
 
+def test_an_environment_that_cannot_be_closed_ends_as_it_was_trained(capsys, caplog, monkeypatch):
+    from rl_training.environments.heads.environment import HeadsVectorEnv
+
+    def broken(self, **_):
+        raise RuntimeError("close\nfailed")
+
+    monkeypatch.setattr(HeadsVectorEnv, "close", broken)
+    assert main([*FIXED, "--updates", "1", "--run-id", "whole"]) == 0
+    assert "run whole completed" in capsys.readouterr().out
+    assert caplog.messages == ["close() of the environment raised RuntimeError: close failed"]
+
+
+def test_rollouts_of_a_run_without_an_update_are_not_silently_missing(tmp_path, caplog):
+    kept = ("--checkpoint", str(tmp_path / "kept"), "--updates", "1", "--quiet")
+    assert main([*FIXED, *kept]) == 0
+    archive = tmp_path / "rollouts.npz"
+    assert main([*FIXED, *kept, "--resume", "--record-rollouts", str(archive)]) == 0
+    assert not archive.exists()
+    (line,) = caplog.messages
+    assert line.endswith("rollouts.npz' not written: there was no update to keep")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--run-id", "\udcff"],
+            "argument --run-id: text '\\udcff' is not valid UTF-8, as Prometheus requires",
+        ),
+        (["--experiment", "\udcff"], "argument --experiment: text '\\udcff' is not valid UTF-8"),
+        (["--device", "meta"], "--device 'meta' is not there: Tensor.item() cannot be called on meta tensors"),
+    ],
+)
+def test_what_cannot_be_a_name_or_a_device_is_one_line(options, said, capsys):
+    try:
+        status = main([*FIXED, *options])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_run_cleanly(number, tmp_path):

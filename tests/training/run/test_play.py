@@ -1,6 +1,7 @@
 """``rl-train play``: a trained policy is replayed as it was trained, and its architecture is told step by step."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from rl_training.run.checkpoint import load
 from rl_training.run.cli import main
 from tests.support.playing import SMALL
 from tests.support.replays import TRAIN, changed, play, played
-from tests.support.reporting_environment import NAME
+from tests.support.reporting_environment import NAME, Reporting
 
 GROWING = [f"--env-arg={key}={value}" for key, value in {**SMALL, "workers": 0}.items()]
 
@@ -179,3 +180,33 @@ def test_resuming_and_playing_share_a_checkpoint(trained, tmp_path, capsys):
     arguments = ["--env-arg", "noise=4", "--env-arg", "consult=table"]
     assert main([*TRAIN, *again, *arguments, "--checkpoint", str(folder)]) == 0
     assert ", update 5, " in played(capsys, folder)[0]
+
+
+def test_a_drawing_may_need_gradients(trained, capsys, monkeypatch):
+    def render(self):
+        weight = torch.ones(1, requires_grad=True)
+        (2 * weight).sum().backward()
+        return f"slope {weight.grad.item()}"
+
+    monkeypatch.setattr(Reporting, "render", render)
+    assert "slope 2.0" in played(capsys, trained["reporting"], "--render")
+
+
+@pytest.mark.filterwarnings("ignore:.*The reward is a NaN value")
+@pytest.mark.parametrize("copies", [{2}, {0, 1, 2}], ids=["some", "all"])
+def test_a_return_that_is_not_finite_stays_out_of_the_mean(copies, trained, capsys, monkeypatch):
+    usual = Reporting.step
+
+    def step(self, action):
+        observation, reward, *rest = usual(self, action)
+        return observation, math.nan if self.copy in copies else reward, *rest
+
+    monkeypatch.setattr(Reporting, "step", step)
+    lines = played(capsys, trained["reporting"], "--episodes", "8")
+    returns = [float(line.split("return ")[1].split()[0]) for line in lines if line.startswith("episode ")]
+    finite = [each for each in returns if math.isfinite(each)]
+    assert bool(finite) == (copies == {2})
+    assert len(finite) < 8
+    of_finite = f"({min(finite):.3f} to {max(finite):.3f}, {8 - len(finite)} not finite)" if finite else ""
+    assert (of_finite or "no return is finite") in lines[-1]
+    assert "NaN" not in lines[-1]

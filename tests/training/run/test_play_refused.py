@@ -175,3 +175,9 @@ def test_a_policy_that_no_memory_holds_is_one_line(trained, tmp_path, capsys):
     assert line.endswith(
         "cannot allocate a policy of --hidden 1000000 on cpu; replay the checkpoint where there is more memory"
     )
+
+
+def test_an_environment_that_leaves_the_program_is_one_line(trained, capsys, monkeypatch):
+    monkeypatch.setattr(Reporting, "step", lambda *_: sys.exit(0))
+    line = refused(capsys, trained["reporting"])
+    assert line == "rl-train play: error: the environment called sys.exit(0); correct it"

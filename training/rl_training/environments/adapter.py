@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -30,6 +31,8 @@ from rl_training.environments.growing.vector import GrowingVectorEnv
 from rl_training.environments.heads.environment import HeadsEnv, HeadsVectorEnv
 from rl_training.environments.report import Report, Reporting, reports_of
 from rl_training.environments.scaling import ObservationScale
+
+_LOG = logging.getLogger("rl_training")
 
 _OURS: Mapping[str, Callable[..., VectorEnv[Any, Any, Any]]] = MappingProxyType(
     {"growing-network": GrowingVectorEnv, "heads": HeadsVectorEnv}
@@ -148,8 +151,11 @@ class TrainingEnvironment:
             require_a_choice(checked_masks(given, self.heads), self.heads)
 
     def close(self) -> None:
-        """End worker processes and free what the environments hold."""
-        self.vector.close()
+        """End worker processes and free what the environments hold; what that raises is only logged."""
+        try:
+            self.vector.close()
+        except Exception as error:  # noqa: BLE001 - whatever it was
+            _LOG.warning("close() of the environment raised %s", reason_of(error))
 
     def _flat(self, observations: Any) -> npt.NDArray[np.float32]:
         return self.scale.scaled(np.asarray(observations, dtype=np.float32).reshape(self.num_envs, -1))
@@ -250,4 +256,5 @@ def _heads_of(vector: SyncVectorEnv) -> Heads:
         return declared_heads(vector.envs[0], [int(space.n)], ["action"])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
         return declared_heads(vector.envs[0], space.nvec.tolist(), None)
-    raise EnvironmentSetupError(f"action space {space}; the policy needs MultiDiscrete or Discrete, from 0")
+    shown = " ".join(str(space).split())[:200]
+    raise EnvironmentSetupError(f"action space {shown}; the policy needs MultiDiscrete or Discrete, from 0")

@@ -16,6 +16,7 @@ from rl_exporter.collector import Renderer
 from rl_exporter.environment_metrics import series_of
 from rl_exporter.memory import memories_of, memory_states
 from rl_exporter.snapshot import SanctumSnapshot
+from rl_exporter.whole_files import check_writable
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.policy.value import PopArtValue
@@ -261,8 +262,10 @@ def prepare(folder: Path, *, resume: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = CheckpointFolder(folder).names()
+        check_writable(folder / "probe")
     except OSError as error:
-        raise CheckpointError(f"--checkpoint {str(folder)!r}: {error.strerror}; give a folder") from error
+        reason = f"{error.strerror}; give a folder that can be written"
+        raise CheckpointError(f"--checkpoint {str(folder)!r}: {reason}") from error
     if names and not resume:
         raise CheckpointError(
             f"{CheckpointFolder(folder).path(names[0])} holds the state of a run; go on with --resume, "

@@ -169,7 +169,7 @@ def usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         # A name can be well formed and the device absent; only an allocation shows it.
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason, *_ = str(error).splitlines() or [type(error).__name__]
         seen = torch.cuda.device_count() if name.startswith("cuda") else 0

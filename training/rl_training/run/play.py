@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -79,6 +80,8 @@ def play(replay: Replay, write: Write) -> None:
             )
     except (CheckpointError, EnvironmentSetupError, SettingsError) as error:
         raise BadInputError(str(error)) from error
+    except SystemExit as error:
+        raise BadInputError(f"the environment called sys.exit({error.code!r}); correct it") from error
     except RenderError as error:
         raise BadInputError(f"{error}; leave --render out, or correct the environment") from error
 
@@ -166,10 +169,13 @@ def _line(number: int, episode: Played, metrics: EnvironmentMetrics) -> str:
 
 
 def _summary(played: Sequence[Played]) -> str:
-    returns = [episode.episode_return for episode in played]
-    mean, least, most = map(cells.number, (fmean(returns), min(returns), max(returns)))
     length = cells.number(fmean(episode.length for episode in played))
-    return f"{len(played)} episodes  mean return {mean} ({least} to {most})  mean length {length}"
+    returns = [episode.episode_return for episode in played if isfinite(episode.episode_return)]
+    if not returns:
+        return f"{len(played)} episodes  no return is finite  mean length {length}"
+    mean, least, most = map(cells.number, (fmean(returns), min(returns), max(returns)))
+    left_out = f", {len(played) - len(returns)} not finite" if len(returns) < len(played) else ""
+    return f"{len(played)} episodes  mean return {mean} ({least} to {most}{left_out})  mean length {length}"
 
 
 def _write_drawn(write: Write, text: str, *, colour: bool) -> None:

@@ -96,7 +96,8 @@ class Player:
         if self._show is None:
             return
         try:
-            drawn = self._drawn.render()
+            with torch.inference_mode(False):  # an environment may train a network of its own
+                drawn: Any = self._drawn.render()
         except Exception as error:  # the same
             raise RenderError(f"render() raised {reason_of(error)}") from error
         if isinstance(drawn, str):

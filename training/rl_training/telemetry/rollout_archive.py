@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from rl_exporter.whole_files import whole_file
 from rl_training.action_space import BoolArray
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.update import UpdateTelemetry
+
+_LOG = logging.getLogger("rl_training")
 
 
 class RolloutArchive:
@@ -38,6 +41,7 @@ class RolloutArchive:
     def save(self, path: Path, updates_before: int = 0) -> None:
         """Write the archive whole, or nothing when there was no update. Raises OSError."""
         if self._kept is None:
+            _LOG.warning("--record-rollouts %r not written: there was no update to keep", str(path))
             return
         update, rollout, telemetry = self._kept
         # In memory first: on a full disk the writer of archives raises whatever its state leads to.
