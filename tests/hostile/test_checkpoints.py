@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rl_training.run import checkpoint_file
-from rl_training.run.checkpoint import CheckpointError, load, save
+from rl_training.run.checkpoint import load, save
 from rl_training.run.checkpoint_file import DamagedError, read_state
+from rl_training.run.checkpoint_folder import CheckpointError
 from rl_training.run.cli import main
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter

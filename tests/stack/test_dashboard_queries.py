@@ -265,7 +265,7 @@ def test_an_ended_run_shows_its_last_values(world, uid):
         )
         one.process.wait(timeout=60)
         until(lambda: query(world.server, 'up{cluster="lab"} == 0'))
-        assert number(world, "rl-pipeline", "Targets down") == 0, "its run has said that it ended"
+        until_equal(lambda: number(world, "rl-pipeline", "Targets down"), 0)  # its run has said that it ended
         one.listed.unlink()
         until(lambda: not query(world.server, 'rl_training_run_info{run_id="run-1"}'))
         until(lambda: not query(world.server, 'head:rl_policy_effective_entropy:level{run_id="run-1"}'))

@@ -12,8 +12,9 @@ from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import PPOConfig
 from rl_training.environments.adapter import make_environment
-from rl_training.run.checkpoint import CheckpointError, load, save
+from rl_training.run.checkpoint import load, save
 from rl_training.run.checkpoint_file import read_state, write_state
+from rl_training.run.checkpoint_folder import CheckpointError
 from rl_training.run.cli import main
 from rl_training.run.training_loop import Limits, train
 from rl_training.telemetry.emitter import Emitter

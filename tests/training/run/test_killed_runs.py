@@ -10,7 +10,8 @@ import urllib.request
 import pytest
 
 from rl_exporter import parse_snapshot
-from rl_training.run.checkpoint import CheckpointError, load, save
+from rl_training.run.checkpoint import load, save
+from rl_training.run.checkpoint_folder import CheckpointError
 from stack.processes import free_address
 from tests.support.waiting import until
 from tests.training.run.test_checkpoint import FIXED, setup

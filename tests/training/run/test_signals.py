@@ -1,6 +1,5 @@
 """The first signal ends a run between updates, the second at once, whatever the run is busy with."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,40 +8,12 @@ import time
 import pytest
 
 from rl_training.run.signals import StopSignals
+from tests.support import ROOT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
-HANGING = """
-import time
-from pathlib import Path
-import gymnasium, numpy
-
-
-class Hanging(gymnasium.Env):
-    observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2)
-
-    def __init__(self, at, said):
-        self.at, self.said, self.steps = at, Path(said), 0
-        self.hang("constructor")
-
-    def hang(self, where):
-        if self.at == where:
-            self.said.touch()
-            time.sleep(600)
-
-    def reset(self, *, seed=None, options=None):
-        return numpy.zeros(1, numpy.float32), {}
-
-    def step(self, action):
-        self.steps += 1
-        if self.steps == 20:
-            self.hang("step")
-        return numpy.zeros(1, numpy.float32), 1.0, self.steps % 4 == 0, False, {}
-
-
-gymnasium.register("Hanging-v0", Hanging)
-"""
+ENV = "tests.support.hanging_environment:Hanging-v0"
 ANOTHER = 3
 """Seconds until a signal counts as another one, also where the machine is busy and the first is noticed late."""
 
@@ -50,23 +21,15 @@ ANOTHER = 3
 @pytest.fixture
 def start(tmp_path):
     """Start rl-train in an environment that hangs at a place, and wait until it does."""
-    (tmp_path / "hanging.py").write_text(HANGING)
     started = []
 
     def begin(at, *more):
         said = tmp_path / "said"
-        command = [sys.executable, "-m", "rl_training", "--env", "hanging:Hanging-v0", "--env-arg", f"at={at}"]
+        command = [sys.executable, "-m", "rl_training", "--env", ENV, "--env-arg", f"at={at}"]
         command += ["--env-arg", f"said={said}", "--num-envs", "1", "--rollout-steps", "16", "--run-id", "cut"]
         command += ["--listen", "127.0.0.1:0", "--checkpoint", str(tmp_path / "kept"), *more]
-        paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
         started.append(
-            subprocess.Popen(
-                command,
-                env={**os.environ, "PYTHONPATH": paths},
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+            subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
         )
         if at != "never":
             until(said.exists)
@@ -92,7 +55,7 @@ def test_the_second_signal_ends_a_run_whose_environment_hangs(start, number, tmp
 
 
 def test_two_signals_at_once_are_one():
-    with StopSignals() as signals, signals.ending_at_once():
+    with StopSignals(second_ends=True) as signals, signals.ending_at_once():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
         assert (signals.count, signals.at_once) == (2, False)

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -58,26 +58,18 @@ def _run(settings: Settings) -> int:
         stack.enter_context(deterministic_where_asked(settings.run))
         device = usable_device(device_of(settings.run.device, assignment))
         ranks = stack.enter_context(rendezvous(assignment, settings.run, device))
-        signals = stack.enter_context(StopSignals())
         # Of several ranks, each gets the signal of its launcher as well; and the panel reads Ctrl-C as a key.
         alone = ranks.size == 1 and not settings.output.tui
-        at_once = signals.ending_at_once if alone else nullcontext
-        with failing_together(ranks), at_once():
+        signals = stack.enter_context(StopSignals(second_ends=alone))
+        with failing_together(ranks), signals.ending_at_once():
             job = make_job(settings, ranks, device, stack)
         # Only now: a run that another rank cannot begin must not appear in /metrics or the discovery directory.
         with failing_together(ranks):
             outputs = None if ranks.rank else make_outputs(job, signals, stack)
-        if outputs is None:
-            return _run_other_rank(job, signals)
-        return _run_rank_zero(job, outputs, signals, at_once)
+        return _run_other_rank(job, signals) if outputs is None else _run_rank_zero(job, outputs, signals)
 
 
-def _run_rank_zero(
-    job: Job,
-    outputs: Outputs,
-    signals: StopSignals,
-    at_once: Callable[[], AbstractContextManager[None]],
-) -> int:
+def _run_rank_zero(job: Job, outputs: Outputs, signals: StopSignals) -> int:
     output, aggregator = job.settings.output, job.aggregator
     server, console, display = outputs.server, outputs.console, outputs.display
     run_id = job.identity.run_id
@@ -88,7 +80,7 @@ def _run_rank_zero(
         source = LocalSource(aggregator.snapshot, f"{server.url}/metrics")
         training = partial(train_beside_panel, training, source, signals)
     with display:
-        state = _train_to_the_end(job, training, at_once)
+        state = _train_to_the_end(job, training, signals)
     aggregator.set_run_state(state)
     if outputs.notifier is not None:
         outputs.notifier.run_ended()
@@ -110,7 +102,8 @@ def _run_rank_zero(
 def _record_rollouts(job: Job, archive: RolloutArchive, path: Path) -> None:
     """Write the last update. An error is logged: the run has ended, and its scrapers must hear how."""
     try:
-        archive.save(path, job.resumed.snapshot.tamiyo.updates if job.resumed else 0)
+        if not archive.save(path, job.resumed.snapshot.tamiyo.updates if job.resumed else 0):
+            _LOG.warning("--record-rollouts %r not written: there was no update to keep", str(path))
     except Exception as error:  # noqa: BLE001 - a full disk is the usual one, and not the only one
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
         _LOG.error("--record-rollouts %r not written: %s", str(path), reason)
@@ -119,21 +112,16 @@ def _record_rollouts(job: Job, archive: RolloutArchive, path: Path) -> None:
 def _run_other_rank(job: Job, signals: StopSignals) -> int:
     """Train beside rank 0, which listens, shows and writes for all ranks."""
     handlers = pace(job.settings.output, signals)
-    state = _train_to_the_end(
-        job, partial(_train, job, handlers, CheckpointedView(job.aggregator.snapshot), signals)
-    )
+    training = partial(_train, job, handlers, CheckpointedView(job.aggregator.snapshot), signals)
+    state = _train_to_the_end(job, training, signals)
     return 1 if state is RunState.FAILED else 0
 
 
-def _train_to_the_end(
-    job: Job,
-    training: Callable[[], RunState],
-    at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> RunState:
+def _train_to_the_end(job: Job, training: Callable[[], RunState], signals: StopSignals) -> RunState:
     """Train, and return how it ended. Whatever ends it, /metrics says so, and the other ranks do not wait."""
     state = None
     try:
-        with at_once():
+        with signals.ending_at_once():
             state = training()
     except KeyboardInterrupt:
         state = RunState.INTERRUPTED

@@ -16,12 +16,11 @@ from rl_exporter.collector import Renderer
 from rl_exporter.environment_metrics import series_of
 from rl_exporter.memory import memories_of, memory_states
 from rl_exporter.snapshot import SanctumSnapshot
-from rl_exporter.whole_files import check_writable
 from rl_training.algorithm.collector import RolloutCollector
 from rl_training.algorithm.ppo import PPOAgent
 from rl_training.policy.value import PopArtValue
 from rl_training.run.checkpoint_file import DamagedError, read_state, write_state
-from rl_training.run.checkpoint_folder import NEWEST, CheckpointFolder
+from rl_training.run.checkpoint_folder import NEWEST, CheckpointError, CheckpointFolder
 
 _FORMATS = (1, 2, 3)
 _SHAPE_WORDS = {
@@ -31,10 +30,6 @@ _SHAPE_WORDS = {
     "critic": "critic",
 }
 _LARGEST_COUNT = 2**62
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that this run cannot use; the message names it, the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,22 +250,6 @@ def _require_moments(state: Mapping[int, Mapping[str, Any]], parameters: Sequenc
         shapes = {(), tuple(parameters[number].shape)}
         if any(tuple(moment.shape) not in shapes for moment in moments.values()):
             raise ValueError("its optimizer state is of another size")
-
-
-def prepare(folder: Path, *, resume: bool) -> None:
-    """Make the folder. Raises CheckpointError, also if a new run would overwrite the state of another."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = CheckpointFolder(folder).names()
-        check_writable(folder / "probe")
-    except OSError as error:
-        reason = f"{error.strerror}; give a folder that can be written"
-        raise CheckpointError(f"--checkpoint {str(folder)!r}: {reason}") from error
-    if names and not resume:
-        raise CheckpointError(
-            f"{CheckpointFolder(folder).path(names[0])} holds the state of a run; go on with --resume, "
-            "or give another folder"
-        )
 
 
 def _shape(agent: PPOAgent) -> dict[str, Any]:

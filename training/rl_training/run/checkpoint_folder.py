@@ -10,12 +10,16 @@ import shutil
 from pathlib import Path
 
 from rl_exporter.snapshot import SanctumSnapshot
-from rl_exporter.whole_files import WRITING, sync_folder, whole_file
+from rl_exporter.whole_files import WRITING, check_writable, sync_folder, whole_file
 from rl_training.algorithm.episodes import WINDOW
 
 NEWEST = "checkpoint.pt"
 _BEST = "checkpoint-best.pt"
 _OF_UPDATE = re.compile(r"checkpoint-(\d+)\.pt")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that this run cannot use; the message names it, the reason and the remedy."""
 
 
 class CheckpointFolder:
@@ -88,3 +92,19 @@ class CheckpointFolder:
                 shutil.copyfileobj(source, copy)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def prepare(folder: Path, *, resume: bool) -> None:
+    """Make the folder. Raises CheckpointError, also if a new run would overwrite the state of another."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = CheckpointFolder(folder).names()
+        check_writable(folder / "probe")
+    except OSError as error:
+        reason = f"{error.strerror}; give a folder that can be written"
+        raise CheckpointError(f"--checkpoint {str(folder)!r}: {reason}") from error
+    if names and not resume:
+        raise CheckpointError(
+            f"{CheckpointFolder(folder).path(names[0])} holds the state of a run; go on with --resume, "
+            "or give another folder"
+        )

@@ -19,7 +19,8 @@ from rl_training.distributed.rendezvous import require_same, require_shareable
 from rl_training.environments.adapter import TrainingEnvironment, make_environment
 from rl_training.environments.declared import EnvironmentSetupError
 from rl_training.ranks import Ranks
-from rl_training.run.checkpoint import Checkpoint, CheckpointError, load, prepare
+from rl_training.run.checkpoint import Checkpoint, load
+from rl_training.run.checkpoint_folder import CheckpointError, prepare
 from rl_training.run.intervention import Intervention, intervention_of
 from rl_training.run.registration import take_identity
 from rl_training.run.terminal_panel import require_panel
@@ -165,10 +166,10 @@ def _run_info(settings: Settings, agent: PPOAgent, ranks: Ranks, run_id: str) ->
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of that name, after a first allocation on it. Raises BadInputError."""
+    """The device of that name, after a first number has come back from it. Raises BadInputError."""
     try:
         device = torch.device(name)
-        # A name can be well formed and the device absent; only an allocation shows it.
+        # A name can be well formed and the device absent, or without memory; a number that comes back shows it.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason, *_ = str(error).splitlines() or [type(error).__name__]

@@ -28,8 +28,6 @@ from rl_training.run.registration import listening
 from rl_training.run.signals import StopSignals
 from rl_training.telemetry.rollout_archive import RolloutArchive
 
-_LOOK_SECONDS = 0.2
-
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -104,9 +102,7 @@ class _Pace:
     def handle_ppo_update(self, payload: PPOUpdatePayload) -> None:
         """Wait for the given seconds, or until the run is to end."""
         del payload
-        end = time.monotonic() + self._seconds
-        while (left := end - time.monotonic()) > 0 and not self._signals.received():
-            time.sleep(min(left, _LOOK_SECONDS))
+        self._signals.wait(self._seconds)
 
 
 @contextmanager
@@ -158,7 +154,7 @@ def linger(
     deadline = time.monotonic() + output.linger
     while signals.count <= before and (hold or time.monotonic() < deadline):
         hold = hold and not signals.hung_up
-        if server.scrapers.wait(_LOOK_SECONDS) and not hold:
+        if server.scrapers.wait(0.2) and not hold:
             return
         if hold:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(0.2)

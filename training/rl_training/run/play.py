@@ -20,7 +20,8 @@ from rl_training.algorithm.ppo import PPOAgent
 from rl_training.config import BadInputError, PPOConfig, Settings
 from rl_training.environments.adapter import TrainingEnvironment, make_single
 from rl_training.environments.declared import EnvironmentSetupError
-from rl_training.run.checkpoint import Checkpoint, CheckpointError, Origin, Remedies, load, read_origin
+from rl_training.run.checkpoint import Checkpoint, Origin, Remedies, load, read_origin
+from rl_training.run.checkpoint_folder import CheckpointError
 from rl_training.run.job import allocating, usable_device
 from rl_training.run.kept_settings import Kept, parsed_settings
 from rl_training.run.player import Played, Player, RenderError

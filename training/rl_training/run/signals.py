@@ -13,14 +13,18 @@ from typing import Any, Self
 _ANOTHER_SECONDS = 0.5
 """A launcher passes on the signal that its terminal sent to both: one that comes sooner is the same wish."""
 
+_LOOK_SECONDS = 0.2
+
 
 class StopSignals:
     """Counts SIGINT and SIGTERM inside a with block, and restores the former handlers at its end.
 
-    SIGHUP says that the terminal was closed. The run goes on without it, as under nohup.
+    SIGHUP says that the terminal was closed. The run goes on without it, as under nohup. ``second_ends``:
+    whether a second signal ends what ``ending_at_once`` holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, second_ends: bool = False) -> None:
+        self._second_ends = second_ends
         self.count = 0
         self.hung_up = False
         self.at_once = False
@@ -44,7 +48,7 @@ class StopSignals:
     @contextmanager
     def ending_at_once(self) -> Iterator[None]:
         """Inside, a second signal raises KeyboardInterrupt, also out of what blocks; the third is as before."""
-        self._raises = True
+        self._raises = self._second_ends
         try:
             yield
         finally:
@@ -65,6 +69,12 @@ class StopSignals:
 
     def _closed(self, _number: int, _frame: FrameType | None) -> None:
         self.hung_up = True
+
+    def wait(self, seconds: float) -> None:
+        """Wait, or until a signal has arrived."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.received():
+            time.sleep(min(left, _LOOK_SECONDS))
 
     def stop(self) -> None:
         """Count as if a signal had arrived."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,6 @@ from rl_exporter.whole_files import whole_file
 from rl_training.action_space import BoolArray
 from rl_training.policy.rollout import Rollout
 from rl_training.telemetry.update import UpdateTelemetry
-
-_LOG = logging.getLogger("rl_training")
 
 
 class RolloutArchive:
@@ -38,11 +35,10 @@ class RolloutArchive:
         self._updates += 1
         self._kept = (self._updates, rollout, telemetry)
 
-    def save(self, path: Path, updates_before: int = 0) -> None:
-        """Write the archive whole, or nothing when there was no update. Raises OSError."""
+    def save(self, path: Path, updates_before: int = 0) -> bool:
+        """Write the archive whole; returns whether there was an update to write. Raises OSError."""
         if self._kept is None:
-            _LOG.warning("--record-rollouts %r not written: there was no update to keep", str(path))
-            return
+            return False
         update, rollout, telemetry = self._kept
         # In memory first: on a full disk the writer of archives raises whatever its state leads to.
         content = io.BytesIO()
@@ -60,3 +56,4 @@ class RolloutArchive:
         )
         with whole_file(path) as file:
             file.write(content.getbuffer())
+        return True
